@@ -1,0 +1,2 @@
+//! The program `parley`.
+fn main() {}
