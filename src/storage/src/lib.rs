@@ -1,1 +1,24 @@
-//! Skeleton.
+//! All of Parley's SQL, one topic a module, on SQLite and PostgreSQL behind one type: [`Database`].
+//!
+//! **Adding a query.** Find the module of its topic, or begin one. Write the statement once, with `$1` placeholders:
+//! both engines understand them. A list is one parameter, taken apart by `{ints $1}`, `{texts $1}` or `{bytes $1}`
+//! (see [`statement`]). Rows come back as tuples. A read takes `&Database`, a write takes the [`Transaction`] that
+//! [`Database::write`] hands out, so that what belongs together commits together. Durable changes that clients see
+//! don't go that way but through [`commit`], which gives them their position in the stream.
+//!
+//! This crate knows nothing of HTTP and decides nothing about policy.
+
+pub mod statement;
+
+mod database;
+mod error;
+mod insert;
+mod migrations;
+mod names;
+mod transaction;
+
+pub use self::{
+    database::{Database, DatabaseSettings, Engine},
+    error::{Result, StorageError},
+    transaction::Transaction,
+};

@@ -1,0 +1,109 @@
+-- Every user id this server has met, its own users and others.
+CREATE TABLE users (
+    nid {key},
+    user_id TEXT NOT NULL UNIQUE
+);
+
+-- The people (and guests) who have an account here.
+CREATE TABLE accounts (
+    user_nid BIGINT NOT NULL PRIMARY KEY,
+    -- PHC string of argon2id; NULL where the account has no password.
+    password_hash TEXT,
+    -- 'user', 'guest' or 'appservice'.
+    kind TEXT NOT NULL,
+    admin BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL,
+    deactivated_at BIGINT,
+    locked_at BIGINT,
+    suspended_at BIGINT,
+    erased BOOLEAN NOT NULL
+) {without_rowid};
+
+CREATE TABLE devices (
+    nid {key},
+    user_nid BIGINT NOT NULL,
+    device_id TEXT NOT NULL,
+    display_name TEXT,
+    created_at BIGINT NOT NULL,
+    last_seen_at BIGINT,
+    last_seen_address TEXT,
+    UNIQUE (user_nid, device_id)
+);
+
+-- Tokens are kept as SHA-256, so that a copy of the database opens no account.
+CREATE TABLE access_tokens (
+    token_hash {bytes} NOT NULL PRIMARY KEY,
+    user_nid BIGINT NOT NULL,
+    device_nid BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    -- NULL: until logged out.
+    expires_at BIGINT
+) {without_rowid};
+CREATE INDEX access_tokens_by_device ON access_tokens (device_nid);
+
+CREATE TABLE refresh_tokens (
+    token_hash {bytes} NOT NULL PRIMARY KEY,
+    user_nid BIGINT NOT NULL,
+    device_nid BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT,
+    -- When the token was exchanged, the pair that it was exchanged for. It stays valid until one of those is used,
+    -- so that a client that never got the answer can ask again.
+    next_refresh_hash {bytes},
+    next_access_hash {bytes}
+) {without_rowid};
+CREATE INDEX refresh_tokens_by_device ON refresh_tokens (device_nid);
+
+CREATE TABLE registration_tokens (
+    token TEXT NOT NULL PRIMARY KEY,
+    -- NULL: any number.
+    uses_allowed BIGINT,
+    uses_pending BIGINT NOT NULL,
+    uses_completed BIGINT NOT NULL,
+    expires_at BIGINT
+) {without_rowid};
+
+-- User-interactive authentication in progress.
+CREATE TABLE uia_sessions (
+    session_id TEXT NOT NULL PRIMARY KEY,
+    -- The operation that it was started for, and who by; a session serves no other.
+    operation TEXT NOT NULL,
+    user_nid BIGINT,
+    -- JSON: stages done, with what each proved.
+    completed TEXT NOT NULL,
+    -- JSON: the body of the first request, replayed when the last stage is done.
+    request TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+) {without_rowid};
+CREATE INDEX uia_sessions_by_expiry ON uia_sessions (expires_at);
+
+CREATE TABLE filters (
+    user_nid BIGINT NOT NULL,
+    filter_id BIGINT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (user_nid, filter_id)
+) {without_rowid};
+
+-- A profile field (displayname, avatar_url, ...); the value is JSON.
+CREATE TABLE profiles (
+    user_nid BIGINT NOT NULL,
+    field TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (user_nid, field)
+) {without_rowid};
+
+-- What outlives a restart of a presence that is otherwise kept in memory.
+CREATE TABLE presence (
+    user_nid BIGINT NOT NULL PRIMARY KEY,
+    status_message TEXT,
+    last_active_at BIGINT
+) {without_rowid};
+
+-- The ed25519 keys that this server signs with; the newest that has not expired is used.
+CREATE TABLE signing_keys (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    private_key {bytes} NOT NULL,
+    created_at BIGINT NOT NULL,
+    expired_at BIGINT
+) {without_rowid};
