@@ -9,13 +9,20 @@ CREATE TABLE rooms (
     nid {key},
     room_id TEXT NOT NULL UNIQUE,
     version TEXT NOT NULL,
+    -- Whether it stands in the public room directory.
+    published BOOLEAN NOT NULL
+);
+
+-- What changes with every event of a room, in a table of its own so that the rows stay small.
+CREATE TABLE room_heads (
+    room_nid BIGINT NOT NULL PRIMARY KEY,
     -- Counts the commits to this room. A writer that built on another revision than this one must rebuild.
     revision BIGINT NOT NULL,
     -- Position of the newest event of its timeline.
     last_position BIGINT NOT NULL,
-    -- Whether it stands in the public room directory.
-    published BOOLEAN NOT NULL
-);
+    -- JSON array: positions of the newest events, which the next event names as its prev_events.
+    extremities TEXT NOT NULL
+) {without_rowid};
 
 CREATE TABLE event_types (
     nid {key},
@@ -57,13 +64,6 @@ CREATE INDEX events_by_room ON events (room_nid, position);
 CREATE INDEX events_by_slot ON events (room_nid, slot_nid, position) WHERE slot_nid IS NOT NULL;
 CREATE UNIQUE INDEX events_by_transaction ON events (device_nid, transaction_id, room_nid, type_nid)
     WHERE transaction_id IS NOT NULL;
-
--- The newest events of a room, which the next event names as its prev_events.
-CREATE TABLE forward_extremities (
-    room_nid BIGINT NOT NULL,
-    event_position BIGINT NOT NULL,
-    PRIMARY KEY (room_nid, event_position)
-) {without_rowid};
 
 -- The state of a room after the event at `position`: that of `parent` with the deltas of this snapshot put over it.
 -- `height` counts the changes since the room began; src/storage/src/state.rs says how it chooses the parent.

@@ -1,1 +1,27 @@
-//! Skeleton.
+//! The rules of the Matrix protocol, pure and synchronous, over [`ruma`]: events and their ids, room versions, building
+//! and signing, authorisation, redaction, what a client gets to see of an event, push rules.
+//!
+//! Nothing here knows of a clock, a database or a socket; time and keys come in as parameters.
+
+pub mod auth;
+pub mod client_event;
+pub mod content;
+pub mod event_key;
+pub mod pdu;
+pub mod power;
+pub mod redaction;
+pub mod signing;
+pub mod versions;
+
+mod build;
+
+pub use self::{
+    build::{
+        BuildError, BuiltEvent, EventDraft, MAX_EVENT_BYTES, MAX_FIELD_BYTES, Placement, build,
+        room_id_of_create_event,
+    },
+    event_key::EventKey,
+    pdu::Pdu,
+    signing::ServerKey,
+    versions::RoomVersion,
+};

@@ -8,13 +8,19 @@
 //!
 //! This crate knows nothing of HTTP and decides nothing about policy.
 
+pub mod commit;
+pub mod events;
+pub mod rooms;
+pub mod state;
 pub mod statement;
+pub mod user_streams;
 
 mod database;
 mod error;
 mod insert;
 mod migrations;
 mod names;
+mod rows;
 mod transaction;
 
 pub use self::{

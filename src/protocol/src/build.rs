@@ -1,0 +1,302 @@
+//! Making an event of this server: size checks, hash, signature, id.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#signing-events>
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
+    OwnedUserId, RoomId, UInt,
+    events::TimelineEventType,
+    room_version_rules::EventIdFormatVersion,
+    signatures::{JsonError, hash_and_sign_event, reference_hash},
+};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{Pdu, RoomVersion, ServerKey, pdu::PduFields};
+
+/// Bytes that an event may have in all, its signatures included.
+pub const MAX_EVENT_BYTES: usize = 65_536;
+/// Bytes that `sender`, `room_id`, `type` and `state_key` may have each.
+pub const MAX_FIELD_BYTES: usize = 255;
+
+/// What a user wants to put into a room.
+#[derive(Clone, Debug)]
+pub struct EventDraft {
+    /// Who.
+    pub sender: OwnedUserId,
+    /// What kind of event.
+    pub event_type: TimelineEventType,
+    /// Where in the state of the room, if it is a state event.
+    pub state_key: Option<String>,
+    /// What it says.
+    pub content: CanonicalJsonObject,
+    /// The event that a redaction is for; put where the room version wants it.
+    pub redacts: Option<OwnedEventId>,
+    /// When.
+    pub origin_server_ts: MilliSecondsSinceUnixEpoch,
+}
+
+/// Where in a room's graph an event goes.
+#[derive(Clone, Debug)]
+pub struct Placement<'a> {
+    /// The room; `None` for the create event of a room that is named after it.
+    pub room_id: Option<&'a RoomId>,
+    /// The room's version.
+    pub version: &'a RoomVersion,
+    /// The room's forward extremities.
+    pub prev_events: Vec<OwnedEventId>,
+    /// The events that allow this one.
+    pub auth_events: Vec<OwnedEventId>,
+    /// One more than the greatest of the prev events.
+    pub depth: u64,
+}
+
+/// An event that is ready to be stored and sent.
+#[derive(Clone, Debug)]
+pub struct BuiltEvent {
+    /// What authorisation looks at.
+    pub pdu: Pdu,
+    /// Canonical JSON of the whole, signed.
+    pub json: String,
+}
+
+/// Why an event can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The event is larger than [`MAX_EVENT_BYTES`].
+    #[error("the event is larger than {MAX_EVENT_BYTES} bytes")]
+    TooLarge,
+    /// A field is longer than [`MAX_FIELD_BYTES`].
+    #[error("`{0}` is longer than {MAX_FIELD_BYTES} bytes")]
+    FieldTooLong(&'static str),
+    /// It can't be hashed and signed.
+    #[error("the event can't be signed: {0}")]
+    Signing(String),
+}
+
+impl From<JsonError> for BuildError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::PduTooLarge => Self::TooLarge,
+            error => Self::Signing(error.to_string()),
+        }
+    }
+}
+
+/// Makes the event: checks the sizes, hashes, signs, and gives it its id.
+///
+/// # Errors
+/// If a size limit of the spec is passed. <https://spec.matrix.org/v1.19/client-server-api/#size-limits>
+pub fn build(
+    draft: EventDraft,
+    placement: Placement<'_>,
+    key: &ServerKey,
+) -> Result<BuiltEvent, BuildError> {
+    check_fields(&draft, &placement)?;
+    let rules = placement.version.rules();
+    let mut content = draft.content;
+    let mut redacts = draft.redacts;
+    if placement.version.redacts_in_content()
+        && let Some(target) = redacts.take()
+    {
+        content.insert(
+            "redacts".to_owned(),
+            CanonicalJsonValue::String(target.into()),
+        );
+    }
+    let raw_content = raw(&content)?;
+    let fields = PduFields {
+        room_id: placement.room_id.map(ToOwned::to_owned),
+        sender: draft.sender,
+        origin_server_ts: draft.origin_server_ts,
+        event_type: draft.event_type,
+        content: raw_content,
+        state_key: draft.state_key,
+        prev_events: placement.prev_events,
+        auth_events: placement.auth_events,
+        depth: UInt::new_saturating(placement.depth),
+        redacts,
+    };
+    let mut object = to_object(&fields, content);
+    hash_and_sign_event(
+        key.server_name().as_str(),
+        key,
+        &mut object,
+        &rules.redaction,
+    )
+    .map_err(|error| BuildError::Signing(error.to_string()))?;
+    let hash =
+        reference_hash(&object, rules).map_err(|error| BuildError::Signing(error.to_string()))?;
+    let json =
+        serde_json::to_string(&object).map_err(|error| BuildError::Signing(error.to_string()))?;
+    if json.len() > MAX_EVENT_BYTES {
+        return Err(BuildError::TooLarge);
+    }
+    let event_id = OwnedEventId::try_from(format!("${hash}"))
+        .map_err(|error| BuildError::Signing(error.to_string()))?;
+    debug_assert!(
+        rules.event_id_format != EventIdFormatVersion::V1,
+        "rooms of version 1 are not made here"
+    );
+    Ok(BuiltEvent {
+        pdu: Pdu { event_id, fields },
+        json,
+    })
+}
+
+/// The id of a room that is named after its create event.
+pub fn room_id_of_create_event(create: &Pdu) -> Option<OwnedRoomId> {
+    OwnedRoomId::try_from(format!("!{}", create.event_id.as_str().strip_prefix('$')?)).ok()
+}
+
+fn check_fields(draft: &EventDraft, placement: &Placement<'_>) -> Result<(), BuildError> {
+    let fields = [
+        ("type", draft.event_type.to_string().len()),
+        ("sender", draft.sender.as_str().len()),
+        ("state_key", draft.state_key.as_deref().map_or(0, str::len)),
+        (
+            "room_id",
+            placement
+                .room_id
+                .map_or(0, |room_id| room_id.as_str().len()),
+        ),
+    ];
+    match fields
+        .into_iter()
+        .find(|(_, length)| *length > MAX_FIELD_BYTES)
+    {
+        Some((name, _)) => Err(BuildError::FieldTooLong(name)),
+        None => Ok(()),
+    }
+}
+
+fn raw(content: &CanonicalJsonObject) -> Result<Box<RawValue>, BuildError> {
+    let raw = to_raw_value(content).map_err(|error| BuildError::Signing(error.to_string()))?;
+    if raw.get().len() > MAX_EVENT_BYTES {
+        return Err(BuildError::TooLarge);
+    }
+    Ok(raw)
+}
+
+fn to_object(fields: &PduFields, content: CanonicalJsonObject) -> CanonicalJsonObject {
+    let ids = |ids: &[OwnedEventId]| {
+        CanonicalJsonValue::Array(
+            ids.iter()
+                .map(|id| CanonicalJsonValue::String(id.to_string()))
+                .collect(),
+        )
+    };
+    let mut object = CanonicalJsonObject::new();
+    object.insert("auth_events".to_owned(), ids(&fields.auth_events));
+    object.insert("content".to_owned(), CanonicalJsonValue::Object(content));
+    object.insert(
+        "depth".to_owned(),
+        CanonicalJsonValue::Integer(fields.depth.into()),
+    );
+    object.insert(
+        "origin_server_ts".to_owned(),
+        CanonicalJsonValue::Integer(fields.origin_server_ts.get().into()),
+    );
+    object.insert("prev_events".to_owned(), ids(&fields.prev_events));
+    if let Some(redacts) = &fields.redacts {
+        object.insert(
+            "redacts".to_owned(),
+            CanonicalJsonValue::String(redacts.to_string()),
+        );
+    }
+    if let Some(room_id) = &fields.room_id {
+        object.insert(
+            "room_id".to_owned(),
+            CanonicalJsonValue::String(room_id.to_string()),
+        );
+    }
+    object.insert(
+        "sender".to_owned(),
+        CanonicalJsonValue::String(fields.sender.to_string()),
+    );
+    if let Some(state_key) = &fields.state_key {
+        object.insert(
+            "state_key".to_owned(),
+            CanonicalJsonValue::String(state_key.clone()),
+        );
+    }
+    object.insert(
+        "type".to_owned(),
+        CanonicalJsonValue::String(fields.event_type.to_string()),
+    );
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{RoomVersionId, room_id, server_name, user_id};
+
+    use super::*;
+
+    fn key() -> ServerKey {
+        ServerKey::from_der(
+            server_name!("example.org").to_owned(),
+            &ServerKey::generate(),
+            "1",
+        )
+        .unwrap()
+    }
+
+    fn draft(body: &str) -> EventDraft {
+        EventDraft {
+            sender: user_id!("@alice:example.org").to_owned(),
+            event_type: TimelineEventType::RoomMessage,
+            state_key: None,
+            content: [(
+                "body".to_owned(),
+                CanonicalJsonValue::String(body.to_owned()),
+            )]
+            .into(),
+            redacts: None,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(1_u32.into()),
+        }
+    }
+
+    fn placement(version: &RoomVersion) -> Placement<'_> {
+        Placement {
+            room_id: Some(room_id!("!room:example.org")),
+            version,
+            prev_events: vec![],
+            auth_events: vec![],
+            depth: 1,
+        }
+    }
+
+    #[test]
+    fn an_event_is_canonical_and_its_id_is_its_hash() {
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let event = build(draft("hello"), placement(&version), &key()).unwrap();
+        let object: CanonicalJsonObject = serde_json::from_str(&event.json).unwrap();
+        assert_eq!(serde_json::to_string(&object).unwrap(), event.json);
+        let hash = reference_hash(&object, version.rules()).unwrap();
+        assert_eq!(event.pdu.event_id.as_str(), format!("${hash}"));
+    }
+
+    #[test]
+    fn an_event_over_the_size_limit_is_refused() {
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let result = build(
+            draft(&"x".repeat(MAX_EVENT_BYTES - 100)),
+            placement(&version),
+            &key(),
+        );
+        assert!(matches!(result, Err(BuildError::TooLarge)));
+    }
+
+    #[test]
+    fn a_redaction_names_its_target_where_the_version_wants_it() {
+        for (version, in_content) in [(RoomVersionId::V10, false), (RoomVersionId::V11, true)] {
+            let version = RoomVersion::new(&version).unwrap();
+            let mut draft = draft("");
+            draft.event_type = TimelineEventType::RoomRedaction;
+            draft.redacts = Some(ruma::event_id!("$target").to_owned());
+            let event = build(draft, placement(&version), &key()).unwrap();
+            assert_eq!(event.pdu.redacts(in_content).unwrap(), "$target");
+            assert_eq!(event.pdu.redacts(!in_content), None);
+        }
+    }
+}

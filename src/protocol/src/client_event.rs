@@ -1,0 +1,164 @@
+//! What a client gets to see of an event.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
+
+use std::{borrow::Cow, fmt::Write};
+
+use ruma::{EventId, RoomId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The fields of a PDU that clients see, borrowed from its JSON.
+#[derive(Debug, Deserialize)]
+pub struct ClientFields<'a> {
+    /// Who sent it.
+    #[serde(borrow)]
+    pub sender: Cow<'a, str>,
+    /// Its type.
+    #[serde(borrow, rename = "type")]
+    pub event_type: Cow<'a, str>,
+    /// Where it stands in the room's state.
+    #[serde(borrow)]
+    pub state_key: Option<Cow<'a, str>>,
+    /// Its content.
+    #[serde(borrow)]
+    pub content: &'a RawValue,
+    /// Milliseconds since the epoch.
+    pub origin_server_ts: u64,
+    /// What it redacts, where that stands at the top level.
+    #[serde(borrow)]
+    pub redacts: Option<Cow<'a, str>>,
+}
+
+impl<'a> ClientFields<'a> {
+    /// Skims the JSON of a PDU.
+    ///
+    /// # Errors
+    /// If it is no event.
+    pub fn parse(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
+    }
+
+    /// The members of the client's JSON object that are the same for every receiver, without braces, so that
+    /// `room_id` and `unsigned` can be put behind them.
+    pub fn body(&self, event_id: &EventId) -> Box<str> {
+        let mut body = String::with_capacity(self.content.get().len() + 256);
+        body.push_str("\"content\":");
+        body.push_str(self.content.get());
+        let _ = write!(
+            body,
+            ",\"event_id\":\"{event_id}\",\"origin_server_ts\":{}",
+            self.origin_server_ts
+        );
+        if let Some(redacts) = self.redacted_event() {
+            push_member(&mut body, "redacts", &redacts);
+        }
+        push_member(&mut body, "sender", &self.sender);
+        if let Some(state_key) = &self.state_key {
+            push_member(&mut body, "state_key", state_key);
+        }
+        push_member(&mut body, "type", &self.event_type);
+        body.into_boxed_str()
+    }
+
+    /// Clients of either age look for the redacted event in either place, so it stands at the top level whatever the
+    /// room version.
+    fn redacted_event(&self) -> Option<Cow<'a, str>> {
+        #[derive(Deserialize)]
+        struct Content<'a> {
+            #[serde(borrow)]
+            redacts: Option<Cow<'a, str>>,
+        }
+        if self.event_type != "m.room.redaction" {
+            return None;
+        }
+        self.redacts.clone().or_else(|| {
+            serde_json::from_str::<Content<'a>>(self.content.get())
+                .ok()
+                .and_then(|content| content.redacts)
+        })
+    }
+}
+
+fn push_member(body: &mut String, name: &str, value: &str) {
+    // A string always serialises.
+    let value = serde_json::to_string(value).unwrap_or_else(|_| "\"\"".to_owned());
+    let _ = write!(body, ",\"{name}\":{value}");
+}
+
+/// Puts a client's event together from its body.
+///
+/// `room_id` is left out in /sync, where the room is known; `unsigned` is a JSON object.
+pub fn assemble(body: &str, room_id: Option<&RoomId>, unsigned: Option<&str>) -> Box<RawValue> {
+    let mut json = String::with_capacity(body.len() + 64 + unsigned.map_or(0, str::len));
+    json.push('{');
+    json.push_str(body);
+    if let Some(room_id) = room_id {
+        push_member(&mut json, "room_id", room_id.as_str());
+    }
+    if let Some(unsigned) = unsigned {
+        json.push_str(",\"unsigned\":");
+        json.push_str(unsigned);
+    }
+    json.push('}');
+    // Safe to trust: every part is JSON that was parsed or serialised here. `from_string` checks it once more.
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// The stripped form of a state event: just content, sender, state key and type.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
+///
+/// # Errors
+/// If `json` is no event.
+pub fn stripped(json: &str) -> serde_json::Result<Box<RawValue>> {
+    let fields = ClientFields::parse(json)?;
+    let mut stripped = String::with_capacity(fields.content.get().len() + 128);
+    stripped.push_str("{\"content\":");
+    stripped.push_str(fields.content.get());
+    push_member(&mut stripped, "sender", &fields.sender);
+    push_member(
+        &mut stripped,
+        "state_key",
+        fields.state_key.as_deref().unwrap_or_default(),
+    );
+    push_member(&mut stripped, "type", &fields.event_type);
+    stripped.push('}');
+    RawValue::from_string(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{event_id, room_id};
+
+    use super::*;
+
+    const PDU: &str = r#"{"auth_events":[],"content":{"body":"hi \"you\""},"depth":3,"hashes":{"sha256":"x"},"origin_server_ts":5,"prev_events":[],"room_id":"!r:a","sender":"@a:a","signatures":{},"type":"m.room.message"}"#;
+
+    #[test]
+    fn a_client_sees_nothing_of_federation() {
+        let fields = ClientFields::parse(PDU).unwrap();
+        let body = fields.body(event_id!("$id"));
+        let event = assemble(&body, Some(room_id!("!r:a")), Some(r#"{"age":1}"#));
+        assert_eq!(
+            event.get(),
+            r#"{"content":{"body":"hi \"you\""},"event_id":"$id","origin_server_ts":5,"sender":"@a:a","type":"m.room.message","room_id":"!r:a","unsigned":{"age":1}}"#
+        );
+    }
+
+    #[test]
+    fn a_redaction_names_its_target_at_the_top_level_in_every_version() {
+        let pdu = r#"{"content":{"redacts":"$target"},"origin_server_ts":5,"sender":"@a:a","type":"m.room.redaction"}"#;
+        let body = ClientFields::parse(pdu).unwrap().body(event_id!("$id"));
+        assert!(body.contains(r#","redacts":"$target","#), "{body}");
+    }
+
+    #[test]
+    fn stripped_state_has_four_members() {
+        let pdu = r#"{"content":{"name":"n"},"origin_server_ts":5,"sender":"@a:a","state_key":"","type":"m.room.name"}"#;
+        assert_eq!(
+            stripped(pdu).unwrap().get(),
+            r#"{"content":{"name":"n"},"sender":"@a:a","state_key":"","type":"m.room.name"}"#
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! Who may do what in a room.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels>
+
+use ruma::{
+    OwnedUserId,
+    events::room::power_levels::{
+        RoomPowerLevels, RoomPowerLevelsEventContent, RoomPowerLevelsSource,
+    },
+};
+use serde::Deserialize;
+
+use crate::{Pdu, RoomVersion};
+
+/// Those who made the room: the sender of the create event, and since version 12 those it names as well.
+pub fn creators(create: &Pdu, version: &RoomVersion) -> Vec<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Content {
+        creator: Option<OwnedUserId>,
+        #[serde(default)]
+        additional_creators: Vec<OwnedUserId>,
+    }
+    let rules = &version.rules().authorization;
+    let content = create.content_as::<Content>().unwrap_or(Content {
+        creator: None,
+        additional_creators: Vec::new(),
+    });
+    let first = match content.creator {
+        Some(creator) if !rules.use_room_create_sender => creator,
+        _ => create.fields.sender.clone(),
+    };
+    let mut creators = vec![first];
+    if rules.additional_room_creators {
+        creators.extend(content.additional_creators);
+    }
+    creators
+}
+
+/// The power levels that hold in a room, with the defaults of the spec where there is no event, or where it can't be
+/// read.
+pub fn power_levels(event: Option<&Pdu>, create: &Pdu, version: &RoomVersion) -> RoomPowerLevels {
+    let source = event
+        .and_then(|event| event.content_as::<RoomPowerLevelsEventContent>().ok())
+        .map_or(RoomPowerLevelsSource::None, RoomPowerLevelsSource::Original);
+    RoomPowerLevels::new(
+        source,
+        &version.rules().authorization,
+        creators(create, version),
+    )
+}

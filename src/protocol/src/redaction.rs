@@ -1,0 +1,14 @@
+//! What is left of an event when it is redacted.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#redactions>
+
+use ruma::{CanonicalJsonObject, canonical_json::redact};
+
+use crate::RoomVersion;
+
+/// The redacted form of a PDU's canonical JSON, itself canonical JSON; `None` if the JSON is no event.
+pub fn redacted_json(json: &str, version: &RoomVersion) -> Option<String> {
+    let object: CanonicalJsonObject = serde_json::from_str(json).ok()?;
+    let redacted = redact(object, &version.rules().redaction, None).ok()?;
+    serde_json::to_string(&redacted).ok()
+}

@@ -1,0 +1,418 @@
+//! The group commit: everything durable that clients see, in one order.
+//!
+//! A [`Write`] holds together or not at all. [`Database::commit`] takes many, gives each row its position in the stream,
+//! and makes all of them durable in one transaction. On PostgreSQL, where another node may write too, the row of the
+//! stream counter is locked first; a write to a room that the other node has moved on is not made, and reported as
+//! [`Outcome::Outdated`], so that its writer rebuilds it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use parley_protocol::EventKey;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use crate::{
+    Database, Engine, Result, StorageError, Transaction,
+    names::{Interned, Wanted, intern},
+    rows::Rows,
+    statement::statement,
+};
+
+/// The channel on which nodes tell each other of new positions.
+pub(crate) const CHANNEL: &str = "parley_stream";
+
+/// A number that the commit gives: the position of an event, or the number of a new room. Whoever waits for the commit
+/// may read it afterwards.
+#[derive(Clone, Debug, Default)]
+pub struct Assigned(Arc<AtomicI64>);
+
+impl Assigned {
+    /// A number that is known already.
+    pub fn known(number: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(number)))
+    }
+
+    /// The number; 0 as long as nothing is committed.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, number: i64) {
+        self.0.store(number, Ordering::Release);
+    }
+}
+
+/// An event that is to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// Its type.
+    pub event_type: String,
+    /// Its state key, if it is a state event.
+    pub state_key: Option<String>,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+    /// Milliseconds since the epoch.
+    pub origin_server_ts: i64,
+    /// Its depth in the room's graph.
+    pub depth: i64,
+    /// Canonical JSON of the PDU.
+    pub json: String,
+    /// The device that sent it, with its transaction id if it gave one.
+    pub origin: Option<(i64, Option<String>)>,
+    /// The state event whose place it takes.
+    pub replaces: Option<Assigned>,
+    /// The snapshot of the state after it.
+    pub snapshot: NewSnapshot,
+    /// The membership that it gives a user.
+    pub membership: Option<(OwnedUserId, String)>,
+    /// The event that it redacts.
+    pub redaction: Option<NewRedaction>,
+    /// Its position, once committed.
+    pub position: Assigned,
+}
+
+/// The state after a new event.
+#[derive(Clone, Debug)]
+pub enum NewSnapshot {
+    /// As it was: the event is no state event.
+    Same(Assigned),
+    /// The event changes it: a new snapshot at the event's own position.
+    Next {
+        /// The parent; none for the first.
+        parent: Option<Assigned>,
+        /// How many changes the room has seen, this one included.
+        height: i64,
+        /// The snapshots between the parent and this one, whose changes go into it.
+        merged: Vec<Assigned>,
+    },
+}
+
+/// What a redaction does to its target.
+#[derive(Clone, Debug)]
+pub struct NewRedaction {
+    /// The position of the target.
+    pub target: i64,
+    /// What is left of it, canonical JSON.
+    pub json: String,
+}
+
+/// A room that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewRoom {
+    /// Its id.
+    pub room_id: OwnedRoomId,
+    /// The name of its version.
+    pub version: String,
+}
+
+/// What goes along with the events of a room.
+#[derive(Clone, Debug)]
+pub enum RoomEffect {
+    /// An alias for it. Fails the write if it is taken.
+    Alias {
+        /// The alias.
+        alias: String,
+        /// Who made it.
+        creator: OwnedUserId,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+    },
+    /// Into the public directory.
+    Publish,
+    /// It is the direct chat of two users. Fails the write if they have one.
+    DirectChat {
+        /// One of them.
+        one: i64,
+        /// The other.
+        other: i64,
+    },
+    /// It is no longer the direct chat of two users, as one of them is gone from it.
+    NoDirectChat {
+        /// One of them.
+        one: i64,
+        /// The other.
+        other: i64,
+    },
+}
+
+/// New events of one room, built on a certain revision of it.
+#[derive(Clone, Debug)]
+pub struct RoomWrite {
+    /// The room's number; given by the commit if the room is new.
+    pub room_nid: Assigned,
+    /// Set if the room is to be made.
+    pub new_room: Option<NewRoom>,
+    /// The revision that the events are built on.
+    pub base_revision: i64,
+    /// The events, in order.
+    pub events: Vec<Arc<NewEvent>>,
+    /// The room's forward extremities afterwards.
+    pub extremities: Vec<Assigned>,
+    /// What goes along.
+    pub effects: Vec<RoomEffect>,
+}
+
+/// Account data of a user.
+#[derive(Clone, Debug)]
+pub struct AccountDataWrite {
+    /// Whose.
+    pub user_nid: i64,
+    /// Of which room; 0 for none.
+    pub room_nid: i64,
+    /// Its type.
+    pub event_type: String,
+    /// Its content, JSON.
+    pub content: String,
+    /// Its position, once committed.
+    pub position: Assigned,
+}
+
+/// A receipt.
+#[derive(Clone, Debug)]
+pub struct ReceiptWrite {
+    /// In which room.
+    pub room_nid: i64,
+    /// Whose.
+    pub user_nid: i64,
+    /// 'm.read' or 'm.read.private'.
+    pub receipt_type: String,
+    /// '' without thread, else 'main' or the thread's root.
+    pub thread: String,
+    /// Up to which event.
+    pub event_id: OwnedEventId,
+    /// The position of that event.
+    pub event_position: i64,
+    /// Milliseconds since the epoch.
+    pub received_at: i64,
+    /// Its position, once committed.
+    pub position: Assigned,
+}
+
+/// What is to be committed together.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// New events. Several entries may be of the same room, each built on the one before.
+    pub rooms: Vec<RoomWrite>,
+    /// Account data.
+    pub account_data: Vec<AccountDataWrite>,
+    /// Receipts.
+    pub receipts: Vec<ReceiptWrite>,
+}
+
+/// What became of a [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Committed,
+    /// Another node has moved a room on that it was built on; nothing of it was made.
+    Outdated,
+}
+
+/// The result of a group.
+#[derive(Debug)]
+pub struct Committed {
+    /// What became of each write, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// The last position of the stream before this group.
+    pub before: i64,
+    /// The last position of the stream with this group.
+    pub to: i64,
+}
+
+impl Database {
+    /// Makes the writes durable, all in one transaction, and gives them their positions in the order given.
+    ///
+    /// # Errors
+    /// If the transaction fails; then nothing of it was made, and positions that were given mean nothing.
+    pub async fn commit(&self, writes: &[&Write]) -> Result<Committed> {
+        let mut transaction = self.write().await?;
+        let before = lock_stream(&mut transaction).await?;
+        let outcomes = self.outcomes(&mut transaction, writes).await?;
+        let current: Vec<&Write> = writes
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == Outcome::Committed)
+            .map(|(write, _)| *write)
+            .collect();
+        let to = assign_positions(before, &current);
+        make_rooms(&mut transaction, &current).await?;
+        let interned = intern(self.names(), &mut transaction, &wanted(&current)).await?;
+        let mut rows = Rows::default();
+        for write in &current {
+            rows.add(write, &interned)?;
+        }
+        rows.store(&mut transaction).await?;
+        self.finish(transaction, interned, before, to).await?;
+        Ok(Committed {
+            outcomes,
+            before,
+            to,
+        })
+    }
+
+    async fn finish(
+        &self,
+        mut transaction: Transaction,
+        interned: Interned,
+        before: i64,
+        to: i64,
+    ) -> Result<()> {
+        if to > before {
+            statement("UPDATE stream SET position = $1 WHERE id = 1")
+                .bind(to)
+                .run(&mut transaction)
+                .await?;
+        }
+        if to > before && transaction.engine() == Engine::Postgres {
+            statement("SELECT pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(to.to_string())
+                .run(&mut transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        self.names().remember(interned);
+        Ok(())
+    }
+
+    /// Which writes are still built on the newest revision of their rooms.
+    async fn outcomes(
+        &self,
+        transaction: &mut Transaction,
+        writes: &[&Write],
+    ) -> Result<Vec<Outcome>> {
+        if self.engine() == Engine::Sqlite {
+            // No other process can have the folder open, so nobody else moves a room on.
+            return Ok(vec![Outcome::Committed; writes.len()]);
+        }
+        let rooms: Vec<i64> = writes
+            .iter()
+            .flat_map(|write| &write.rooms)
+            .filter(|room| room.new_room.is_none())
+            .map(|room| room.room_nid.get())
+            .collect();
+        let mut revisions: HashMap<i64, i64> = if rooms.is_empty() {
+            HashMap::new()
+        } else {
+            statement("SELECT room_nid, revision FROM room_heads WHERE room_nid IN ({ints $1})")
+                .bind(rooms)
+                .all_in::<(i64, i64)>(transaction)
+                .await?
+                .into_iter()
+                .collect()
+        };
+        Ok(writes
+            .iter()
+            .map(|write| judge(write, &mut revisions))
+            .collect())
+    }
+
+    /// The last position that was given.
+    pub async fn stream_position(&self) -> Result<i64> {
+        let (position,): (i64,) = statement("SELECT position FROM stream WHERE id = 1")
+            .one(self)
+            .await?;
+        Ok(position)
+    }
+}
+
+/// Judges a write by the revisions of its rooms, and moves them on if it can be made.
+fn judge(write: &Write, revisions: &mut HashMap<i64, i64>) -> Outcome {
+    let current = write.rooms.iter().all(|room| {
+        room.new_room.is_some() || revisions.get(&room.room_nid.get()) == Some(&room.base_revision)
+    });
+    if !current {
+        return Outcome::Outdated;
+    }
+    for room in write.rooms.iter().filter(|room| room.new_room.is_none()) {
+        revisions.insert(room.room_nid.get(), room.base_revision + 1);
+    }
+    Outcome::Committed
+}
+
+/// Takes the lock that orders all nodes, which lasts until the commit, and gives the last position.
+async fn lock_stream(transaction: &mut Transaction) -> Result<i64> {
+    let (position,): (i64,) =
+        statement("UPDATE stream SET position = position WHERE id = 1 RETURNING position")
+            .one_in(transaction)
+            .await?;
+    Ok(position)
+}
+
+/// Gives every row its position and returns the last.
+fn assign_positions(before: i64, writes: &[&Write]) -> i64 {
+    let mut position = before;
+    for write in writes {
+        let events = write
+            .rooms
+            .iter()
+            .flat_map(|room| &room.events)
+            .map(|event| &event.position);
+        let account_data = write.account_data.iter().map(|data| &data.position);
+        let receipts = write.receipts.iter().map(|receipt| &receipt.position);
+        for assigned in events.chain(account_data).chain(receipts) {
+            position += 1;
+            assigned.set(position);
+        }
+    }
+    position
+}
+
+/// Makes the rooms that are new, and gives them their numbers.
+async fn make_rooms(transaction: &mut Transaction, writes: &[&Write]) -> Result<()> {
+    for room in writes.iter().flat_map(|write| &write.rooms) {
+        let Some(new_room) = &room.new_room else {
+            continue;
+        };
+        let (nid,): (i64,) = statement(
+            "INSERT INTO rooms (room_id, version, published) VALUES ($1, $2, FALSE) RETURNING nid",
+        )
+        .bind(new_room.room_id.as_str())
+        .bind(new_room.version.as_str())
+        .one_in(transaction)
+        .await?;
+        room.room_nid.set(nid);
+    }
+    Ok(())
+}
+
+/// The names that the rows of these writes stand for.
+fn wanted<'a>(writes: &[&'a Write]) -> Wanted<'a> {
+    let mut wanted = Wanted::default();
+    for room in writes.iter().flat_map(|write| &write.rooms) {
+        for event in &room.events {
+            wanted.users.push(event.sender.as_str());
+            wanted.types.push(&event.event_type);
+            if let Some(state_key) = &event.state_key {
+                wanted.slots.push((&event.event_type, state_key));
+            }
+            if let Some((user_id, _)) = &event.membership {
+                wanted.users.push(user_id.as_str());
+            }
+        }
+        for effect in &room.effects {
+            if let RoomEffect::Alias { creator, .. } = effect {
+                wanted.users.push(creator.as_str());
+            }
+        }
+    }
+    wanted
+}
+
+/// The bytes that an event id is stored as.
+pub(crate) fn event_key(event: &NewEvent) -> Vec<u8> {
+    EventKey::new(&event.event_id).into_bytes()
+}
+
+/// A list of positions as it is stored.
+pub(crate) fn positions_json(positions: &[Assigned]) -> Result<String> {
+    let positions: Vec<i64> = positions.iter().map(Assigned::get).collect();
+    serde_json::to_string(&positions).map_err(|error| StorageError::Corrupt(error.to_string()))
+}

@@ -1,0 +1,223 @@
+//! Reading events.
+
+use parley_protocol::EventKey;
+use ruma::{EventId, OwnedEventId};
+
+use crate::{Database, Result, StorageError, statement::statement};
+
+/// An event as it is stored.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    /// Where it stands in the stream.
+    pub position: i64,
+    /// Its room.
+    pub room_nid: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// The state after it is the snapshot of this position.
+    pub snapshot: i64,
+    /// The state event that it took the place of.
+    pub replaces: Option<i64>,
+    /// The redaction that applies to it.
+    pub redacted_by: Option<i64>,
+    /// The device of this server that sent it.
+    pub device_nid: Option<i64>,
+    /// With which transaction id.
+    pub transaction_id: Option<String>,
+    /// Canonical JSON of the PDU, redacted if it was.
+    pub json: String,
+    /// The PDU of the state event that it took the place of.
+    pub replaced_json: Option<String>,
+}
+
+type Columns = (
+    i64,
+    i64,
+    Vec<u8>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    String,
+    Option<String>,
+);
+
+/// The columns of [`EventRow`], from `events e LEFT JOIN events r`.
+const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
+     e.device_nid, e.transaction_id, e.json, r.json \
+     FROM events e LEFT JOIN events r ON r.position = e.replaces ";
+
+impl TryFrom<Columns> for EventRow {
+    type Error = StorageError;
+
+    fn try_from(columns: Columns) -> Result<Self> {
+        Ok(Self {
+            position: columns.0,
+            room_nid: columns.1,
+            event_id: read_event_id(&columns.2)?,
+            snapshot: columns.3,
+            replaces: columns.4,
+            redacted_by: columns.5,
+            device_nid: columns.6,
+            transaction_id: columns.7,
+            json: columns.8,
+            replaced_json: columns.9,
+        })
+    }
+}
+
+fn rows(columns: Vec<Columns>) -> Result<Vec<EventRow>> {
+    columns.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Reads an event id from its bytes.
+pub(crate) fn read_event_id(bytes: &[u8]) -> Result<OwnedEventId> {
+    EventKey::event_id_from_bytes(bytes)
+        .ok_or_else(|| StorageError::Corrupt("an event id is unreadable".to_owned()))
+}
+
+/// A part of a room's timeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The room.
+    pub room_nid: i64,
+    /// Events after this position.
+    pub after: i64,
+    /// Events up to and with this position.
+    pub to: i64,
+}
+
+impl Database {
+    /// Events at these positions, in no order. Those that don't exist are left out.
+    pub async fn events_at(&self, positions: Vec<i64>) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> =
+            statement(format!("{SELECT} WHERE e.position IN ({{ints $1}})"))
+                .bind(positions)
+                .all(self)
+                .await?;
+        rows(columns)
+    }
+
+    /// An event by its id.
+    pub async fn event(&self, event_id: &EventId) -> Result<Option<EventRow>> {
+        let columns: Option<Columns> = statement(format!("{SELECT} WHERE e.event_id = $1"))
+            .bind(EventKey::new(event_id).into_bytes())
+            .optional(self)
+            .await?;
+        columns.map(TryInto::try_into).transpose()
+    }
+
+    /// The oldest events of a span, oldest first, at most `limit`.
+    pub async fn oldest_events(&self, span: Span, limit: i64) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.room_nid = $1 AND e.position > $2 AND e.position <= $3 ORDER BY e.position LIMIT $4"
+        ))
+        .bind(span.room_nid)
+        .bind(span.after)
+        .bind(span.to)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows(columns)
+    }
+
+    /// The newest events of a span, newest first, at most `limit`.
+    pub async fn newest_events(&self, span: Span, limit: i64) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.room_nid = $1 AND e.position > $2 AND e.position <= $3 \
+             ORDER BY e.position DESC LIMIT $4"
+        ))
+        .bind(span.room_nid)
+        .bind(span.after)
+        .bind(span.to)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows(columns)
+    }
+
+    /// The events of all rooms in a stretch of the stream, in order, at most `limit`. For following what another node
+    /// wrote.
+    pub async fn events_between(&self, after: i64, to: i64, limit: i64) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.position > $1 AND e.position <= $2 ORDER BY e.position LIMIT $3"
+        ))
+        .bind(after)
+        .bind(to)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows(columns)
+    }
+
+    /// Every event that ever stood in a place of a room's state, oldest first: its position and its PDU.
+    pub async fn slot_history(
+        &self,
+        room_nid: i64,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Vec<(i64, String)>> {
+        let Some(slot_nid) = self.slot_nid(event_type, state_key).await? else {
+            return Ok(Vec::new());
+        };
+        statement("SELECT position, json FROM events WHERE room_nid = $1 AND slot_nid = $2 ORDER BY position")
+            .bind(room_nid)
+            .bind(slot_nid)
+            .all(self)
+            .await
+    }
+
+    /// The event that a device sent with a transaction id, of a type, into a room.
+    pub async fn event_of_transaction(
+        &self,
+        device_nid: i64,
+        transaction_id: &str,
+        room_nid: i64,
+        event_type: &str,
+    ) -> Result<Option<OwnedEventId>> {
+        let row: Option<(Vec<u8>,)> = statement(
+            "SELECT e.event_id FROM events e JOIN event_types t ON t.nid = e.type_nid \
+             WHERE e.device_nid = $1 AND e.transaction_id = $2 AND e.room_nid = $3 AND t.name = $4",
+        )
+        .bind(device_nid)
+        .bind(transaction_id)
+        .bind(room_nid)
+        .bind(event_type)
+        .optional(self)
+        .await?;
+        row.map(|(bytes,)| read_event_id(&bytes)).transpose()
+    }
+
+    /// Whether a device has ever sent with a transaction id.
+    pub async fn device_has_transactions(&self, device_nid: i64) -> Result<bool> {
+        let row: Option<(i64,)> = statement(
+            "SELECT position FROM events WHERE device_nid = $1 AND transaction_id IS NOT NULL LIMIT 1",
+        )
+        .bind(device_nid)
+        .optional(self)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// The first event of a room at or after a time, or the last at or before it: position and time.
+    pub async fn event_near(
+        &self,
+        room_nid: i64,
+        timestamp: i64,
+        forward: bool,
+    ) -> Result<Option<(i64, i64)>> {
+        let text = if forward {
+            "SELECT position, origin_server_ts FROM events WHERE room_nid = $1 AND origin_server_ts >= $2 \
+             ORDER BY origin_server_ts, position LIMIT 1"
+        } else {
+            "SELECT position, origin_server_ts FROM events WHERE room_nid = $1 AND origin_server_ts <= $2 \
+             ORDER BY origin_server_ts DESC, position DESC LIMIT 1"
+        };
+        statement(text)
+            .bind(room_nid)
+            .bind(timestamp)
+            .optional(self)
+            .await
+    }
+}

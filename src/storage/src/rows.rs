@@ -1,0 +1,456 @@
+//! The rows of a group commit, gathered by table, so that each table takes one statement.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Result, Transaction,
+    commit::{
+        AccountDataWrite, NewEvent, NewRedaction, NewSnapshot, ReceiptWrite, RoomEffect, RoomWrite,
+        Write, event_key, positions_json,
+    },
+    insert::{Column, insert},
+    names::Interned,
+    state::merge_deltas,
+    statement::statement,
+};
+
+/// The rows of all writes of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    events: Events,
+    heads: BTreeMap<i64, Head>,
+    snapshots: Snapshots,
+    memberships: BTreeMap<(i64, i64), (String, i64)>,
+    redactions: Vec<(i64, NewRedaction)>,
+    effects: Vec<(i64, Effect)>,
+    account_data: BTreeMap<(i64, i64, String), (String, i64)>,
+    receipts: BTreeMap<(i64, i64, String, String), Receipt>,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    position: Vec<i64>,
+    room: Vec<i64>,
+    event_id: Vec<Vec<u8>>,
+    event_type: Vec<i64>,
+    slot: Vec<Option<i64>>,
+    sender: Vec<i64>,
+    time: Vec<i64>,
+    depth: Vec<i64>,
+    snapshot: Vec<i64>,
+    replaces: Vec<Option<i64>>,
+    device: Vec<Option<i64>>,
+    transaction: Vec<Option<String>>,
+    json: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Head {
+    revision: i64,
+    last_position: i64,
+    extremities: String,
+}
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    position: Vec<i64>,
+    parent: Vec<Option<i64>>,
+    height: Vec<i64>,
+    slot: Vec<i64>,
+    /// Snapshots that take over the changes of others, in order.
+    merges: Vec<(i64, Vec<i64>)>,
+}
+
+#[derive(Debug)]
+struct Receipt {
+    event_id: String,
+    event_position: i64,
+    received_at: i64,
+    position: i64,
+}
+
+/// A [`RoomEffect`] with its names interned.
+#[derive(Debug)]
+enum Effect {
+    Alias {
+        alias: String,
+        creator: i64,
+        created_at: i64,
+    },
+    Publish,
+    DirectChat {
+        low: i64,
+        high: i64,
+    },
+    NoDirectChat {
+        low: i64,
+        high: i64,
+    },
+}
+
+impl Rows {
+    /// Takes in what one write makes.
+    pub(crate) fn add(&mut self, write: &Write, interned: &Interned) -> Result<()> {
+        for room in &write.rooms {
+            self.add_room(room, interned)?;
+        }
+        for data in &write.account_data {
+            self.add_account_data(data);
+        }
+        for receipt in &write.receipts {
+            self.add_receipt(receipt);
+        }
+        Ok(())
+    }
+
+    fn add_room(&mut self, room: &RoomWrite, interned: &Interned) -> Result<()> {
+        let room_nid = room.room_nid.get();
+        for event in &room.events {
+            self.add_event(room_nid, event, interned)?;
+        }
+        if let Some(last) = room.events.last() {
+            let head = Head {
+                revision: room.base_revision + 1,
+                last_position: last.position.get(),
+                extremities: positions_json(&room.extremities)?,
+            };
+            self.heads.insert(room_nid, head);
+        }
+        for effect in &room.effects {
+            self.effects.push((room_nid, to_effect(effect, interned)?));
+        }
+        Ok(())
+    }
+
+    fn add_event(&mut self, room_nid: i64, event: &NewEvent, interned: &Interned) -> Result<()> {
+        let position = event.position.get();
+        let slot = match &event.state_key {
+            Some(state_key) => Some(interned.slot(&event.event_type, state_key)?),
+            None => None,
+        };
+        self.events.position.push(position);
+        self.events.room.push(room_nid);
+        self.events.event_id.push(event_key(event));
+        self.events
+            .event_type
+            .push(interned.event_type(&event.event_type)?);
+        self.events.slot.push(slot);
+        self.events
+            .sender
+            .push(interned.user(event.sender.as_str())?);
+        self.events.time.push(event.origin_server_ts);
+        self.events.depth.push(event.depth);
+        self.events
+            .replaces
+            .push(event.replaces.as_ref().map(crate::commit::Assigned::get));
+        self.events
+            .device
+            .push(event.origin.as_ref().map(|(device, _)| *device));
+        self.events
+            .transaction
+            .push(event.origin.as_ref().and_then(|(_, id)| id.clone()));
+        self.events.json.push(event.json.clone());
+        self.events
+            .snapshot
+            .push(self.snapshots.add(event, position, slot));
+        if let Some((user_id, membership)) = &event.membership {
+            let key = (interned.user(user_id.as_str())?, room_nid);
+            self.memberships.insert(key, (membership.clone(), position));
+        }
+        if let Some(redaction) = &event.redaction {
+            self.redactions.push((position, redaction.clone()));
+        }
+        Ok(())
+    }
+
+    fn add_account_data(&mut self, data: &AccountDataWrite) {
+        let key = (data.user_nid, data.room_nid, data.event_type.clone());
+        self.account_data
+            .insert(key, (data.content.clone(), data.position.get()));
+    }
+
+    fn add_receipt(&mut self, receipt: &ReceiptWrite) {
+        let key = (
+            receipt.room_nid,
+            receipt.user_nid,
+            receipt.receipt_type.clone(),
+            receipt.thread.clone(),
+        );
+        let row = Receipt {
+            event_id: receipt.event_id.to_string(),
+            event_position: receipt.event_position,
+            received_at: receipt.received_at,
+            position: receipt.position.get(),
+        };
+        self.receipts.insert(key, row);
+    }
+
+    /// Writes all rows.
+    pub(crate) async fn store(self, transaction: &mut Transaction) -> Result<()> {
+        self.events.store(transaction).await?;
+        self.snapshots.store(transaction).await?;
+        store_heads(transaction, self.heads).await?;
+        store_memberships(transaction, self.memberships).await?;
+        for (position, redaction) in self.redactions {
+            statement("UPDATE events SET json = $2, redacted_by = $3 WHERE position = $1")
+                .bind(redaction.target)
+                .bind(redaction.json)
+                .bind(position)
+                .run(transaction)
+                .await?;
+        }
+        for (room_nid, effect) in self.effects {
+            store_effect(transaction, room_nid, effect).await?;
+        }
+        store_account_data(transaction, self.account_data).await?;
+        store_receipts(transaction, self.receipts).await
+    }
+}
+
+impl Events {
+    async fn store(self, transaction: &mut Transaction) -> Result<()> {
+        insert(
+            transaction,
+            "events (position, room_nid, event_id, type_nid, slot_nid, sender_nid, origin_server_ts, depth, \
+             snapshot, replaces, device_nid, transaction_id, json)",
+            vec![
+                Column::Int(self.position),
+                Column::Int(self.room),
+                Column::Bytes(self.event_id),
+                Column::Int(self.event_type),
+                Column::OptionalInt(self.slot),
+                Column::Int(self.sender),
+                Column::Int(self.time),
+                Column::Int(self.depth),
+                Column::Int(self.snapshot),
+                Column::OptionalInt(self.replaces),
+                Column::OptionalInt(self.device),
+                Column::OptionalText(self.transaction),
+                Column::Text(self.json),
+            ],
+            "",
+        )
+        .await
+    }
+}
+
+impl Snapshots {
+    /// Takes in the snapshot of an event and gives its position.
+    fn add(&mut self, event: &NewEvent, position: i64, slot: Option<i64>) -> i64 {
+        match &event.snapshot {
+            NewSnapshot::Same(snapshot) => snapshot.get(),
+            NewSnapshot::Next {
+                parent,
+                height,
+                merged,
+            } => {
+                self.position.push(position);
+                self.parent
+                    .push(parent.as_ref().map(crate::commit::Assigned::get));
+                self.height.push(*height);
+                self.slot.push(slot.unwrap_or_default());
+                if !merged.is_empty() {
+                    let merged = merged.iter().map(crate::commit::Assigned::get).collect();
+                    self.merges.push((position, merged));
+                }
+                position
+            }
+        }
+    }
+
+    async fn store(self, transaction: &mut Transaction) -> Result<()> {
+        insert(
+            transaction,
+            "state_snapshots (position, parent, height)",
+            vec![
+                Column::Int(self.position.clone()),
+                Column::OptionalInt(self.parent),
+                Column::Int(self.height),
+            ],
+            "",
+        )
+        .await?;
+        insert(
+            transaction,
+            "state_deltas (snapshot, slot_nid, event_position)",
+            vec![
+                Column::Int(self.position.clone()),
+                Column::Int(self.slot),
+                Column::Int(self.position),
+            ],
+            "",
+        )
+        .await?;
+        for (snapshot, merged) in self.merges {
+            merge_deltas(transaction, snapshot, merged).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn store_heads(transaction: &mut Transaction, heads: BTreeMap<i64, Head>) -> Result<()> {
+    let mut columns = (vec![], vec![], vec![], vec![]);
+    for (room_nid, head) in heads {
+        columns.0.push(room_nid);
+        columns.1.push(head.revision);
+        columns.2.push(head.last_position);
+        columns.3.push(head.extremities);
+    }
+    insert(
+        transaction,
+        "room_heads (room_nid, revision, last_position, extremities)",
+        vec![
+            Column::Int(columns.0),
+            Column::Int(columns.1),
+            Column::Int(columns.2),
+            Column::Text(columns.3),
+        ],
+        "ON CONFLICT (room_nid) DO UPDATE SET revision = excluded.revision, \
+         last_position = excluded.last_position, extremities = excluded.extremities",
+    )
+    .await
+}
+
+async fn store_memberships(
+    transaction: &mut Transaction,
+    memberships: BTreeMap<(i64, i64), (String, i64)>,
+) -> Result<()> {
+    let mut columns = (vec![], vec![], vec![], vec![], vec![]);
+    for ((user_nid, room_nid), (membership, position)) in memberships {
+        columns.0.push(user_nid);
+        columns.1.push(room_nid);
+        columns.2.push(membership);
+        columns.3.push(position);
+        columns.4.push(false);
+    }
+    insert(
+        transaction,
+        "memberships (user_nid, room_nid, membership, event_position, forgotten)",
+        vec![
+            Column::Int(columns.0),
+            Column::Int(columns.1),
+            Column::Text(columns.2),
+            Column::Int(columns.3),
+            Column::Bool(columns.4),
+        ],
+        "ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, \
+         event_position = excluded.event_position, forgotten = excluded.forgotten",
+    )
+    .await
+}
+
+async fn store_account_data(
+    transaction: &mut Transaction,
+    data: BTreeMap<(i64, i64, String), (String, i64)>,
+) -> Result<()> {
+    let mut columns = (vec![], vec![], vec![], vec![], vec![]);
+    for ((user_nid, room_nid, event_type), (content, position)) in data {
+        columns.0.push(user_nid);
+        columns.1.push(room_nid);
+        columns.2.push(event_type);
+        columns.3.push(content);
+        columns.4.push(position);
+    }
+    insert(
+        transaction,
+        "account_data (user_nid, room_nid, event_type, content, position)",
+        vec![
+            Column::Int(columns.0),
+            Column::Int(columns.1),
+            Column::Text(columns.2),
+            Column::Text(columns.3),
+            Column::Int(columns.4),
+        ],
+        "ON CONFLICT (user_nid, room_nid, event_type) DO UPDATE SET content = excluded.content, \
+         position = excluded.position",
+    )
+    .await
+}
+
+async fn store_receipts(
+    transaction: &mut Transaction,
+    receipts: BTreeMap<(i64, i64, String, String), Receipt>,
+) -> Result<()> {
+    let mut keys = (vec![], vec![], vec![], vec![]);
+    let mut values = (vec![], vec![], vec![], vec![]);
+    for ((room_nid, user_nid, receipt_type, thread), receipt) in receipts {
+        keys.0.push(room_nid);
+        keys.1.push(user_nid);
+        keys.2.push(receipt_type);
+        keys.3.push(thread);
+        values.0.push(receipt.event_id);
+        values.1.push(receipt.event_position);
+        values.2.push(receipt.received_at);
+        values.3.push(receipt.position);
+    }
+    insert(
+        transaction,
+        "receipts (room_nid, user_nid, receipt_type, thread, event_id, event_position, received_at, position)",
+        vec![
+            Column::Int(keys.0),
+            Column::Int(keys.1),
+            Column::Text(keys.2),
+            Column::Text(keys.3),
+            Column::Text(values.0),
+            Column::Int(values.1),
+            Column::Int(values.2),
+            Column::Int(values.3),
+        ],
+        "ON CONFLICT (room_nid, user_nid, receipt_type, thread) DO UPDATE SET event_id = excluded.event_id, \
+         event_position = excluded.event_position, received_at = excluded.received_at, \
+         position = excluded.position",
+    )
+    .await
+}
+
+fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
+    Ok(match effect {
+        RoomEffect::Alias {
+            alias,
+            creator,
+            created_at,
+        } => Effect::Alias {
+            alias: alias.clone(),
+            creator: interned.user(creator.as_str())?,
+            created_at: *created_at,
+        },
+        RoomEffect::Publish => Effect::Publish,
+        RoomEffect::DirectChat { one, other } => Effect::DirectChat {
+            low: *one.min(other),
+            high: *one.max(other),
+        },
+        RoomEffect::NoDirectChat { one, other } => Effect::NoDirectChat {
+            low: *one.min(other),
+            high: *one.max(other),
+        },
+    })
+}
+
+async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effect) -> Result<()> {
+    let statement = match effect {
+        Effect::Alias { alias, creator, created_at } => statement(
+            "INSERT INTO room_aliases (alias, room_nid, creator_nid, created_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(alias)
+        .bind(room_nid)
+        .bind(creator)
+        .bind(created_at),
+        Effect::Publish => {
+            statement("UPDATE rooms SET published = TRUE WHERE nid = $1").bind(room_nid)
+        }
+        Effect::DirectChat { low, high } => {
+            statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")
+                .bind(low)
+                .bind(high)
+                .bind(room_nid)
+        }
+        Effect::NoDirectChat { low, high } => statement(
+            "DELETE FROM direct_chats WHERE low_nid = $1 AND high_nid = $2 AND room_nid = $3",
+        )
+        .bind(low)
+        .bind(high)
+        .bind(room_nid),
+    };
+    statement.run(transaction).await?;
+    Ok(())
+}
