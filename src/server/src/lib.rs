@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The program `parley` as a library: configuration, listeners and wiring.
+
+pub mod config;

@@ -1,0 +1,40 @@
+//! `[rooms]`
+
+use ruma::RoomVersionId;
+use serde::{Deserialize, Serialize};
+
+use super::error::Invalid;
+
+/// Defaults and limits of rooms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rooms {
+    /// The version of a new room whose creator doesn't ask for another.
+    pub default_version: RoomVersionId,
+    /// How many rooms a user may be joined to.
+    pub max_joined: u32,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            default_version: RoomVersionId::V12,
+            max_joined: 5_000,
+        }
+    }
+}
+
+impl Rooms {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if self.default_version.rules().is_none() {
+            return Err(Invalid::new(
+                "rooms.default_version",
+                format!("there is no room version `{}`", self.default_version),
+            ));
+        }
+        if self.max_joined == 0 {
+            return Err(Invalid::new("rooms.max_joined", "must be at least 1"));
+        }
+        Ok(())
+    }
+}
