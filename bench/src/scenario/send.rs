@@ -1,0 +1,89 @@
+//! Sending messages as quickly as they are answered: `PUT /rooms/{roomId}/send/m.room.message/{txnId}`.
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::HeaderValue;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    bench::Bench,
+    http::{Client, escape},
+    measure::{Patience, Recorder, under_load},
+    options::Name,
+    report::{Outcome, Title},
+};
+
+/// Each sender has a room: what the server does for a single message.
+pub(crate) async fn own_rooms(bench: &Bench) -> Result<Outcome> {
+    let senders = bench.make_users(bench.options.send.senders).await?;
+    let rooms = bench.make_rooms(&senders).await?;
+    let tokens = senders.into_iter().map(|sender| sender.token);
+    send(bench, Name::SendOwnRooms, tokens.zip(rooms).collect()).await
+}
+
+/// All senders write in one room, where each message must be put in order with all others.
+pub(crate) async fn one_room(bench: &Bench) -> Result<Outcome> {
+    let senders = bench
+        .make_users(bench.options.send.one_room_senders)
+        .await?;
+    let room = bench
+        .make_room(&mut bench.target.client(), &senders[0])
+        .await?;
+    bench.join_all(&room, &senders[1..]).await?;
+    let tokens = senders
+        .into_iter()
+        .map(|sender| (sender.token, room.clone()));
+    send(bench, Name::SendOneRoom, tokens.collect()).await
+}
+
+async fn send(bench: &Bench, name: Name, senders: Vec<(HeaderValue, String)>) -> Result<Outcome> {
+    let options = &bench.options.send;
+    let parameters = [
+        ("senders", Value::from(senders.len())),
+        ("duration_seconds", options.duration.as_secs_f64().into()),
+        ("message_bytes", options.message_bytes.into()),
+    ];
+    let text = "x".repeat(options.message_bytes);
+    let body = Bytes::from(json!({ "msgtype": "m.text", "body": text }).to_string());
+    let recorder = Recorder::after_warm_up(bench)?;
+    let tasks = senders.into_iter().map(|(token, room)| {
+        let client = bench.target.client();
+        keep_sending(client, token, escape(&room), body.clone(), recorder.clone())
+    });
+    under_load(
+        bench,
+        Title::new(name, "message sent", parameters),
+        &recorder,
+        tasks,
+    )
+    .await
+}
+
+async fn keep_sending(
+    mut client: Client,
+    token: HeaderValue,
+    room: String,
+    body: Bytes,
+    recorder: Recorder,
+) {
+    let mut patience = Patience::default();
+    let mut transaction = 0_u64;
+    while !recorder.is_over() {
+        transaction += 1;
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{transaction}");
+        let begun = Instant::now();
+        match client.put(Some(&token), path, body.clone()).await {
+            Ok(_) => {
+                patience.success();
+                recorder.success(begun, 1);
+            }
+            Err(failure) => {
+                recorder.failure(&failure);
+                if patience.is_lost() {
+                    return;
+                }
+            }
+        }
+    }
+}
