@@ -42,7 +42,7 @@ pub(crate) struct User {
     pub(crate) token: HeaderValue,
 }
 
-/// Tells on stderr how far a long preparation has come, at most every other second.
+/// Tells on stderr how far a long preparation has come, at most every five seconds.
 struct Progress<'a> {
     what: &'a str,
     total: usize,
@@ -259,7 +259,7 @@ impl<'a> Progress<'a> {
 
     fn one_more(&mut self) {
         self.done += 1;
-        if self.told.elapsed() > Duration::from_secs(2) && self.done < self.total {
+        if self.told.elapsed() > Duration::from_secs(5) && self.done < self.total {
             say(&format!("{}: {} of {}", self.what, self.done, self.total));
             self.told = Instant::now();
         }

@@ -28,14 +28,16 @@ impl Latencies {
     /// An empty histogram.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            microseconds: Histogram::new_with_bounds(1, LONGEST, 3).context("making a histogram")?,
+            microseconds: Histogram::new_with_bounds(1, LONGEST, 3)
+                .context("making a histogram")?,
         })
     }
 
     /// Adds a latency; what is shorter than a microsecond counts as a microsecond.
     pub(crate) fn record(&mut self, latency: Duration) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.saturating_record(microseconds.clamp(1, LONGEST));
+        self.microseconds
+            .saturating_record(microseconds.clamp(1, LONGEST));
     }
 
     /// The number of latencies recorded.

@@ -14,7 +14,7 @@ use crate::{
     bench::Bench,
     http::Failure,
     latency::Latencies,
-    process::Watch,
+    process::{Watch, own_cpu},
     report::{Outcome, Title},
 };
 
@@ -159,14 +159,14 @@ impl<'a> Meter<'a> {
             watched,
             since: Instant::now(),
             cpu,
-            own: Watch::itself().cpu()?,
+            own: own_cpu()?,
         })
     }
 
     /// What was used since the start.
     pub(crate) fn read(&self) -> Result<Reading> {
         let wall = self.since.elapsed();
-        let own = Watch::itself().cpu()?.saturating_sub(self.own);
+        let own = own_cpu()?.saturating_sub(self.own);
         let cpu = match self.cpu {
             Some(before) => Some(self.watched.cpu()?.saturating_sub(before)),
             None => None,

@@ -40,8 +40,10 @@ impl Memory {
 #[derive(Debug, PartialEq)]
 struct Stat {
     parent: u32,
-    /// Ticks of the process itself and of its children that have ended.
-    ticks: u64,
+    /// Ticks of the process itself.
+    own: u64,
+    /// Ticks of its children that have ended.
+    ended: u64,
 }
 
 impl Watch {
@@ -55,13 +57,6 @@ impl Watch {
         Ok(Self {
             roots: pids.to_vec(),
         })
-    }
-
-    /// Watches the load program itself.
-    pub(crate) fn itself() -> Self {
-        Self {
-            roots: vec![std::process::id()],
-        }
     }
 
     /// Whether nothing is watched.
@@ -80,9 +75,10 @@ impl Watch {
         let ticks: u64 = self
             .tree(&processes)?
             .iter()
-            .map(|pid| processes[pid].ticks)
+            .map(|pid| &processes[pid])
+            .map(|process| process.own + process.ended)
             .sum();
-        Ok(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+        Ok(duration(ticks))
     }
 
     /// Memory held now.
@@ -114,6 +110,17 @@ impl Watch {
         }
         Ok(descendants(&self.roots, processes))
     }
+}
+
+/// Processor time of the load program itself, without a server that it has started.
+pub(crate) fn own_cpu() -> Result<Duration> {
+    let line = fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
+    let stat = parse_stat(&line).context("/proc/self/stat is not as expected")?;
+    Ok(duration(stat.own))
+}
+
+fn duration(ticks: u64) -> Duration {
+    TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 fn descendants(roots: &[u32], processes: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {
@@ -155,13 +162,11 @@ fn parse_stat(line: &str) -> Option<Stat> {
     let (_, rest) = line.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // `fields[0]` is field 3 of the manual: 4 is the parent, 14 to 17 are the times.
-    let mut ticks = 0_u64;
-    for time in fields.get(11..15)? {
-        ticks += time.parse::<u64>().ok()?;
-    }
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     Some(Stat {
         parent: fields.get(1)?.parse().ok()?,
-        ticks,
+        own: number(11)? + number(12)?,
+        ended: number(13)? + number(14)?,
     })
 }
 
@@ -184,13 +189,12 @@ mod tests {
 
     #[test]
     fn a_stat_line_gives_the_parent_and_all_processor_time() {
-        assert_eq!(
-            parse_stat(STAT),
-            Some(Stat {
-                parent: 42,
-                ticks: 730 + 220 + 40 + 10
-            })
-        );
+        let expected = Stat {
+            parent: 42,
+            own: 730 + 220,
+            ended: 40 + 10,
+        };
+        assert_eq!(parse_stat(STAT), Some(expected));
     }
 
     #[test]
@@ -209,7 +213,11 @@ mod tests {
 
     #[test]
     fn children_of_children_belong_to_the_tree_and_strangers_do_not() {
-        let stat = |parent| Stat { parent, ticks: 0 };
+        let stat = |parent| Stat {
+            parent,
+            own: 0,
+            ended: 0,
+        };
         let processes = BTreeMap::from([
             (1, stat(0)),
             (10, stat(1)),
@@ -224,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn the_program_sees_its_own_memory_and_work() {
-        let itself = Watch::itself();
-        let before = itself.cpu().unwrap();
+    fn work_and_memory_of_a_running_process_are_seen() {
+        let watch = Watch::new(&[std::process::id()]).unwrap();
+        let (all, own) = (watch.cpu().unwrap(), own_cpu().unwrap());
         let mut sum = 0_u64;
-        while itself.cpu().unwrap() < before + 2 * TICK {
+        while watch.cpu().unwrap() < all + 2 * TICK || own_cpu().unwrap() < own + 2 * TICK {
             sum = sum.wrapping_add(std::hint::black_box(1));
         }
-        let memory = itself.memory().unwrap();
+        let memory = watch.memory().unwrap();
         assert!(sum > 0);
         assert!(
             memory.rss_mib > 1.0 && memory.mib() <= memory.rss_mib,

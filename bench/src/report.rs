@@ -211,7 +211,7 @@ impl Outcome {
         let mut all = Vec::new();
         all.extend(
             self.rate_per_second
-                .map(|rate| Figure::more(&self.operation, rate, "/s")),
+                .map(|rate| Figure::more("rate", rate, "/s")),
         );
         if let Some(latency) = self.latency {
             all.push(Figure::less("p50", latency.p50_ms, "ms"));
@@ -378,13 +378,7 @@ pub(crate) mod tests {
             .collect();
         assert_eq!(
             names,
-            [
-                "message sent",
-                "p50",
-                "p99",
-                "CPU per message sent",
-                "memory"
-            ]
+            ["rate", "p50", "p99", "CPU per message sent", "memory"]
         );
     }
 }
