@@ -31,10 +31,17 @@ CREATE TABLE devices (
 );
 
 -- Tokens are kept as SHA-256, so that a copy of the database opens no account.
+--
+-- A refresh token is exchanged for a pair of tokens whose generation is one higher. When a token of that pair is first
+-- used, everything of the device that is of a lower generation ends; until then the old refresh token can be used
+-- again, so that a client that never got the answer isn't locked out.
 CREATE TABLE access_tokens (
     token_hash {bytes} NOT NULL PRIMARY KEY,
     user_nid BIGINT NOT NULL,
     device_nid BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    -- False until the first use of a token that came by refreshing.
+    confirmed BOOLEAN NOT NULL,
     created_at BIGINT NOT NULL,
     -- NULL: until logged out.
     expires_at BIGINT
@@ -45,12 +52,11 @@ CREATE TABLE refresh_tokens (
     token_hash {bytes} NOT NULL PRIMARY KEY,
     user_nid BIGINT NOT NULL,
     device_nid BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
-    expires_at BIGINT,
-    -- When the token was exchanged, the pair that it was exchanged for. It stays valid until one of those is used,
-    -- so that a client that never got the answer can ask again.
-    next_refresh_hash {bytes},
-    next_access_hash {bytes}
+    expires_at BIGINT NOT NULL,
+    -- When the device has to log in again, however often it refreshes; NULL: never.
+    session_expires_at BIGINT
 ) {without_rowid};
 CREATE INDEX refresh_tokens_by_device ON refresh_tokens (device_nid);
 
@@ -77,6 +83,12 @@ CREATE TABLE uia_sessions (
     expires_at BIGINT NOT NULL
 ) {without_rowid};
 CREATE INDEX uia_sessions_by_expiry ON uia_sessions (expires_at);
+
+-- Challenges of the shared-secret registration that were handed out and not used yet.
+CREATE TABLE registration_nonces (
+    nonce TEXT NOT NULL PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+) {without_rowid};
 
 CREATE TABLE filters (
     user_nid BIGINT NOT NULL,

@@ -1,1 +1,66 @@
-//! Skeleton.
+//! The client-server API: reads requests into ruma's types, calls the engine, shapes the answer.
+//!
+//! **Adding an endpoint.** One file under `endpoints/<area>/`, first line the method and path, with
+//! `pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response>`; a line in the `routes`
+//! of the area. Path, method and authentication come from ruma's metadata. A handler decides nothing: it calls one
+//! function of the engine.
+
+mod answer;
+mod authentication;
+mod client_address;
+mod endpoints;
+mod error;
+mod incoming;
+mod route;
+mod router;
+
+use std::sync::Arc;
+
+use parley_engine::Engine;
+
+pub use self::{
+    answer::{Answer, RawJson, RawResponse},
+    authentication::Scheme,
+    client_address::ClientAddress,
+    error::{ApiError, Result},
+    incoming::Incoming,
+    route::{route, route_at},
+    router::{finish, router},
+};
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ClientApi {
+    /// The homeserver.
+    pub engine: Engine,
+    /// How it presents itself.
+    pub settings: Arc<ClientApiSettings>,
+}
+
+impl ClientApi {
+    /// The API of `engine`.
+    pub fn new(engine: Engine, settings: ClientApiSettings) -> Self {
+        Self {
+            engine,
+            settings: Arc::new(settings),
+        }
+    }
+}
+
+/// Settings that matter to clients only.
+#[derive(Clone, Debug)]
+pub struct ClientApiSettings {
+    /// The largest body of a request, in bytes, except where an endpoint has its own limit.
+    pub max_body_size: usize,
+    /// The address that `/.well-known/matrix/client` gives; without it there is no such file.
+    pub homeserver_url: Option<String>,
+}
+
+impl Default for ClientApiSettings {
+    fn default() -> Self {
+        Self {
+            max_body_size: 4 * 1024 * 1024,
+            homeserver_url: None,
+        }
+    }
+}

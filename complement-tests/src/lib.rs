@@ -1,1 +1,29 @@
-//! Skeleton.
+//! The project's own tests of behaviour: a whole server, over real HTTP, on each database.
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn a_stranger_is_not_served() {
+//!     on_each_engine(async |server| {
+//!         let answer = server.client().get("/_matrix/client/v3/account/whoami").await;
+//!         answer.is_refused(401, "M_MISSING_TOKEN");
+//!     })
+//!     .await;
+//! }
+//! ```
+//!
+//! SQLite is always tested; PostgreSQL where `PARLEY_TEST_POSTGRES` holds the address of a server on which databases may
+//! be made, `postgres://postgres@127.0.0.1/postgres`. Each test has a database of its own.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+mod database;
+mod server;
+
+pub use self::{
+    client::{Answer, Client, PASSWORD},
+    server::{TestOptions, TestServer, on_each_engine, on_each_engine_with},
+};

@@ -9,10 +9,12 @@
 //! This crate knows nothing of HTTP and decides nothing about policy.
 
 pub mod commit;
+pub mod devices;
 pub mod events;
 pub mod rooms;
 pub mod state;
 pub mod statement;
+pub mod tokens;
 pub mod user_streams;
 
 mod database;

@@ -1,0 +1,3 @@
+//! The endpoints, by area.
+
+pub(crate) mod discovery;

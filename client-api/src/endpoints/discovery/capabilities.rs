@@ -1,0 +1,42 @@
+//! `GET /_matrix/client/v3/capabilities`: <https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation>
+
+use ruma::{RoomVersionId, api::client::discovery::get_capabilities::v3::Request};
+use serde_json::{Map, Value, json};
+
+use crate::{ClientApi, Incoming, RawJson, Result};
+
+/// The room versions of the specification.
+const ROOM_VERSIONS: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
+    RoomVersionId::V6,
+    RoomVersionId::V7,
+    RoomVersionId::V8,
+    RoomVersionId::V9,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+/// Not by ruma's type, which leaves out what is the default: clients do look for `m.change_password`.
+pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<RawJson> {
+    let available: Map<String, Value> = ROOM_VERSIONS
+        .iter()
+        .map(|version| (version.to_string(), json!("stable")))
+        .collect();
+    let settings = api.engine.settings();
+    let capabilities = json!({
+        "m.change_password": { "enabled": true },
+        "m.room_versions": { "default": settings.rooms.default_version, "available": available },
+        "m.set_displayname": { "enabled": true },
+        "m.set_avatar_url": { "enabled": true },
+        "m.profile_fields": { "enabled": true },
+        "m.3pid_changes": { "enabled": false },
+        "m.get_login_token": { "enabled": false },
+    });
+    let answer = json!({ "capabilities": capabilities });
+    Ok(RawJson(answer.to_string().into()))
+}

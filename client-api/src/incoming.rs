@@ -1,0 +1,141 @@
+//! Reading a request: authentication first, then the body within its limit, then ruma's type.
+
+use std::{net::IpAddr, ops::Deref};
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, RawPathParams, Request},
+};
+use bytes::Bytes;
+use http::{Method, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ruma::api::{
+    IncomingRequest, IncomingRequestExt,
+    error::{DeserializationError, ErrorKind, FromHttpRequestError},
+};
+
+use crate::{ApiError, ClientAddress, ClientApi, Result, authentication::Scheme};
+
+/// A request as a handler gets it. Gives direct access to the fields of ruma's type.
+///
+/// Not `Debug`: bodies hold passwords.
+pub struct Incoming<R>
+where
+    R: IncomingRequest<Authentication: Scheme>,
+{
+    /// What was asked, by ruma's type.
+    pub request: R,
+    /// Who asked: a session, maybe a session, or nothing, as the endpoint's metadata say.
+    pub session: <R::Authentication as Scheme>::Session,
+    /// Where from, if the connection tells.
+    pub address: Option<IpAddr>,
+    /// The body as it was sent, valid UTF-8; empty if there was none.
+    pub body: Bytes,
+}
+
+impl<R> Deref for Incoming<R>
+where
+    R: IncomingRequest<Authentication: Scheme>,
+{
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.request
+    }
+}
+
+impl<R> Incoming<R>
+where
+    R: IncomingRequest<Authentication: Scheme>,
+{
+    /// Authenticates and parses a request.
+    pub(crate) async fn read(api: &ClientApi, request: Request) -> Result<Self> {
+        let (mut parts, body) = request.into_parts();
+        let address = parts
+            .extensions
+            .get::<ClientAddress>()
+            .map(|address| address.0);
+        // Before the body: who may not ask doesn't make the server read.
+        let session = R::Authentication::authenticate(api, &parts, address).await?;
+        let path = RawPathParams::from_request_parts(&mut parts, &())
+            .await
+            .map_err(|_| invalid("the path is not UTF-8"))?;
+        let path: Vec<&str> = path.iter().map(|(_, value)| value).collect();
+        if path.iter().any(|value| value.contains('\0')) {
+            return Err(invalid("the path holds a null character"));
+        }
+        let body = read_body(&parts, body, api.settings.max_body_size).await?;
+        let request =
+            R::try_from_http_request(http::Request::from_parts(parts, body.as_ref()), &path)
+                .map_err(|error| refusal(&error))?;
+        Ok(Self {
+            request,
+            session,
+            address,
+            body,
+        })
+    }
+}
+
+/// Reads a body of UTF-8 of at most `limit` bytes.
+async fn read_body(parts: &Parts, body: Body, limit: usize) -> Result<Bytes> {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(Bytes::new());
+    }
+    let announced = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let body = match Limited::new(body, limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
+        // The sender went away or stalled; hardly anyone reads this answer.
+        Err(error) => return Err(not_json(format!("the body could not be read: {error}"))),
+    };
+    // serde passes over what it doesn't want without looking whether it is UTF-8.
+    if std::str::from_utf8(&body).is_err() {
+        return Err(not_json("the body is not UTF-8"));
+    }
+    Ok(body)
+}
+
+/// Says which of the protocol's errors it is that a request doesn't parse.
+fn refusal(error: &FromHttpRequestError) -> ApiError {
+    let FromHttpRequestError::Deserialization(error) = error else {
+        return ApiError::internal();
+    };
+    match error {
+        DeserializationError::Json(error) if error.is_data() => {
+            ApiError::new(ErrorKind::BadJson, error.to_string())
+        }
+        DeserializationError::Json(error) => not_json(error.to_string()),
+        DeserializationError::Utf8(error) => not_json(error.to_string()),
+        DeserializationError::Query(error) => {
+            let message = error.to_string();
+            let kind = match message.starts_with("missing field") {
+                true => ErrorKind::MissingParam,
+                false => ErrorKind::InvalidParam,
+            };
+            ApiError::new(kind, message)
+        }
+        error => invalid(error.to_string()),
+    }
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
+    ApiError::new(ErrorKind::InvalidParam, message)
+}
+
+fn not_json(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
+    ApiError::new(ErrorKind::NotJson, message)
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        ErrorKind::TooLarge,
+        format!("the body may have at most {limit} bytes"),
+    )
+}

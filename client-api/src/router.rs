@@ -1,0 +1,75 @@
+//! All endpoints of the client-server API, and what every answer of the server has in common.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, Method, StatusCode, header};
+use ruma::api::error::ErrorKind;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{Any as AnyOrigin, CorsLayer},
+};
+
+use crate::{ApiError, ClientApi, endpoints};
+
+/// How long a browser may remember that requests from other origins are allowed.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The endpoints of the client-server API. To be merged with those of the other APIs and then given to [`finish`].
+pub fn router(api: ClientApi) -> Router {
+    let router = Router::new();
+    let router = endpoints::discovery::routes(router);
+    router.with_state(api)
+}
+
+/// Adds what all APIs have in common: errors for unknown paths and methods, access for web clients of any origin
+/// (<https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients>), an answer even if a handler panics.
+///
+/// Has to be called after all routes were merged.
+pub fn finish(router: Router) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(AnyOrigin)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+        ])
+        .allow_headers([
+            HeaderName::from_static("x-requested-with"),
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+        ])
+        .max_age(PREFLIGHT_MAX_AGE);
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(cors)
+}
+
+async fn unknown_path() -> ApiError {
+    ApiError::new(ErrorKind::Unrecognized, "this server has no such endpoint")
+}
+
+async fn unknown_method() -> ApiError {
+    ApiError::with_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::Unrecognized,
+        "this endpoint doesn't have that method",
+    )
+}
+
+fn after_panic(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(message, "a request panicked");
+    ApiError::internal().into_response()
+}

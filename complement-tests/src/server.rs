@@ -1,0 +1,215 @@
+//! A server for one test.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    middleware,
+};
+use futures::FutureExt;
+use parley_client_api::{ClientAddress, ClientApi, ClientApiSettings};
+use parley_engine::{
+    Engine, EngineSettings,
+    clock::{Clock, ManualClock, SystemClock},
+    random::SystemRandom,
+    settings::{PasswordSettings, RateLimitSettings, RegistrationMode},
+};
+use parley_storage::{Database, DatabaseSettings, StorageError};
+use ruma::server_name;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Client,
+    database::{TestDatabase, available},
+};
+
+/// What a test wants of its server.
+#[derive(Clone, Debug)]
+pub struct TestOptions {
+    /// Settings of the engine. By default anyone may register, nothing is limited and passwords are hashed badly but fast.
+    pub engine: EngineSettings,
+    /// Settings of the client-server API.
+    pub client_api: ClientApiSettings,
+    /// The clock, if it isn't the machine's.
+    pub clock: Option<Arc<ManualClock>>,
+}
+
+impl Default for TestOptions {
+    fn default() -> Self {
+        let mut engine = EngineSettings::new(server_name!("parley.test").to_owned());
+        engine.registration.mode = RegistrationMode::Open;
+        engine.rate_limits = RateLimitSettings {
+            enabled: false,
+            ..RateLimitSettings::default()
+        };
+        engine.passwords = PasswordSettings {
+            memory_kib: 64,
+            iterations: 1,
+            ..PasswordSettings::default()
+        };
+        Self {
+            engine,
+            client_api: ClientApiSettings::default(),
+            clock: None,
+        }
+    }
+}
+
+/// A server that listens on a port of this machine.
+#[derive(Debug)]
+pub struct TestServer {
+    options: TestOptions,
+    database_settings: DatabaseSettings,
+    address: SocketAddr,
+    running: Running,
+}
+
+/// What ends when the server is stopped.
+#[derive(Debug)]
+struct Running {
+    engine: Engine,
+    database: Database,
+    stopping: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl TestServer {
+    async fn start(options: TestOptions, database_settings: DatabaseSettings) -> Self {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (address, running) = run(&options, &database_settings, any_port).await;
+        Self {
+            options,
+            database_settings,
+            address,
+            running,
+        }
+    }
+
+    /// Someone who has no account yet.
+    pub fn client(&self) -> Client {
+        Client::new(format!("http://{}", self.address))
+    }
+
+    /// Someone who has just registered by that name.
+    pub async fn register(&self, name: &str) -> Client {
+        let mut client = self.client();
+        client.register(name).await;
+        client
+    }
+
+    /// The engine behind it, for what has no endpoint.
+    pub fn engine(&self) -> &Engine {
+        &self.running.engine
+    }
+
+    /// The same as if the process was ended and started again, at the same address.
+    pub async fn restart(&mut self) {
+        self.running.stop().await;
+        let (_, running) = run(&self.options, &self.database_settings, self.address).await;
+        self.running = running;
+    }
+}
+
+impl Running {
+    async fn stop(&mut self) {
+        self.stopping.cancel();
+        (&mut self.serving).await.expect("the listener ends");
+        self.engine.stop().await;
+        self.database.close().await;
+    }
+}
+
+async fn run(
+    options: &TestOptions,
+    database: &DatabaseSettings,
+    address: SocketAddr,
+) -> (SocketAddr, Running) {
+    let database = open(database).await;
+    let clock: Arc<dyn Clock> = match &options.clock {
+        Some(clock) => clock.clone(),
+        None => Arc::new(SystemClock),
+    };
+    let settings = options.engine.clone();
+    let engine = Engine::start(settings, database.clone(), clock, Arc::new(SystemRandom))
+        .await
+        .expect("the engine starts");
+    let client_api = ClientApi::new(engine.clone(), options.client_api.clone());
+    let router = parley_client_api::finish(parley_client_api::router(client_api))
+        .layer(middleware::map_request(note_address));
+    let listener = TcpListener::bind(address).await.expect("a port is free");
+    let address = listener.local_addr().expect("the port has an address");
+    let stopping = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, router, stopping.clone()));
+    let running = Running {
+        engine,
+        database,
+        stopping,
+        serving,
+    };
+    (address, running)
+}
+
+/// Opens the database, once those who had it open have let it go.
+async fn open(settings: &DatabaseSettings) -> Database {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let opened = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match Database::open(settings).await {
+                Err(StorageError::InUse(_)) => tokio::task::yield_now().await,
+                opened => return opened,
+            }
+        }
+    });
+    opened
+        .await
+        .expect("the folder is let go")
+        .expect("the database opens")
+}
+
+async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Connections that clients keep open don't delay the end.
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        ended = axum::serve(listener, service) => ended.expect("the listener works"),
+    }
+}
+
+async fn note_address(
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: Request,
+) -> Request {
+    request.extensions_mut().insert(ClientAddress(address.ip()));
+    request
+}
+
+/// Runs a test on every database that is there, each time with a new server.
+pub async fn on_each_engine(test: impl AsyncFn(&mut TestServer)) {
+    on_each_engine_with(TestOptions::default, test).await;
+}
+
+/// The same with a server that is started with `options`, made anew for each database.
+pub async fn on_each_engine_with(
+    options: impl Fn() -> TestOptions,
+    test: impl AsyncFn(&mut TestServer),
+) {
+    for engine in available() {
+        let database = TestDatabase::new(&engine).await;
+        let mut server = TestServer::start(options(), database.settings.clone()).await;
+        let ended = AssertUnwindSafe(test(&mut server)).catch_unwind().await;
+        server.running.stop().await;
+        drop(server);
+        database.remove().await;
+        if let Err(panic) = ended {
+            eprintln!("the test failed on {engine:?}");
+            resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Rate limits: who may do what how often.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter, clock::Clock as GovernorClock, middleware::NoOpMiddleware, nanos::Nanos,
+    state::StateStore,
+};
+use quick_cache::sync::Cache;
+
+use crate::{
+    EngineError, Result,
+    clock::Clock,
+    settings::{RateLimit, RateLimitSettings},
+};
+
+/// Keys that are remembered of each action; who was not seen for longest is forgotten. An entry takes about 100 bytes.
+const REMEMBERED: usize = 20_000;
+
+/// What is limited, each by its own setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An attempt to log in, by address.
+    Login,
+    /// An attempt to prove that one has an account, by the account that is tried.
+    LoginFailure,
+    /// A registration, or a question whether a name or token is valid, by address.
+    Registration,
+    /// Sending an event, by user.
+    Message,
+    /// An invitation, by inviting user.
+    Invite,
+    /// A join or knock, by user.
+    Join,
+    /// Making or upgrading a room, by user.
+    RoomCreation,
+    /// Reporting something, by user.
+    Report,
+    /// Any other write, by user.
+    Write,
+    /// A read that costs much, by user.
+    Search,
+    /// A request of another server, by its name.
+    Federation,
+}
+
+/// Who is limited.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LimitKey {
+    /// A user of this server, by number.
+    User(i64),
+    /// Whoever is at an address.
+    Address(IpAddr),
+    /// Whoever goes by a name: an account that is tried, another server.
+    Name(Box<str>),
+}
+
+impl From<i64> for LimitKey {
+    fn from(user_nid: i64) -> Self {
+        Self::User(user_nid)
+    }
+}
+
+impl From<&str> for LimitKey {
+    fn from(name: &str) -> Self {
+        Self::Name(name.into())
+    }
+}
+
+impl From<IpAddr> for LimitKey {
+    /// An IPv6 address counts as its network of 64 bits: that is what one customer has at the least.
+    fn from(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            address => address,
+        })
+    }
+}
+
+/// Counts what is limited. Counts are kept in memory, on each node of a cluster its own.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `None` where limits are off.
+    limiters: Option<Arc<Limiters>>,
+}
+
+#[derive(Debug)]
+struct Limiters {
+    login: Limiter,
+    login_failures: Limiter,
+    registration: Limiter,
+    messages: Limiter,
+    invites: Limiter,
+    joins: Limiter,
+    room_creation: Limiter,
+    reports: Limiter,
+    writes: Limiter,
+    searches: Limiter,
+    federation: Limiter,
+}
+
+impl Limits {
+    pub(crate) fn new(settings: &RateLimitSettings, clock: &Arc<dyn Clock>) -> Self {
+        let limiter = |limit| Limiter::new(limit, clock);
+        let limiters = settings.enabled.then(|| {
+            Arc::new(Limiters {
+                login: limiter(settings.login),
+                login_failures: limiter(settings.login_failures),
+                registration: limiter(settings.registration),
+                messages: limiter(settings.messages),
+                invites: limiter(settings.invites),
+                joins: limiter(settings.joins),
+                room_creation: limiter(settings.room_creation),
+                reports: limiter(settings.reports),
+                writes: limiter(settings.writes),
+                searches: limiter(settings.searches),
+                federation: limiter(settings.federation),
+            })
+        });
+        Self { limiters }
+    }
+
+    /// Counts one `action` of `key`.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED`, with the time after which it may be tried again.
+    pub fn check(&self, action: Action, key: impl Into<LimitKey>) -> Result<()> {
+        match self.limiter(action) {
+            Some(limiter) => limiter
+                .check(&key.into())
+                .map_err(EngineError::limit_exceeded),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what was counted, as after a success where failures are what is limited.
+    pub fn forget(&self, action: Action, key: impl Into<LimitKey>) {
+        if let Some(limiter) = self.limiter(action) {
+            limiter.cells.remove(&key.into());
+        }
+    }
+
+    fn limiter(&self, action: Action) -> Option<&Limiter> {
+        let limiters = self.limiters.as_deref()?;
+        Some(match action {
+            Action::Login => &limiters.login,
+            Action::LoginFailure => &limiters.login_failures,
+            Action::Registration => &limiters.registration,
+            Action::Message => &limiters.messages,
+            Action::Invite => &limiters.invites,
+            Action::Join => &limiters.joins,
+            Action::RoomCreation => &limiters.room_creation,
+            Action::Report => &limiters.reports,
+            Action::Write => &limiters.writes,
+            Action::Search => &limiters.searches,
+            Action::Federation => &limiters.federation,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Limiter {
+    limiter: RateLimiter<LimitKey, Cells, LimiterClock, NoOpMiddleware<Duration>>,
+    cells: Cells,
+    clock: LimiterClock,
+}
+
+impl Limiter {
+    fn new(limit: RateLimit, clock: &Arc<dyn Clock>) -> Self {
+        let clock = LimiterClock(Arc::clone(clock));
+        let cells = Cells(Arc::new(Cache::new(REMEMBERED)));
+        Self {
+            limiter: RateLimiter::new(quota(limit), cells.clone(), clock.clone()),
+            cells,
+            clock,
+        }
+    }
+
+    fn check(&self, key: &LimitKey) -> Result<(), Duration> {
+        self.limiter
+            .check_key(key)
+            .map_err(|refused| refused.wait_time_from(self.clock.now()))
+    }
+}
+
+/// A limit in governor's terms. A rate that is not positive lets the burst through and then one in an hour.
+fn quota(limit: RateLimit) -> Quota {
+    const SLOWEST: Duration = Duration::from_secs(60 * 60);
+    let period = Duration::try_from_secs_f64(limit.per_second.recip())
+        .ok()
+        .filter(|period| !period.is_zero())
+        .unwrap_or(SLOWEST);
+    let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
+    Quota::with_period(period)
+        .unwrap_or_else(|| Quota::per_hour(NonZeroU32::MIN))
+        .allow_burst(burst)
+}
+
+/// Governor's state of each key, within bounds: its own stores grow with every new key.
+#[derive(Clone, Debug)]
+struct Cells(Arc<Cache<LimitKey, Arc<AtomicU64>>>);
+
+/// Stands for a key that has no state yet.
+const FRESH: u64 = 0;
+
+impl Cells {
+    fn remove(&self, key: &LimitKey) {
+        self.0.remove(key);
+    }
+}
+
+impl StateStore for Cells {
+    type Key = LimitKey;
+
+    fn measure_and_replace<T, F, E>(&self, key: &LimitKey, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let made: Result<_, std::convert::Infallible> = self
+            .0
+            .get_or_insert_with(key, || Ok(Arc::new(AtomicU64::new(FRESH))));
+        let Ok(cell) = made;
+        let mut before = cell.load(Ordering::Acquire);
+        loop {
+            let state = (before != FRESH).then(|| Nanos::from(before));
+            let (answer, after) = decide(state)?;
+            match cell.compare_exchange_weak(
+                before,
+                after.into(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(answer),
+                Err(now) => before = now,
+            }
+        }
+    }
+}
+
+/// The engine's clock in governor's terms.
+#[derive(Clone, Debug)]
+struct LimiterClock(Arc<dyn Clock>);
+
+impl GovernorClock for LimiterClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.now_ms()).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn limits() -> (Limits, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let settings = RateLimitSettings {
+            login: RateLimit::new(0.5, 2),
+            ..RateLimitSettings::default()
+        };
+        let as_clock: Arc<dyn Clock> = clock.clone();
+        (Limits::new(&settings, &as_clock), clock)
+    }
+
+    #[test]
+    fn a_burst_passes_then_the_rate_holds() {
+        let (limits, clock) = limits();
+        assert!(limits.check(Action::Login, 1).is_ok());
+        assert!(limits.check(Action::Login, 1).is_ok());
+        let refused = limits.check(Action::Login, 1).unwrap_err();
+        assert!(matches!(
+            refused.kind(),
+            Some(ruma::api::error::ErrorKind::LimitExceeded(_))
+        ));
+        clock.advance(Duration::from_secs(2));
+        assert!(limits.check(Action::Login, 1).is_ok());
+        assert!(limits.check(Action::Login, 1).is_err());
+    }
+
+    #[test]
+    fn one_who_is_limited_does_not_limit_another() {
+        let (limits, _clock) = limits();
+        for _ in 0..3 {
+            let _ = limits.check(Action::Login, 1);
+        }
+        assert!(limits.check(Action::Login, 2).is_ok());
+    }
+
+    #[test]
+    fn what_is_forgotten_starts_anew() {
+        let (limits, _clock) = limits();
+        for _ in 0..3 {
+            let _ = limits.check(Action::Login, "alice");
+        }
+        limits.forget(Action::Login, "alice");
+        assert!(limits.check(Action::Login, "alice").is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_together() {
+        let one: IpAddr = "2001:db8:1:2::1".parse().unwrap();
+        let two: IpAddr = "2001:db8:1:2:ffff::2".parse().unwrap();
+        let other: IpAddr = "2001:db8:1:3::1".parse().unwrap();
+        assert_eq!(LimitKey::from(one), LimitKey::from(two));
+        assert_ne!(LimitKey::from(one), LimitKey::from(other));
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(
+            LimitKey::from(mapped),
+            LimitKey::Address("192.0.2.1".parse().unwrap())
+        );
+    }
+}

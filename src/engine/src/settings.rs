@@ -1,0 +1,246 @@
+//! What an administrator may decide about the engine. The defaults are safe ones.
+
+use std::{fmt, time::Duration};
+
+use ruma::{OwnedServerName, RoomVersionId};
+
+/// All settings of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The part of this server's user IDs behind the colon.
+    pub server_name: OwnedServerName,
+    /// Who may create an account.
+    pub registration: RegistrationSettings,
+    /// How passwords are hashed and what is demanded of them.
+    pub passwords: PasswordSettings,
+    /// How long logins last.
+    pub tokens: TokenSettings,
+    /// Defaults and limits of rooms.
+    pub rooms: RoomSettings,
+    /// How often something may be done.
+    pub rate_limits: RateLimitSettings,
+    /// Whether and when users count as online.
+    pub presence: PresenceSettings,
+}
+
+impl EngineSettings {
+    /// The defaults for a server of that name.
+    pub fn new(server_name: OwnedServerName) -> Self {
+        Self {
+            server_name,
+            registration: RegistrationSettings::default(),
+            passwords: PasswordSettings::default(),
+            tokens: TokenSettings::default(),
+            rooms: RoomSettings::default(),
+            rate_limits: RateLimitSettings::default(),
+            presence: PresenceSettings::default(),
+        }
+    }
+}
+
+/// A text that must not appear in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
+}
+
+/// Who may create an account.
+#[derive(Clone, Debug, Default)]
+pub struct RegistrationSettings {
+    /// Who may register through the client-server API.
+    pub mode: RegistrationMode,
+    /// Tokens that let anyone who has one register as often as they like, beside those in the database.
+    pub tokens: Vec<Secret>,
+    /// With it, scripts create accounts through `/_synapse/admin/v1/register` in any mode.
+    pub shared_secret: Option<Secret>,
+}
+
+/// Who may register through the client-server API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMode {
+    /// No one. Administrators create the accounts.
+    #[default]
+    Closed,
+    /// Whoever has a registration token.
+    Token,
+    /// Anyone, machines included.
+    Open,
+}
+
+/// How passwords are hashed, by argon2id, and what is demanded of them.
+#[derive(Clone, Debug)]
+pub struct PasswordSettings {
+    /// Memory that one hash takes, in KiB.
+    pub memory_kib: u32,
+    /// Passes over that memory.
+    pub iterations: u32,
+    /// Lanes of that memory.
+    pub parallelism: u32,
+    /// The fewest characters that a new password may have.
+    pub minimum_length: u32,
+}
+
+impl Default for PasswordSettings {
+    /// Memory, iterations and parallelism are what OWASP recommends for argon2id.
+    fn default() -> Self {
+        Self {
+            memory_kib: 19 * 1024,
+            iterations: 2,
+            parallelism: 1,
+            minimum_length: 8,
+        }
+    }
+}
+
+/// How long logins last.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// Of an access token whose client also got a refresh token.
+    pub access_token_lifetime: Duration,
+    /// Of a refresh token that isn't used.
+    pub refresh_token_lifetime: Duration,
+    /// After which a device has to log in again, used or not; `None` is never.
+    pub session_lifetime: Option<Duration>,
+    /// Of the token by which one device logs another in (`m.login.token`).
+    pub login_token_lifetime: Duration,
+    /// Of the token by which a user proves who they are to a third party (OpenID).
+    pub openid_token_lifetime: Duration,
+    /// How long a user-interactive authentication may take.
+    pub authentication_timeout: Duration,
+    /// How many devices an account may have.
+    pub max_devices: u32,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            access_token_lifetime: MINUTE * 60,
+            refresh_token_lifetime: MINUTE * 60 * 24 * 90,
+            session_lifetime: None,
+            login_token_lifetime: MINUTE * 2,
+            openid_token_lifetime: MINUTE * 60,
+            authentication_timeout: MINUTE * 15,
+            max_devices: 500,
+        }
+    }
+}
+
+/// Defaults and limits of rooms.
+#[derive(Clone, Debug)]
+pub struct RoomSettings {
+    /// The version of a new room whose creator doesn't ask for another.
+    pub default_version: RoomVersionId,
+    /// How many rooms a user may be joined to.
+    pub max_joined: u32,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        Self {
+            default_version: RoomVersionId::V12,
+            max_joined: 5_000,
+        }
+    }
+}
+
+/// How often something may be done before `M_LIMIT_EXCEEDED`.
+#[derive(Clone, Debug)]
+pub struct RateLimitSettings {
+    /// Off only where something before this server limits, or in tests.
+    pub enabled: bool,
+    /// Attempts to log in, by address.
+    pub login: RateLimit,
+    /// Attempts to prove that one has an account, by the account that is tried; forgotten after a success.
+    pub login_failures: RateLimit,
+    /// Registrations and checks whether a name or token is valid, by address.
+    pub registration: RateLimit,
+    /// Events sent to rooms, by user.
+    pub messages: RateLimit,
+    /// Invitations, by inviting user.
+    pub invites: RateLimit,
+    /// Joins and knocks, by user.
+    pub joins: RateLimit,
+    /// New and upgraded rooms, by user.
+    pub room_creation: RateLimit,
+    /// Reports of rooms, events and users, by user.
+    pub reports: RateLimit,
+    /// Everything else that writes, by user.
+    pub writes: RateLimit,
+    /// Searches and other reads that cost much, by user.
+    pub searches: RateLimit,
+    /// Requests of another server, by its name.
+    pub federation: RateLimit,
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            login: RateLimit::new(0.5, 20),
+            login_failures: RateLimit::new(0.1, 5),
+            registration: RateLimit::new(0.1, 10),
+            messages: RateLimit::new(10.0, 100),
+            invites: RateLimit::new(0.5, 30),
+            joins: RateLimit::new(0.5, 30),
+            room_creation: RateLimit::new(0.2, 20),
+            reports: RateLimit::new(0.1, 10),
+            writes: RateLimit::new(20.0, 200),
+            searches: RateLimit::new(5.0, 50),
+            federation: RateLimit::new(50.0, 500),
+        }
+    }
+}
+
+/// A bucket that starts full and is refilled steadily.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// How often it may be done in the long run.
+    pub per_second: f64,
+    /// How often it may be done at once.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    /// `per_second` in the long run, `burst` at once.
+    pub const fn new(per_second: f64, burst: u32) -> Self {
+        Self { per_second, burst }
+    }
+}
+
+/// Whether and when users count as online.
+#[derive(Clone, Debug)]
+pub struct PresenceSettings {
+    /// Off, everyone is offline and nothing is sent about it.
+    pub enabled: bool,
+    /// A user who hasn't been active for that long becomes unavailable.
+    pub unavailable_after: Duration,
+    /// A user whose clients haven't been heard of for that long becomes offline.
+    pub offline_after: Duration,
+}
+
+impl Default for PresenceSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            unavailable_after: Duration::from_secs(5 * 60),
+            offline_after: Duration::from_secs(30),
+        }
+    }
+}
