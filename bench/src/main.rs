@@ -2,6 +2,8 @@
 
 mod answers;
 mod bench;
+#[cfg(test)]
+mod fake;
 mod http;
 mod latency;
 mod measure;

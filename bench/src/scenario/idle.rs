@@ -16,7 +16,7 @@ use super::sync_path;
 use crate::{
     answers::{self, Sync},
     bench::{Bench, User},
-    http::{Client, Target},
+    http::{Client, Target, escape},
     measure::{Meter, Patience, Recorder},
     options::Name,
     process::Memory,
@@ -141,7 +141,10 @@ async fn fill_rooms(bench: &Bench, users: &[User]) -> Result<()> {
 /// Gives the position from which the user waits.
 async fn first_sync(client: &mut Client, user: &User) -> Result<String> {
     let answer = client
-        .get(Some(&user.token), sync_path(None, Duration::ZERO, FILTER))
+        .get(
+            Some(&user.token),
+            sync_path(None, Duration::ZERO, &escape(FILTER)),
+        )
         .await?;
     Ok(answers::read::<Sync<'_>>(&answer, "GET /sync")?
         .next_batch
@@ -159,7 +162,10 @@ async fn keep_polling(
     let mut patience = Patience::default();
     loop {
         match client
-            .get(Some(&user.token), sync_path(Some(&since), WAIT, FILTER))
+            .get(
+                Some(&user.token),
+                sync_path(Some(&since), WAIT, &escape(FILTER)),
+            )
             .await
         {
             Ok(answer) => {

@@ -11,6 +11,7 @@ use super::sync_path;
 use crate::{
     answers::{self, Sync},
     bench::{Bench, User, join, send_message},
+    http::escape,
     measure::{Meter, Recorder},
     options::Name,
     report::{Figure, Outcome, Title},
@@ -39,8 +40,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let filter = json!({ "room": {
         "timeline": { "limit": options.sync_events },
         "state": { "lazy_load_members": true },
-    }})
-    .to_string();
+    }});
+    let filter = escape(&filter.to_string());
     let recorder = Recorder::from_now()?;
     let mut smallest: Option<Held> = None;
     let meter = Meter::start(&bench.watched)?;

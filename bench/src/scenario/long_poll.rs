@@ -20,7 +20,7 @@ use super::sync_path;
 use crate::{
     answers::{self, Sync},
     bench::{Bench, User},
-    http::{Client, Failure},
+    http::{Client, Failure, escape},
     latency::Latencies,
     measure::{Meter, Patience, Recorder},
     options::Name,
@@ -42,6 +42,7 @@ struct Poller {
     client: Client,
     user: User,
     room: Arc<str>,
+    /// Escaped.
     filter: Arc<str>,
     since: String,
     ledger: Arc<Mutex<Ledger>>,
@@ -139,7 +140,7 @@ async fn start_polling(
         "timeline": { "limit": TIMELINE },
         "state": { "lazy_load_members": true },
     }});
-    let filter: Arc<str> = filter.to_string().into();
+    let filter: Arc<str> = escape(&filter.to_string()).into();
     let target = bench.target.with_timeout(bench.options.timeout + WAIT);
     let pollers = bench
         .in_parallel(
