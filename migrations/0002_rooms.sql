@@ -106,3 +106,4 @@ CREATE TABLE direct_chats (
     room_nid BIGINT NOT NULL,
     PRIMARY KEY (low_nid, high_nid)
 ) {without_rowid};
+CREATE UNIQUE INDEX direct_chats_by_room ON direct_chats (room_nid);

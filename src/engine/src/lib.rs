@@ -6,8 +6,12 @@ pub mod background;
 pub mod clock;
 pub mod limits;
 pub mod random;
+pub mod rooms;
 pub mod sessions;
 pub mod settings;
+pub mod stream;
+
+mod keys;
 
 mod error;
 
@@ -16,7 +20,13 @@ use std::sync::Arc;
 use parley_storage::Database;
 
 use self::{
-    background::Background, clock::Clock, limits::Limits, random::Random, sessions::Sessions,
+    background::Background,
+    clock::Clock,
+    limits::Limits,
+    random::Random,
+    rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
+    sessions::Sessions,
+    stream::{Stream, committer::Committer, feeds::Feeds},
 };
 pub use self::{
     error::{EngineError, Result},
@@ -36,6 +46,9 @@ struct Services {
     background: Background,
     limits: Limits,
     sessions: Sessions,
+    stream: Arc<Stream>,
+    feeds: Arc<Feeds>,
+    rooms: Rooms,
 }
 
 impl Engine {
@@ -47,11 +60,37 @@ impl Engine {
         settings: EngineSettings,
         database: Database,
         clock: Arc<dyn Clock>,
-        _random: Arc<dyn Random>,
+        random: Arc<dyn Random>,
     ) -> Result<Self> {
         let background = Background::default();
         let limits = Limits::new(&settings.rate_limits, &clock);
         let sessions = Sessions::start(&database, &clock, &background);
+        let key = keys::server_key(&database, &settings.server_name, &*clock, &random).await?;
+        let position = database.stream_position().await?;
+        let stream = Arc::new(Stream::new(position, random.number()));
+        let feeds = Arc::new(Feeds::default());
+        feeds.start_at(position);
+        let events = Arc::new(Events::new(database.clone()));
+        let registry = Arc::new(Registry::new(database.clone(), events.clone()));
+        let committer = Committer::start(
+            database.clone(),
+            stream.clone(),
+            feeds.clone(),
+            registry.clone(),
+            events.clone(),
+            &background,
+        );
+        let rooms = Rooms::new(RoomsParts {
+            database,
+            registry,
+            events,
+            feeds: feeds.clone(),
+            committer,
+            key,
+            clock: clock.clone(),
+            random,
+            settings: settings.rooms.clone(),
+        });
         Ok(Self {
             services: Arc::new(Services {
                 settings,
@@ -59,6 +98,9 @@ impl Engine {
                 background,
                 limits,
                 sessions,
+                stream,
+                feeds,
+                rooms,
             }),
         })
     }
@@ -81,6 +123,16 @@ impl Engine {
     /// Who may do what how often.
     pub fn limits(&self) -> &Limits {
         &self.services.limits
+    }
+
+    /// How far the stream has come.
+    pub fn stream(&self) -> &Stream {
+        &self.services.stream
+    }
+
+    /// Rooms.
+    pub fn rooms(&self) -> &Rooms {
+        &self.services.rooms
     }
 
     /// Whose access token is whose.

@@ -30,6 +30,13 @@ impl dyn Random {
         self.text(LOWER_CASE_AND_DIGITS, length)
     }
 
+    /// A number that is hardly ever the same twice, and not 0.
+    pub fn number(&self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        u32::from_le_bytes(bytes).max(1)
+    }
+
     fn text(&self, alphabet: &[u8], length: usize) -> String {
         // The largest multiple of the alphabet's size in a byte: what lies above is thrown away, as it would make the
         // first characters of the alphabet likelier than the others.

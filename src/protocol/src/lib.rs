@@ -14,6 +14,7 @@ pub mod signing;
 pub mod versions;
 
 mod build;
+mod state_event;
 
 pub use self::{
     build::{
@@ -23,5 +24,6 @@ pub use self::{
     event_key::EventKey,
     pdu::Pdu,
     signing::ServerKey,
+    state_event::StateEvent,
     versions::RoomVersion,
 };

@@ -10,10 +10,10 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use crate::{Pdu, RoomVersion};
+use crate::{RoomVersion, StateEvent};
 
 /// Those who made the room: the sender of the create event, and since version 12 those it names as well.
-pub fn creators(create: &Pdu, version: &RoomVersion) -> Vec<OwnedUserId> {
+pub fn creators(create: &StateEvent, version: &RoomVersion) -> Vec<OwnedUserId> {
     #[derive(Deserialize)]
     struct Content {
         creator: Option<OwnedUserId>,
@@ -27,7 +27,7 @@ pub fn creators(create: &Pdu, version: &RoomVersion) -> Vec<OwnedUserId> {
     });
     let first = match content.creator {
         Some(creator) if !rules.use_room_create_sender => creator,
-        _ => create.fields.sender.clone(),
+        _ => create.sender.clone(),
     };
     let mut creators = vec![first];
     if rules.additional_room_creators {
@@ -38,9 +38,13 @@ pub fn creators(create: &Pdu, version: &RoomVersion) -> Vec<OwnedUserId> {
 
 /// The power levels that hold in a room, with the defaults of the spec where there is no event, or where it can't be
 /// read.
-pub fn power_levels(event: Option<&Pdu>, create: &Pdu, version: &RoomVersion) -> RoomPowerLevels {
+pub fn power_levels(
+    event: Option<&StateEvent>,
+    create: &StateEvent,
+    version: &RoomVersion,
+) -> RoomPowerLevels {
     let source = event
-        .and_then(|event| event.content_as::<RoomPowerLevelsEventContent>().ok())
+        .and_then(StateEvent::content_as::<RoomPowerLevelsEventContent>)
         .map_or(RoomPowerLevelsSource::None, RoomPowerLevelsSource::Original);
     RoomPowerLevels::new(
         source,

@@ -11,6 +11,9 @@
 pub mod commit;
 pub mod devices;
 pub mod events;
+pub mod keys;
+pub mod notify;
+pub mod profiles;
 pub mod rooms;
 pub mod state;
 pub mod statement;

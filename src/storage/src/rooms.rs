@@ -230,6 +230,25 @@ impl Database {
         row.map(|(room_id,)| read(room_id)).transpose()
     }
 
+    /// The two users whose direct chat a room is.
+    pub async fn direct_chat_users(&self, room_nid: i64) -> Result<Option<(i64, i64)>> {
+        statement("SELECT low_nid, high_nid FROM direct_chats WHERE room_nid = $1")
+            .bind(room_nid)
+            .optional(self)
+            .await
+    }
+
+    /// How many rooms a user is joined to.
+    pub async fn joined_count(&self, user_nid: i64) -> Result<i64> {
+        let (count,): (i64,) = statement(
+            "SELECT COUNT(*) FROM memberships WHERE user_nid = $1 AND membership = 'join'",
+        )
+        .bind(user_nid)
+        .one(self)
+        .await?;
+        Ok(count)
+    }
+
     /// Whether a room stands in the public directory.
     pub async fn is_published(&self, room_nid: i64) -> Result<bool> {
         let row: Option<(bool,)> = statement("SELECT published FROM rooms WHERE nid = $1")

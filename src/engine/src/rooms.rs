@@ -1,0 +1,220 @@
+//! Rooms: making them, writing to them, reading them.
+//!
+//! A writer takes the lock of the room's head, builds its events on it, allowed by the state in memory, moves the head on
+//! and queues them for the committer, all without waiting for the disk ([`Rooms::edit`]). Readers see a room's *view*,
+//! which holds nothing that isn't committed.
+
+pub mod create;
+pub mod direct;
+pub mod edit;
+pub mod history;
+pub mod membership;
+pub mod registry;
+pub mod room;
+pub mod send;
+pub mod state;
+pub mod timeline;
+pub mod visibility;
+
+mod transactions;
+
+use std::sync::Arc;
+
+use parley_protocol::ServerKey;
+use parley_storage::{
+    Database,
+    commit::{RoomWrite, Write},
+};
+use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipState};
+
+use self::{
+    edit::{Edit, RoomPublication},
+    registry::Registry,
+    room::{Head, Room},
+    state::RoomState,
+    timeline::Events,
+    transactions::Transactions,
+};
+use crate::{
+    EngineError, Result,
+    clock::Clock,
+    random::Random,
+    sessions::Session,
+    settings::RoomSettings,
+    stream::{
+        committer::{Committer, NotCommitted},
+        feeds::Feeds,
+    },
+};
+
+/// How often a write is built anew because another node moved the room on.
+const ATTEMPTS: usize = 30;
+
+/// The rooms of this server.
+#[derive(Debug)]
+pub struct Rooms {
+    database: Database,
+    registry: Arc<Registry>,
+    events: Arc<Events>,
+    feeds: Arc<Feeds>,
+    committer: Committer,
+    transactions: Transactions,
+    key: Arc<ServerKey>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: RoomSettings,
+}
+
+/// What [`Rooms`] works with.
+#[derive(Debug)]
+pub struct RoomsParts {
+    /// Where rooms are stored.
+    pub database: Database,
+    /// The rooms in memory.
+    pub registry: Arc<Registry>,
+    /// The events in memory.
+    pub events: Arc<Events>,
+    /// Who waits for what.
+    pub feeds: Arc<Feeds>,
+    /// What makes writes durable.
+    pub committer: Committer,
+    /// What events are signed with.
+    pub key: Arc<ServerKey>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where room ids come from.
+    pub random: Arc<dyn Random>,
+    /// Defaults and limits.
+    pub settings: RoomSettings,
+}
+
+impl Rooms {
+    /// Puts the service together.
+    pub fn new(parts: RoomsParts) -> Self {
+        Self {
+            database: parts.database,
+            registry: parts.registry,
+            events: parts.events,
+            feeds: parts.feeds,
+            committer: parts.committer,
+            transactions: Transactions::default(),
+            key: parts.key,
+            clock: parts.clock,
+            random: parts.random,
+            settings: parts.settings,
+        }
+    }
+
+    /// The rooms in memory.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A room that this server has.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it has none of that id.
+    pub async fn room(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+        self.registry
+            .get(room_id)
+            .await?
+            .ok_or_else(|| EngineError::not_found("this server doesn't know that room"))
+    }
+
+    /// A room with its current state, for somebody who is joined to it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they are not, also if there is no such room: who is not in a room isn't told whether it exists.
+    pub async fn joined_room(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let not_joined = || EngineError::forbidden("you are not joined to this room");
+        let room = self.registry.get(room_id).await?.ok_or_else(not_joined)?;
+        let state = self.registry.load(&room).await?;
+        if !state.is_joined(&session.user_id) {
+            return Err(not_joined());
+        }
+        Ok((room, state))
+    }
+
+    /// Builds events on the newest point of a room and makes them durable.
+    ///
+    /// `build` is called with the room's lock held, and again if another node has moved the room on; what it returns is
+    /// returned once everything it appended is durable and published. If it fails, nothing happened.
+    pub(crate) async fn edit<T>(
+        &self,
+        room: &Arc<Room>,
+        mut build: impl FnMut(&mut Edit<'_>) -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..ATTEMPTS {
+            let permit = self.committer.reserve().await?;
+            let mut guard = room.head.lock().await;
+            let current = guard
+                .as_ref()
+                .filter(|head| head.generation == room.generation());
+            let head = match current {
+                Some(head) => head.clone(),
+                None => guard.insert(self.registry.read_head(room).await?).clone(),
+            };
+            let mut edit = Edit::new(room, &self.key, head);
+            let value = build(&mut edit)?;
+            if edit.is_empty() {
+                return Ok(value);
+            }
+            let (write, publication, head) = edit.finish(room.clone());
+            *guard = Some(head);
+            let pending = permit.queue(room_write(write), vec![publication]);
+            drop(guard);
+            match pending.committed().await {
+                Ok(()) => return Ok(value),
+                Err(NotCommitted::Rebuild) => {}
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        Err(NotCommitted::Rebuild.into())
+    }
+
+    /// Makes the first events of a room that is in nobody's hands yet.
+    async fn found(
+        &self,
+        room: &Arc<Room>,
+        build: impl FnOnce(&mut Edit<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let permit = self.committer.reserve().await?;
+        let mut guard = room.head.lock().await;
+        let mut edit = Edit::new(room, &self.key, Head::empty(room.generation()));
+        build(&mut edit)?;
+        let (write, publication, head) = edit.finish(room.clone());
+        let pending = permit.queue(room_write(write), vec![publication]);
+        let result = pending.committed().await;
+        if result.is_ok() {
+            *guard = Some(head);
+        }
+        Ok(result?)
+    }
+
+    fn now(&self) -> MilliSecondsSinceUnixEpoch {
+        self.clock.now()
+    }
+}
+
+fn room_write(write: RoomWrite) -> Write {
+    Write {
+        rooms: vec![write],
+        ..Write::default()
+    }
+}
+
+/// Whether a membership lets a user see a room's current state.
+pub fn is_member(membership: &MembershipState) -> bool {
+    *membership == MembershipState::Join
+}
+
+impl RoomPublication {
+    /// Whether the head that it was built on still stands.
+    pub(crate) fn is_current(&self) -> bool {
+        self.generation == self.room.generation()
+    }
+}

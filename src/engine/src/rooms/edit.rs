@@ -1,0 +1,313 @@
+//! Building events on a room's head.
+
+use std::sync::Arc;
+
+use parley_protocol::{
+    BuildError, BuiltEvent, EventDraft, Placement, ServerKey, StateEvent, auth, build,
+};
+use parley_storage::{
+    commit::{Assigned, NewEvent, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite},
+    state::parent_height,
+};
+use ruma::{OwnedEventId, OwnedUserId, events::TimelineEventType};
+
+use super::{
+    room::{Head, Room},
+    state::{RoomState, StateEntry, membership_of},
+};
+use crate::{EngineError, Result};
+
+/// Who sent an event: a device, and the transaction id that it gave.
+pub type Origin = Option<(i64, Option<String>)>;
+
+/// New events of a room in the making, each allowed by the state before it. Dropping it undoes them.
+#[derive(Debug)]
+pub struct Edit<'a> {
+    room: &'a Room,
+    key: &'a ServerKey,
+    head: Head,
+    base_revision: i64,
+    new_room: bool,
+    events: Vec<NewEntry>,
+    effects: Vec<RoomEffect>,
+}
+
+/// A new event, and what publishing it needs.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// The event.
+    pub event: Arc<NewEvent>,
+    /// The state event that it replaces.
+    pub replaced: Option<Arc<StateEvent>>,
+}
+
+/// What is published of an edit once it is committed.
+#[derive(Clone, Debug)]
+pub struct RoomPublication {
+    /// The room.
+    pub room: Arc<Room>,
+    /// The generation of the head that it was built on.
+    pub generation: u64,
+    /// The new events.
+    pub events: Vec<NewEntry>,
+    /// The state after them, if they change it.
+    pub state: Option<Arc<RoomState>>,
+}
+
+impl<'a> Edit<'a> {
+    pub(super) fn new(room: &'a Room, key: &'a ServerKey, head: Head) -> Self {
+        let base_revision = head.revision;
+        let new_room = head.state.is_none();
+        Self {
+            room,
+            key,
+            head,
+            base_revision,
+            new_room,
+            events: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The state of the room, the new events included.
+    ///
+    /// # Errors
+    /// If the room has no create event yet.
+    pub fn state(&self) -> Result<&Arc<RoomState>> {
+        self.head
+            .state
+            .as_ref()
+            .ok_or_else(|| EngineError::Internal("a room without create event".to_owned()))
+    }
+
+    /// The room.
+    pub fn room(&self) -> &Room {
+        self.room
+    }
+
+    /// Has something else happen together with the new events.
+    pub fn effect(&mut self, effect: RoomEffect) {
+        self.effects.push(effect);
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` with the reason if the room doesn't allow it, `M_TOO_LARGE` if it is over a limit.
+    pub fn append(&mut self, draft: EventDraft, origin: Origin) -> Result<OwnedEventId> {
+        self.append_redacting(draft, origin, None)
+    }
+
+    /// Adds an event that redacts another.
+    ///
+    /// # Errors
+    /// As [`Edit::append`].
+    pub fn append_redacting(
+        &mut self,
+        draft: EventDraft,
+        origin: Origin,
+        redaction: Option<NewRedaction>,
+    ) -> Result<OwnedEventId> {
+        let depth = self.head.depth + 1;
+        let built = self.build(draft, depth)?;
+        self.authorise(&built)?;
+        Ok(self.push(built, depth, origin, redaction))
+    }
+
+    /// Adds the create event of a room that is made, which nothing authorises.
+    pub(super) fn push_create(&mut self, built: BuiltEvent, origin: Origin) -> OwnedEventId {
+        self.push(built, 1, origin, None)
+    }
+
+    fn build(&self, draft: EventDraft, depth: u64) -> Result<BuiltEvent> {
+        let version = self.room.version();
+        let content = serde_json::value::to_raw_value(&draft.content)
+            .map_err(|error| EngineError::bad_json(error.to_string()))?;
+        let keys = auth::deciding_state(
+            &draft.event_type,
+            &draft.sender,
+            draft.state_key.as_deref(),
+            &content,
+            version,
+        )
+        .map_err(EngineError::bad_json)?;
+        let state = self.state()?;
+        let auth_events = keys
+            .iter()
+            .filter_map(|(event_type, state_key)| state.event(event_type, state_key))
+            .map(|event| event.event_id.clone())
+            .collect();
+        let placement = Placement {
+            room_id: Some(self.room.id()),
+            version,
+            prev_events: self
+                .head
+                .extremities
+                .iter()
+                .map(|(id, _)| id.clone())
+                .collect(),
+            auth_events,
+            depth,
+        };
+        Ok(build(draft, placement, self.key)?)
+    }
+
+    fn authorise(&self, built: &BuiltEvent) -> Result<()> {
+        let state = self.state()?;
+        auth::check(&built.pdu, self.room.version(), |event_type, state_key| {
+            state.event(event_type, state_key)
+        })
+        .map_err(EngineError::forbidden)
+    }
+
+    fn push(
+        &mut self,
+        built: BuiltEvent,
+        depth: u64,
+        origin: Origin,
+        redaction: Option<NewRedaction>,
+    ) -> OwnedEventId {
+        let position = Assigned::default();
+        let state_event = StateEvent::from_pdu(&built.pdu).map(Arc::new);
+        let mut replaced = None;
+        let mut membership = None;
+        let snapshot = match &state_event {
+            None => NewSnapshot::Same(
+                self.head
+                    .chain
+                    .last()
+                    .map_or_else(Assigned::default, |(_, at)| at.clone()),
+            ),
+            Some(event) => {
+                replaced = self.apply(event, &position);
+                if event.event_type == TimelineEventType::RoomMember {
+                    membership = member_row(event);
+                }
+                self.next_snapshot(&position)
+            }
+        };
+        let fields = built.pdu.fields;
+        let event = NewEvent {
+            event_id: built.pdu.event_id.clone(),
+            event_type: fields.event_type.to_string(),
+            state_key: fields.state_key,
+            sender: fields.sender,
+            origin_server_ts: i64::from(fields.origin_server_ts.get()),
+            depth: i64::try_from(depth).unwrap_or(i64::MAX),
+            json: built.json,
+            origin,
+            replaces: replaced.as_ref().map(|entry| entry.position.clone()),
+            snapshot,
+            membership,
+            redaction,
+            position: position.clone(),
+        };
+        self.head.depth = depth;
+        self.head.extremities = vec![(built.pdu.event_id.clone(), position)];
+        let replaced = replaced.map(|entry| entry.event);
+        self.events.push(NewEntry {
+            event: Arc::new(event),
+            replaced,
+        });
+        built.pdu.event_id
+    }
+
+    /// Puts a state event into the state, and gives what stood in its place.
+    fn apply(&mut self, event: &Arc<StateEvent>, position: &Assigned) -> Option<StateEntry> {
+        let entry = StateEntry {
+            event: event.clone(),
+            position: position.clone(),
+        };
+        let Some(state) = &mut self.head.state else {
+            self.head.state = Some(Arc::new(RoomState::new(entry, self.room.version())));
+            return None;
+        };
+        let replaced = state
+            .get(&event.event_type.to_string(), &event.state_key)
+            .cloned();
+        Arc::make_mut(state).apply(entry, self.room.version());
+        replaced
+    }
+
+    fn next_snapshot(&mut self, position: &Assigned) -> NewSnapshot {
+        let height = self.head.chain.last().map_or(0, |(height, _)| *height) + 1;
+        let below = parent_height(height);
+        let mut merged = Vec::new();
+        while self
+            .head
+            .chain
+            .last()
+            .is_some_and(|(height, _)| *height > below)
+        {
+            merged.extend(self.head.chain.pop().map(|(_, at)| at));
+        }
+        let parent = self.head.chain.last().map(|(_, at)| at.clone());
+        self.head.chain.push((height, position.clone()));
+        NewSnapshot::Next {
+            parent,
+            height,
+            merged,
+        }
+    }
+
+    /// Whether there is nothing to commit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.effects.is_empty()
+    }
+
+    /// What is to be committed, what is to be published then, and the head after it.
+    pub(super) fn finish(mut self, room: Arc<Room>) -> (RoomWrite, RoomPublication, Head) {
+        // Effects alone don't move the room on.
+        if !self.events.is_empty() {
+            self.head.revision += 1;
+        }
+        let changes_state = self
+            .events
+            .iter()
+            .any(|entry| entry.event.state_key.is_some());
+        let new_room = self.new_room.then(|| NewRoom {
+            room_id: room.id().to_owned(),
+            version: room.version().id().to_string(),
+        });
+        let write = RoomWrite {
+            room_nid: room.assigned_nid(),
+            new_room,
+            base_revision: self.base_revision,
+            events: self
+                .events
+                .iter()
+                .map(|entry| entry.event.clone())
+                .collect(),
+            extremities: self
+                .head
+                .extremities
+                .iter()
+                .map(|(_, at)| at.clone())
+                .collect(),
+            effects: self.effects,
+        };
+        let publication = RoomPublication {
+            generation: self.head.generation,
+            room,
+            events: self.events,
+            state: self.head.state.clone().filter(|_| changes_state),
+        };
+        (write, publication, self.head)
+    }
+}
+
+fn member_row(event: &StateEvent) -> Option<(OwnedUserId, String)> {
+    let user_id = OwnedUserId::try_from(event.state_key.as_ref()).ok()?;
+    Some((user_id, membership_of(event).to_string()))
+}
+
+impl From<BuildError> for EngineError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::TooLarge | BuildError::FieldTooLong(_) => {
+                Self::too_large(error.to_string())
+            }
+            error => Self::bad_json(error.to_string()),
+        }
+    }
+}

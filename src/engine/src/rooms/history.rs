@@ -1,0 +1,337 @@
+//! Reading the past of a room.
+
+use std::sync::Arc;
+
+use parley_storage::{events::Span, state::Places};
+use ruma::{EventId, RoomId, events::room::member::MembershipState};
+
+use super::{
+    Rooms,
+    room::Room,
+    state::{RoomState, StateEntry},
+    timeline::TimelineEvent,
+    visibility::Access,
+};
+use crate::{EngineError, Result, sessions::Session};
+
+/// The most rows that are looked through for one page. Where a filter or the history visibility takes most of them
+/// away, the page is short, and the client asks on from its end.
+const MAX_SCANNED: i64 = 5_000;
+
+/// Which way to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From new to old.
+    Backward,
+    /// From old to new.
+    Forward,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRequest {
+    /// Where to begin: after this position forward, at it backward. `None` is the newest or the oldest end.
+    pub from: Option<i64>,
+    /// Where to stop.
+    pub to: Option<i64>,
+    /// Which way.
+    pub direction: Direction,
+    /// The most events.
+    pub limit: usize,
+}
+
+/// A page of a room's history.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The events, in the order asked for.
+    pub events: Vec<Arc<TimelineEvent>>,
+    /// Where it began.
+    pub start: i64,
+    /// Where the next page begins; `None` at the end of what there is.
+    pub end: Option<i64>,
+    /// What the reader may see, to tell the membership at each event.
+    pub access: Access,
+    /// The room.
+    pub room: Arc<Room>,
+    /// Its current state.
+    pub state: Arc<RoomState>,
+}
+
+/// An event with those around it.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The event.
+    pub event: Arc<TimelineEvent>,
+    /// Those before, the newest first.
+    pub before: Vec<Arc<TimelineEvent>>,
+    /// Those after, the oldest first.
+    pub after: Vec<Arc<TimelineEvent>>,
+    /// Where to read on backward.
+    pub start: i64,
+    /// Where to read on forward.
+    pub end: i64,
+    /// The state after the last of them.
+    pub state_at_end: Vec<Arc<TimelineEvent>>,
+    /// What the reader may see.
+    pub access: Access,
+    /// The room.
+    pub room: Arc<Room>,
+}
+
+impl Rooms {
+    /// Reads a page. `fits` is a filter of the client.
+    ///
+    /// `GET /rooms/{roomId}/messages`
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user may see nothing of the room.
+    pub async fn messages(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        request: PageRequest,
+        fits: impl Fn(&TimelineEvent) -> bool,
+    ) -> Result<Page> {
+        let (room, state, access) = self.readable(room_id, &session.user_id).await?;
+        let newest = room.last_position().unwrap_or_default();
+        let limit = access.state_limit().unwrap_or(newest).min(newest);
+        let from = match (request.from, request.direction) {
+            (Some(from), _) => from,
+            (None, Direction::Backward) => newest,
+            (None, Direction::Forward) => 0,
+        };
+        let start = from;
+        let mut page = Vec::new();
+        let mut at = match request.direction {
+            Direction::Backward => from.min(limit),
+            Direction::Forward => from,
+        };
+        let mut scanned = 0;
+        let mut exhausted = false;
+        while page.len() < request.limit && !exhausted && scanned < MAX_SCANNED {
+            let wanted = i64::try_from(request.limit - page.len()).unwrap_or(MAX_SCANNED) + 1;
+            let rows = self.stretch(&room, &request, at, limit, wanted).await?;
+            exhausted = (rows.len() as i64) < wanted;
+            scanned += rows.len() as i64;
+            for event in rows {
+                if page.len() >= request.limit {
+                    // One more than asked for tells that this isn't the end.
+                    exhausted = false;
+                    break;
+                }
+                at = match request.direction {
+                    Direction::Backward => event.position - 1,
+                    Direction::Forward => event.position,
+                };
+                if access.sees(&event, &session.user_id) && fits(&event) {
+                    page.push(event);
+                }
+            }
+        }
+        Ok(Page {
+            events: page,
+            start,
+            end: (!exhausted).then_some(at),
+            access,
+            room,
+            state,
+        })
+    }
+
+    async fn stretch(
+        &self,
+        room: &Room,
+        request: &PageRequest,
+        at: i64,
+        limit: i64,
+        count: i64,
+    ) -> Result<Vec<Arc<TimelineEvent>>> {
+        let rows = match request.direction {
+            Direction::Backward => {
+                let span = Span {
+                    room_nid: room.nid(),
+                    after: request.to.unwrap_or(0),
+                    to: at,
+                };
+                self.database.newest_events(span, count).await?
+            }
+            Direction::Forward => {
+                let to = request.to.unwrap_or(limit).min(limit);
+                let span = Span {
+                    room_nid: room.nid(),
+                    after: at,
+                    to,
+                };
+                self.database.oldest_events(span, count).await?
+            }
+        };
+        rows.into_iter()
+            .map(|row| Ok(Arc::new(TimelineEvent::from_row(row)?)))
+            .collect()
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none that the user may see.
+    pub async fn event(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> Result<(Arc<TimelineEvent>, Access, Arc<Room>)> {
+        let unknown = || EngineError::not_found("there is no such event, or you may not see it");
+        let (room, _, access) =
+            self.readable(room_id, &session.user_id)
+                .await
+                .map_err(|error| match error {
+                    EngineError::Refused { .. } => unknown(),
+                    error => error,
+                })?;
+        let row = self
+            .database
+            .event(event_id)
+            .await?
+            .filter(|row| row.room_nid == room.nid());
+        let event = Arc::new(TimelineEvent::from_row(row.ok_or_else(unknown)?)?);
+        if !access.sees(&event, &session.user_id) {
+            return Err(unknown());
+        }
+        Ok((event, access, room))
+    }
+
+    /// An event with those around it, and the state there.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such event that the user may see.
+    pub async fn context(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_id: &EventId,
+        limit: usize,
+        fits: impl Fn(&TimelineEvent) -> bool,
+    ) -> Result<Context> {
+        let (event, access, room) = self.event(session, room_id, event_id).await?;
+        let half = |count| PageRequest {
+            from: Some(event.position),
+            to: None,
+            direction: Direction::Forward,
+            limit: count,
+        };
+        let backward = PageRequest {
+            from: Some(event.position - 1),
+            direction: Direction::Backward,
+            ..half(limit.div_ceil(2))
+        };
+        let before = self.messages(session, room_id, backward, &fits).await?;
+        let after = self
+            .messages(session, room_id, half(limit / 2), &fits)
+            .await?;
+        let last = after.events.last().unwrap_or(&event).clone();
+        let state = self.database.state(last.snapshot, Places::All).await?;
+        let positions: Vec<i64> = state.iter().map(|row| row.position).collect();
+        let state_at_end = self.events.at(&positions).await?;
+        Ok(Context {
+            start: before.end.unwrap_or_else(|| {
+                before
+                    .events
+                    .last()
+                    .map_or(event.position, |first| first.position)
+                    - 1
+            }),
+            end: after.end.unwrap_or(last.position),
+            before: before.events,
+            after: after.events,
+            event,
+            state_at_end,
+            access,
+            room,
+        })
+    }
+
+    /// The state of a room as the user may know it: the current one for members, that of their leaving for others.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user never was in the room.
+    pub async fn state_for(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let (room, state, access) = self.readable(room_id, &session.user_id).await?;
+        match access.state_limit() {
+            Some(i64::MAX) => Ok((room, state)),
+            Some(position) => {
+                let state = self.state_at(&room, position).await?;
+                Ok((room, state))
+            }
+            None => Err(EngineError::forbidden("you aren't a member of this room")),
+        }
+    }
+
+    /// The state of a room at a position of the stream: from memory if it hasn't changed since.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room didn't exist yet.
+    pub async fn state_at(&self, room: &Room, position: i64) -> Result<Arc<RoomState>> {
+        self.registry.load(room).await?;
+        if let Some((state, since)) = room.published()
+            && since <= position
+        {
+            return Ok(state);
+        }
+        let snapshot = self
+            .database
+            .snapshot_at(room.nid(), position)
+            .await?
+            .ok_or_else(|| EngineError::not_found("the room didn't exist yet"))?;
+        Ok(Arc::new(
+            self.registry.read_state(room, snapshot, position).await?,
+        ))
+    }
+
+    /// State events as clients get them.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn timeline_events(&self, entries: &[StateEntry]) -> Result<Vec<Arc<TimelineEvent>>> {
+        let positions: Vec<i64> = entries.iter().map(|entry| entry.position.get()).collect();
+        self.events.at(&positions).await
+    }
+
+    /// The member events of a room, as it was at a position if one is given.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user may not know them.
+    pub async fn members(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        at: Option<i64>,
+        fits: impl Fn(&MembershipState) -> bool,
+    ) -> Result<(Arc<Room>, Vec<Arc<TimelineEvent>>)> {
+        let (room, now, access) = self.readable(room_id, &session.user_id).await?;
+        let forbidden = || EngineError::forbidden("you aren't a member of this room");
+        let limit = access.state_limit().ok_or_else(forbidden)?;
+        let position = at.unwrap_or(i64::MAX).min(limit);
+        let state = match position {
+            i64::MAX => now,
+            // Before the room was made there was nobody; the first state that can be told is that of the user's
+            // own coming.
+            position => {
+                self.state_at(
+                    &room,
+                    position.max(access.first_position().unwrap_or(position)),
+                )
+                .await?
+            }
+        };
+        let entries: Vec<StateEntry> = state
+            .members()
+            .filter(|(_, member)| fits(&member.membership))
+            .map(|(_, member)| member.entry.clone())
+            .collect();
+        Ok((room, self.timeline_events(&entries).await?))
+    }
+}

@@ -1,0 +1,472 @@
+//! Who is in a room: invite, join, leave, kick, ban, unban, forget.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-membership>
+
+use std::sync::Arc;
+
+use parley_protocol::{EventDraft, content};
+use parley_storage::commit::RoomEffect;
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
+use serde_json::json;
+
+use super::{Rooms, edit::Edit, room::Room};
+use crate::{EngineError, Result, sessions::Session};
+
+/// What the member event says beside the membership.
+#[derive(Clone, Debug, Default)]
+pub struct MembershipDetails {
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether an invitation is to a direct chat.
+    pub is_direct: bool,
+    /// More that the client wants in the content; may not contain what the server puts there.
+    pub extra: CanonicalJsonObject,
+}
+
+/// A change that one user makes to a membership, their own or another's.
+#[derive(Clone, Debug)]
+struct Change<'a> {
+    sender: &'a UserId,
+    target: &'a UserId,
+    membership: MembershipState,
+    details: &'a MembershipDetails,
+}
+
+impl Rooms {
+    /// Joins a room of this server.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN` if it can't be joined without invitation.
+    pub async fn join(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        details: &MembershipDetails,
+    ) -> Result<OwnedRoomId> {
+        let room = self.room(room_id).await?;
+        self.check_room_count(session).await?;
+        let change = Change {
+            sender: &session.user_id,
+            target: &session.user_id,
+            membership: MembershipState::Join,
+            details,
+        };
+        self.change(session, &room, change, |edit| {
+            // Joining once more changes nothing; a new name is the profile's business.
+            let state = edit.state()?;
+            Ok(state
+                .is_joined(&session.user_id)
+                .then(|| own_event(edit, &session.user_id))
+                .flatten())
+        })
+        .await?;
+        Ok(room.id().to_owned())
+    }
+
+    /// Leaves a room, declines an invitation, or takes a knock back.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not there.
+    pub async fn leave(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let room = self.room(room_id).await?;
+        self.registry.load(&room).await?;
+        let details = MembershipDetails {
+            reason,
+            ..MembershipDetails::default()
+        };
+        let change = Change {
+            sender: &session.user_id,
+            target: &session.user_id,
+            membership: MembershipState::Leave,
+            details: &details,
+        };
+        self.change(session, &room, change, |edit| {
+            match edit
+                .state()?
+                .member(&session.user_id)
+                .map(|member| &member.membership)
+            {
+                // Leaving twice is harmless, so that a client may repeat it.
+                Some(MembershipState::Leave) => Ok(own_event(edit, &session.user_id)),
+                Some(MembershipState::Join | MembershipState::Invite | MembershipState::Knock) => {
+                    Ok(None)
+                }
+                _ => Err(EngineError::forbidden("you are not in this room")),
+            }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Invites a user.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the room doesn't allow it, or the user is in it or banned from it.
+    pub async fn invite(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        user_id: &UserId,
+        details: &MembershipDetails,
+    ) -> Result<()> {
+        let (room, _) = self.joined_room(session, room_id).await?;
+        self.check_invitable(user_id).await?;
+        let change = Change {
+            sender: &session.user_id,
+            target: user_id,
+            membership: MembershipState::Invite,
+            details,
+        };
+        self.change(session, &room, change, |edit| {
+            match edit.state()?.membership(user_id) {
+                MembershipState::Join => Err(EngineError::forbidden(format!(
+                    "{user_id} is already in the room"
+                ))),
+                MembershipState::Ban => Err(EngineError::forbidden(format!(
+                    "{user_id} is banned from the room"
+                ))),
+                _ => Ok(None),
+            }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Removes a user from a room, or withdraws an invitation or knock.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user isn't there or stands too high.
+    pub async fn kick(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        user_id: &UserId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let details = MembershipDetails {
+            reason,
+            ..MembershipDetails::default()
+        };
+        self.remove(
+            session,
+            room_id,
+            user_id,
+            MembershipState::Leave,
+            &details,
+            |membership| {
+                matches!(
+                    membership,
+                    MembershipState::Join | MembershipState::Invite | MembershipState::Knock
+                )
+            },
+        )
+        .await
+    }
+
+    /// Bans a user.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the room doesn't allow it.
+    pub async fn ban(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        user_id: &UserId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let details = MembershipDetails {
+            reason,
+            ..MembershipDetails::default()
+        };
+        self.remove(
+            session,
+            room_id,
+            user_id,
+            MembershipState::Ban,
+            &details,
+            |_| true,
+        )
+        .await
+    }
+
+    /// Lifts a ban.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user isn't banned, or the room doesn't allow it.
+    pub async fn unban(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        user_id: &UserId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let details = MembershipDetails {
+            reason,
+            ..MembershipDetails::default()
+        };
+        self.remove(
+            session,
+            room_id,
+            user_id,
+            MembershipState::Leave,
+            &details,
+            |membership| *membership == MembershipState::Ban,
+        )
+        .await
+    }
+
+    async fn remove(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        user_id: &UserId,
+        membership: MembershipState,
+        details: &MembershipDetails,
+        fits: impl Fn(&MembershipState) -> bool,
+    ) -> Result<()> {
+        let (room, _) = self.joined_room(session, room_id).await?;
+        let change = Change {
+            sender: &session.user_id,
+            target: user_id,
+            membership,
+            details,
+        };
+        self.change(session, &room, change, |edit| {
+            if !fits(&edit.state()?.membership(user_id)) {
+                return Err(EngineError::forbidden(format!(
+                    "{user_id} has no membership here that this would change"
+                )));
+            }
+            Ok(None)
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Takes a room that the user has left out of what they see.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN` if the user is still in it, `M_NOT_FOUND` if they never were.
+    pub async fn forget(&self, session: &Session, room_id: &RoomId) -> Result<()> {
+        let room = self.room(room_id).await?;
+        let state = self.registry.load(&room).await?;
+        let member = state
+            .member(&session.user_id)
+            .ok_or_else(|| EngineError::not_found("you have never been in this room"))?;
+        if !matches!(
+            member.membership,
+            MembershipState::Leave | MembershipState::Ban
+        ) {
+            return Err(EngineError::unknown("leave the room before you forget it"));
+        }
+        self.database
+            .forget_room(session.user_nid, room.nid())
+            .await?;
+        if let Some(feed) = self.feeds.find(&session.user_id) {
+            feed.forget_room(room.nid());
+        }
+        Ok(())
+    }
+
+    /// Makes a change of membership. `check` may refuse it, or say that an event is there already which makes it so.
+    async fn change(
+        &self,
+        session: &Session,
+        room: &Arc<Room>,
+        change: Change<'_>,
+        check: impl Fn(&Edit<'_>) -> Result<Option<OwnedEventId>>,
+    ) -> Result<OwnedEventId> {
+        let profile = match change.membership {
+            MembershipState::Join | MembershipState::Invite => {
+                self.profile_of(change.target).await?
+            }
+            _ => CanonicalJsonObject::new(),
+        };
+        let draft = self.member_draft(&change, profile);
+        let ends_direct_chat = match change.membership {
+            MembershipState::Leave | MembershipState::Ban => self.direct_chat_of(room).await?,
+            _ => None,
+        };
+        self.edit(room, |edit| {
+            if let Some(event_id) = check(edit)? {
+                return Ok(event_id);
+            }
+            if let Some((one, other)) = ends_direct_chat {
+                edit.effect(RoomEffect::NoDirectChat { one, other });
+            }
+            edit.append(draft.clone(), Some((session.device_nid, None)))
+        })
+        .await
+    }
+
+    fn member_draft(&self, change: &Change<'_>, profile: CanonicalJsonObject) -> EventDraft {
+        let mut content = change.details.extra.clone();
+        content.extend(profile);
+        content.insert(
+            "membership".to_owned(),
+            change.membership.as_str().to_owned().into(),
+        );
+        if let Some(reason) = &change.details.reason {
+            content.insert("reason".to_owned(), reason.clone().into());
+        }
+        if change.details.is_direct {
+            content.insert("is_direct".to_owned(), true.into());
+        }
+        self.draft_of(
+            change.sender,
+            TimelineEventType::RoomMember,
+            Some(change.target.to_string()),
+            content,
+        )
+    }
+
+    /// The draft of a member event, for a room that is being made.
+    pub(super) fn member_event(
+        &self,
+        sender: &UserId,
+        target: &UserId,
+        membership: MembershipState,
+        details: &MembershipDetails,
+        profile: CanonicalJsonObject,
+    ) -> EventDraft {
+        self.member_draft(
+            &Change {
+                sender,
+                target,
+                membership,
+                details,
+            },
+            profile,
+        )
+    }
+
+    /// What a user's profile puts into their member events.
+    pub(super) async fn profile_of(&self, user_id: &UserId) -> Result<CanonicalJsonObject> {
+        let mut profile = CanonicalJsonObject::new();
+        let Some(user_nid) = self.database.user_nid(user_id).await? else {
+            return Ok(profile);
+        };
+        for (field, value) in self.database.profile(user_nid).await? {
+            if (field == "displayname" || field == "avatar_url")
+                && let Ok(value) = serde_json::from_str(&value)
+            {
+                profile.insert(field, value);
+            }
+        }
+        Ok(profile)
+    }
+
+    /// Writes a changed profile into all rooms that the user is joined to. A room that doesn't allow it is left out.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn propagate_profile(&self, session: &Session) -> Result<()> {
+        let profile = self.profile_of(&session.user_id).await?;
+        for row in self.database.memberships_of(session.user_nid).await? {
+            if row.membership != "join" {
+                continue;
+            }
+            let room = self.room(&row.room_id).await?;
+            let result = self
+                .edit(&room, |edit| {
+                    let Some(member) = edit.state()?.member(&session.user_id) else {
+                        return Ok(());
+                    };
+                    let mut content: CanonicalJsonObject =
+                        member.entry.event.content_as().unwrap_or_default();
+                    let before = content.clone();
+                    content.remove("displayname");
+                    content.remove("avatar_url");
+                    content.extend(profile.clone());
+                    if content == before || member.membership != MembershipState::Join {
+                        return Ok(());
+                    }
+                    let key = Some(session.user_id.to_string());
+                    let draft = self.draft(session, TimelineEventType::RoomMember, key, content);
+                    edit.append(draft, Some((session.device_nid, None)))
+                        .map(|_| ())
+                })
+                .await;
+            if let Err(error) = result {
+                tracing::debug!(%error, room = %row.room_id, "a room doesn't take the new profile");
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a user leave all rooms and decline all invitations, as when the account is closed.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn leave_all(&self, session: &Session) -> Result<()> {
+        for row in self.database.memberships_of(session.user_nid).await? {
+            if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
+                continue;
+            }
+            if let Err(error) = self.leave(session, &row.room_id, None).await {
+                tracing::warn!(%error, room = %row.room_id, "a user can't leave a room");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an invitation can reach a user: one of this server must exist.
+    pub(super) async fn check_invitable(&self, user_id: &UserId) -> Result<()> {
+        if user_id.server_name() != self.key.server_name() {
+            // TODO: invitations to other servers come with federation.
+            return Err(EngineError::forbidden(
+                "users of other servers can't be invited yet",
+            ));
+        }
+        match self.database.user_nid(user_id).await? {
+            Some(_) => Ok(()),
+            None => Err(EngineError::not_found(format!(
+                "there is no user {user_id}"
+            ))),
+        }
+    }
+
+    async fn check_room_count(&self, session: &Session) -> Result<()> {
+        let joined = self.database.joined_count(session.user_nid).await?;
+        if joined >= i64::from(self.settings.max_joined) {
+            return Err(EngineError::forbidden(
+                "you are in as many rooms as this server allows",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn direct_chat_of(&self, room: &Room) -> Result<Option<(i64, i64)>> {
+        Ok(self.database.direct_chat_users(room.nid()).await?)
+    }
+}
+
+/// The event that gives a user the membership they have.
+fn own_event(edit: &Edit<'_>, user_id: &UserId) -> Option<OwnedEventId> {
+    edit.state()
+        .ok()?
+        .member(user_id)
+        .map(|member| member.entry.event.event_id.clone())
+}
+
+/// Content of a member event with nothing but the membership and these users' relation, for tests and tools.
+pub fn bare_member_content(membership: &MembershipState) -> CanonicalJsonObject {
+    content::from_serializable(&json!({ "membership": membership })).unwrap_or_default()
+}
+
+/// The users that a list of ids names, each once, in order.
+pub(super) fn distinct(users: &[OwnedUserId]) -> Vec<&OwnedUserId> {
+    let mut seen = std::collections::HashSet::new();
+    users
+        .iter()
+        .filter(|user| seen.insert(user.as_str()))
+        .collect()
+}

@@ -1,0 +1,316 @@
+//! Which rooms are in memory, and reading them from storage.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use parley_protocol::{Pdu, RoomVersion, StateEvent};
+use parley_storage::{
+    Database, StorageError,
+    commit::Assigned,
+    events::{EventRow, Span},
+    rooms::RoomRow,
+    state::Places,
+};
+use quick_cache::sync::Cache;
+use ruma::{OwnedRoomId, RoomId, RoomVersionId};
+
+use super::{
+    room::{Head, Room, View},
+    state::{RoomState, StateEntry, visibility_of},
+    timeline::Events,
+};
+use crate::{EngineError, Result};
+
+/// Rooms that stay in memory although nobody is using them.
+const KEPT: usize = 10_000;
+/// Events behind which a view is caught up with what another node wrote; beyond, it is read anew.
+const CATCH_UP: i64 = 1_000;
+
+/// The rooms in memory. A room that is evicted while somebody still holds it is found again as long as that lasts, so
+/// that there are never two of the same.
+#[derive(Debug)]
+pub struct Registry {
+    database: Database,
+    events: Arc<Events>,
+    kept: Cache<OwnedRoomId, Arc<Room>>,
+    alive: Mutex<Alive>,
+}
+
+#[derive(Debug, Default)]
+struct Alive {
+    by_id: HashMap<OwnedRoomId, Weak<Room>>,
+    by_nid: HashMap<i64, Weak<Room>>,
+    /// How many there were when the dead ones were last swept out.
+    swept_at: usize,
+}
+
+impl Registry {
+    /// Reads from `database`.
+    pub fn new(database: Database, events: Arc<Events>) -> Self {
+        Self {
+            database,
+            events,
+            kept: Cache::new(KEPT),
+            alive: Mutex::default(),
+        }
+    }
+
+    /// A room by its id; `None` if this server doesn't have it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn get(&self, room_id: &RoomId) -> Result<Option<Arc<Room>>> {
+        if let Some(room) = self.kept.get(room_id) {
+            return Ok(Some(room));
+        }
+        if let Some(room) = self.alive(|alive| alive.by_id.get(room_id).and_then(Weak::upgrade)) {
+            return Ok(Some(room));
+        }
+        match self.database.room(room_id).await? {
+            Some(row) => Ok(Some(self.room_of_row(&row)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A room by its number.
+    ///
+    /// # Errors
+    /// If the database fails, or there is no such room.
+    pub async fn by_nid(&self, nid: i64) -> Result<Arc<Room>> {
+        if let Some(room) = self.in_memory(nid) {
+            return Ok(room);
+        }
+        let row = self.database.room_by_nid(nid).await?;
+        self.room_of_row(&row.ok_or_else(|| EngineError::Internal(format!("there is no room {nid}")))?)
+    }
+
+    /// A room by its number, if it is in memory.
+    pub fn in_memory(&self, nid: i64) -> Option<Arc<Room>> {
+        self.alive(|alive| alive.by_nid.get(&nid).and_then(Weak::upgrade))
+    }
+
+    fn room_of_row(&self, row: &RoomRow) -> Result<Arc<Room>> {
+        let version = RoomVersionId::try_from(row.version.as_str())
+            .ok()
+            .and_then(|id| RoomVersion::new(&id))
+            .ok_or_else(|| {
+                EngineError::Internal(format!("room version {} is unknown", row.version))
+            })?;
+        Ok(self.insert(Room::new(
+            row.room_id.clone(),
+            version,
+            Assigned::known(row.nid),
+        )))
+    }
+
+    /// Puts a room into memory, unless it is there; gives the one that is.
+    pub(super) fn insert(&self, room: Room) -> Arc<Room> {
+        let room = self.alive(|alive| {
+            if let Some(room) = alive.by_id.get(room.id()).and_then(Weak::upgrade) {
+                return room;
+            }
+            alive.sweep();
+            let room = Arc::new(room);
+            alive
+                .by_id
+                .insert(room.id().to_owned(), Arc::downgrade(&room));
+            if room.nid() != 0 {
+                alive.by_nid.insert(room.nid(), Arc::downgrade(&room));
+            }
+            room
+        });
+        self.kept.insert(room.id().to_owned(), room.clone());
+        room
+    }
+
+    /// Notes the number that a new room was given.
+    pub(crate) fn numbered(&self, room: &Arc<Room>) {
+        self.alive(|alive| alive.by_nid.insert(room.nid(), Arc::downgrade(room)));
+    }
+
+    fn alive<T>(&self, use_it: impl FnOnce(&mut Alive) -> T) -> T {
+        use_it(&mut self.alive.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes sure that readers have a view of the room.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn load(&self, room: &Room) -> Result<Arc<RoomState>> {
+        if let Some((state, _)) = room.published() {
+            return Ok(state);
+        }
+        let mut head = room.head.lock().await;
+        if room.published().is_none() {
+            *head = Some(self.read_head(room).await?);
+        }
+        room.published()
+            .map(|(state, _)| state)
+            .ok_or_else(|| EngineError::Internal("a loaded room has no view".to_owned()))
+    }
+
+    /// Reads a room's head from storage. Another node may write while this reads, so it is read until two readings
+    /// agree.
+    pub(super) async fn read_head(&self, room: &Room) -> Result<Head> {
+        const ATTEMPTS: usize = 20;
+        let generation = room.generation();
+        for _ in 0..ATTEMPTS {
+            let row = self
+                .database
+                .room_by_nid(room.nid())
+                .await?
+                .ok_or_else(|| {
+                    EngineError::Internal("the room is gone from the database".to_owned())
+                })?;
+            let head = self.head_from_row(room, &row, generation).await?;
+            if self.database.room_revision(row.nid).await? == Some(row.revision) {
+                return Ok(head);
+            }
+        }
+        Err(EngineError::Internal(
+            "the room changes faster than it can be read".to_owned(),
+        ))
+    }
+
+    async fn head_from_row(&self, room: &Room, row: &RoomRow, generation: u64) -> Result<Head> {
+        let newest = self.newest(row).await?;
+        let state = self.view_to(room, row, newest.snapshot).await?;
+        let extremities = self.database.events_at(row.extremities.clone()).await?;
+        let depth = extremities.iter().map(depth_of).max().unwrap_or_default();
+        let chain = self.database.snapshot_chain(newest.snapshot).await?;
+        Ok(Head {
+            generation,
+            revision: row.revision,
+            depth,
+            extremities: extremities
+                .into_iter()
+                .map(|event| (event.event_id, Assigned::known(event.position)))
+                .collect(),
+            chain: chain
+                .into_iter()
+                .rev()
+                .map(|(position, height)| (height, Assigned::known(position)))
+                .collect(),
+            state: Some(state),
+        })
+    }
+
+    async fn newest(&self, row: &RoomRow) -> Result<EventRow> {
+        let mut newest = self.database.events_at(vec![row.last_position]).await?;
+        newest.pop().ok_or_else(|| {
+            StorageError::Corrupt(format!("room {} has lost its newest event", row.room_id)).into()
+        })
+    }
+
+    /// Brings the room's view to where its row is, and gives the state there.
+    async fn view_to(&self, room: &Room, row: &RoomRow, snapshot: i64) -> Result<Arc<RoomState>> {
+        if let Some(last_position) = room.last_position() {
+            self.catch_up(room, last_position, row.last_position)
+                .await?;
+        }
+        if room.last_position() != Some(row.last_position) {
+            let state = Arc::new(self.read_state(room, snapshot, row.last_position).await?);
+            room.set_view(View::new(state, snapshot, row.last_position));
+        }
+        room.published()
+            .map(|(state, _)| state)
+            .ok_or_else(|| EngineError::Internal("a loaded room has no view".to_owned()))
+    }
+
+    /// Takes what another node wrote over into the view, if it isn't much.
+    pub(crate) async fn catch_up(&self, room: &Room, after: i64, to: i64) -> Result<()> {
+        let Some((mut state, _)) = room.published() else {
+            return Ok(());
+        };
+        if after >= to {
+            return Ok(());
+        }
+        let span = Span {
+            room_nid: room.nid(),
+            after,
+            to,
+        };
+        let rows = self.database.oldest_events(span, CATCH_UP + 1).await?;
+        if rows.len() as i64 > CATCH_UP {
+            return Ok(());
+        }
+        let mut changed = false;
+        for row in &rows {
+            if let Some(event) = StateEvent::parse(row.event_id.clone(), &row.json) {
+                let entry = StateEntry {
+                    event: Arc::new(event),
+                    position: Assigned::known(row.position),
+                };
+                Arc::make_mut(&mut state).apply(entry, room.version());
+                changed = true;
+            }
+        }
+        let events = self.events.keep(rows)?;
+        room.publish(&events, changed.then_some(state));
+        Ok(())
+    }
+
+    /// Reads the state of a snapshot; `to` is the position up to which the history visibility is looked at.
+    ///
+    /// # Errors
+    /// If the database fails, or lacks an event of the state.
+    pub async fn read_state(&self, room: &Room, snapshot: i64, to: i64) -> Result<RoomState> {
+        let positions: Vec<i64> = self
+            .database
+            .state(snapshot, Places::All)
+            .await?
+            .into_iter()
+            .map(|row| row.position)
+            .collect();
+        let mut rows = self.database.events_at(positions).await?;
+        // The create event is the oldest, and everything else is put over it.
+        rows.sort_unstable_by_key(|row| row.position);
+        let mut entries = rows.into_iter().filter_map(|row| {
+            let event = StateEvent::parse(row.event_id, &row.json)?;
+            Some(StateEntry {
+                event: Arc::new(event),
+                position: Assigned::known(row.position),
+            })
+        });
+        let create = entries.next().ok_or_else(|| {
+            StorageError::Corrupt(format!("room {} has no create event", room.id()))
+        })?;
+        let mut state = RoomState::new(create, room.version());
+        for entry in entries {
+            state.apply(entry, room.version());
+        }
+        let history = self
+            .database
+            .slot_history(room.nid(), "m.room.history_visibility", "")
+            .await?;
+        state.set_visibilities(
+            history
+                .into_iter()
+                .filter(|(position, _)| *position <= to)
+                .filter_map(|(position, json)| {
+                    let event = StateEvent::parse(ruma::event_id!("$history").to_owned(), &json)?;
+                    Some((Assigned::known(position), visibility_of(&event)))
+                })
+                .collect(),
+        );
+        Ok(state)
+    }
+}
+
+fn depth_of(row: &EventRow) -> u64 {
+    Pdu::parse(row.event_id.clone(), &row.json).map_or(0, |pdu| pdu.fields.depth.into())
+}
+
+impl Alive {
+    /// Throws out the entries of rooms that are gone, when there may be many.
+    fn sweep(&mut self) {
+        if self.by_id.len() < self.swept_at * 2 + 1_000 {
+            return;
+        }
+        self.by_id.retain(|_, room| room.strong_count() > 0);
+        self.by_nid.retain(|_, room| room.strong_count() > 0);
+        self.swept_at = self.by_id.len();
+    }
+}

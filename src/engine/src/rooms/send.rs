@@ -1,0 +1,339 @@
+//! Sending events into rooms.
+
+use std::sync::Arc;
+
+use parley_protocol::{EventDraft, content, redaction::redacted_json};
+use parley_storage::commit::NewRedaction;
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, RoomAliasId, RoomId, UserId,
+    events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Rooms,
+    room::Room,
+    state::RoomState,
+    transactions::{Begun, Key, Making},
+};
+use crate::{EngineError, Result, sessions::Session};
+
+/// An event that a client sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Its type.
+    pub event_type: &'a str,
+    /// Its content.
+    pub content: &'a RawValue,
+    /// The client's transaction id.
+    pub transaction_id: &'a str,
+}
+
+impl Rooms {
+    /// Sends an event that is no state event.
+    ///
+    /// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the room doesn't allow it, `M_BAD_JSON` if the content can't be an event's, `M_TOO_LARGE`.
+    pub async fn send(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        message: Message<'_>,
+    ) -> Result<OwnedEventId> {
+        let (room, _) = self.joined_room(session, room_id).await?;
+        let content = parse(message.content)?;
+        let making = match self
+            .begin(session, &room, message.event_type, message.transaction_id)
+            .await?
+        {
+            Begun::Made(event_id) => return Ok(event_id),
+            Begun::New(making) => making,
+        };
+        if message.event_type == "m.room.redaction" {
+            let target = redacts(&content)?;
+            return self
+                .redact_new(
+                    session,
+                    &room,
+                    &target,
+                    content,
+                    message.transaction_id,
+                    making,
+                )
+                .await;
+        }
+        let draft = self.draft(session, message.event_type.into(), None, content);
+        let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
+        let event_id = self
+            .edit(&room, |edit| edit.append(draft.clone(), origin.clone()))
+            .await?;
+        making.made(&event_id);
+        Ok(event_id)
+    }
+
+    /// Redacts an event.
+    ///
+    /// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room has no such event, `M_FORBIDDEN` if the user may not redact it.
+    pub async fn redact(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &EventId,
+        transaction_id: &str,
+        reason: Option<String>,
+    ) -> Result<OwnedEventId> {
+        let (room, _) = self.joined_room(session, room_id).await?;
+        let making = match self
+            .begin(session, &room, "m.room.redaction", transaction_id)
+            .await?
+        {
+            Begun::Made(event_id) => return Ok(event_id),
+            Begun::New(making) => making,
+        };
+        let mut content = CanonicalJsonObject::new();
+        if let Some(reason) = reason {
+            content.insert("reason".to_owned(), reason.into());
+        }
+        self.redact_new(session, &room, target, content, transaction_id, making)
+            .await
+    }
+
+    async fn redact_new(
+        &self,
+        session: &Session,
+        room: &Arc<Room>,
+        target: &EventId,
+        content: CanonicalJsonObject,
+        transaction_id: &str,
+        making: Making,
+    ) -> Result<OwnedEventId> {
+        let row = self
+            .database
+            .event(target)
+            .await?
+            .filter(|row| row.room_nid == room.nid())
+            .ok_or_else(|| EngineError::not_found("there is no such event in this room"))?;
+        let sender = parley_protocol::client_event::ClientFields::parse(&row.json)
+            .map(|fields| fields.sender.into_owned())
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        let json = redacted_json(&row.json, room.version())
+            .ok_or_else(|| EngineError::Internal("a stored event can't be redacted".to_owned()))?;
+        let mut draft = self.draft(session, TimelineEventType::RoomRedaction, None, content);
+        draft.redacts = Some(target.to_owned());
+        let origin = Some((session.device_nid, Some(transaction_id.to_owned())));
+        let event_id = self
+            .edit(room, |edit| {
+                if sender != session.user_id
+                    && !edit
+                        .state()?
+                        .power_levels()
+                        .user_can_redact_event_of_other(&session.user_id)
+                {
+                    return Err(EngineError::forbidden(
+                        "you may not redact events of others in this room",
+                    ));
+                }
+                let redaction = NewRedaction {
+                    target: row.position,
+                    json: json.clone(),
+                };
+                // An event stays redacted by the first redaction.
+                let redaction = row.redacted_by.is_none().then_some(redaction);
+                edit.append_redacting(draft.clone(), origin.clone(), redaction)
+            })
+            .await?;
+        making.made(&event_id);
+        Ok(event_id)
+    }
+
+    /// Sets a place of a room's state. Setting what is there already gives the event that is there.
+    ///
+    /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`
+    ///
+    /// # Errors
+    /// As [`Rooms::send`]; also if a canonical alias doesn't stand for this room.
+    pub async fn set_state(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_type: &StateEventType,
+        state_key: &str,
+        content: &RawValue,
+    ) -> Result<OwnedEventId> {
+        let (room, state) = self.joined_room(session, room_id).await?;
+        let content = parse(content)?;
+        self.check_state(&room, &state, event_type, &content)
+            .await?;
+        let draft = self.draft(
+            session,
+            event_type.to_string().into(),
+            Some(state_key.to_owned()),
+            content,
+        );
+        let canonical = serde_json::to_string(&draft.content)
+            .map_err(|error| EngineError::bad_json(error.to_string()))?;
+        self.edit(&room, |edit| {
+            if let Some(same) = unchanged(edit.state()?, &draft, &canonical) {
+                return Ok(same);
+            }
+            edit.append(draft.clone(), Some((session.device_nid, None)))
+        })
+        .await
+    }
+
+    /// What the rules of a room don't check but a server does for its own users.
+    async fn check_state(
+        &self,
+        room: &Room,
+        state: &RoomState,
+        event_type: &StateEventType,
+        content: &CanonicalJsonObject,
+    ) -> Result<()> {
+        match event_type {
+            StateEventType::RoomCreate => Err(EngineError::forbidden("a room is created once")),
+            StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
+            StateEventType::RoomHistoryVisibility => check_visibility(content),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every alias that is new in `m.room.canonical_alias` must stand for the room.
+    async fn check_aliases(
+        &self,
+        room: &Room,
+        state: &RoomState,
+        content: &CanonicalJsonObject,
+    ) -> Result<()> {
+        let known = state
+            .get("m.room.canonical_alias", "")
+            .map_or("", |entry| entry.event.content.get());
+        for alias in aliases_in(content)? {
+            let quoted = serde_json::to_string(&alias).unwrap_or_default();
+            if known.contains(&quoted) {
+                continue;
+            }
+            let parsed = <&RoomAliasId>::try_from(alias.as_str()).map_err(|_| {
+                EngineError::invalid_param(format!("{alias:?} is not a room alias"))
+            })?;
+            let target = self.database.alias(parsed).await?;
+            if target.is_none_or(|(target, _)| target != room.id()) {
+                return Err(EngineError::refused(
+                    ruma::api::error::ErrorKind::BadAlias,
+                    format!("{alias} doesn't stand for this room"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(
+        &self,
+        session: &Session,
+        room: &Room,
+        event_type: &str,
+        transaction_id: &str,
+    ) -> Result<Begun> {
+        if transaction_id.contains('\0') {
+            return Err(EngineError::invalid_param(
+                "a transaction id has no null bytes",
+            ));
+        }
+        let key = Key {
+            device_nid: session.device_nid,
+            room_id: room.id(),
+            room_nid: room.nid(),
+            event_type,
+            transaction_id,
+        };
+        self.transactions.begin(&self.database, key).await
+    }
+
+    /// An event of the session's user, made now.
+    pub(super) fn draft(
+        &self,
+        session: &Session,
+        event_type: TimelineEventType,
+        state_key: Option<String>,
+        content: CanonicalJsonObject,
+    ) -> EventDraft {
+        self.draft_of(&session.user_id, event_type, state_key, content)
+    }
+
+    pub(super) fn draft_of(
+        &self,
+        sender: &UserId,
+        event_type: TimelineEventType,
+        state_key: Option<String>,
+        content: CanonicalJsonObject,
+    ) -> EventDraft {
+        EventDraft {
+            sender: sender.to_owned(),
+            event_type,
+            state_key,
+            content,
+            redacts: None,
+            origin_server_ts: self.now(),
+        }
+    }
+}
+
+/// Reads a client's content.
+pub(super) fn parse(json: &RawValue) -> Result<CanonicalJsonObject> {
+    content::parse(json).map_err(|error| EngineError::bad_json(error.to_string()))
+}
+
+/// The event that a redaction's content names.
+fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
+    content
+        .get("redacts")
+        .and_then(|value| value.as_str())
+        .and_then(|id| OwnedEventId::try_from(id).ok())
+        .ok_or_else(|| {
+            EngineError::missing_param("a redaction names the event it redacts as `redacts`")
+        })
+}
+
+/// The event that is in the draft's place already and says the same, by the same sender.
+fn unchanged(state: &RoomState, draft: &EventDraft, canonical: &str) -> Option<OwnedEventId> {
+    let entry = state.get(&draft.event_type.to_string(), draft.state_key.as_deref()?)?;
+    let same = entry.event.sender == draft.sender && entry.event.content.get() == canonical;
+    same.then(|| entry.event.event_id.clone())
+}
+
+fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
+    let wrong = || EngineError::bad_json("`alias` is a text and `alt_aliases` a list of texts");
+    let mut aliases = Vec::new();
+    match content.get("alias") {
+        None | Some(ruma::CanonicalJsonValue::Null) => {}
+        Some(alias) => aliases.push(alias.as_str().ok_or_else(wrong)?.to_owned()),
+    }
+    if let Some(others) = content.get("alt_aliases") {
+        for alias in others.as_array().ok_or_else(wrong)? {
+            aliases.push(alias.as_str().ok_or_else(wrong)?.to_owned());
+        }
+    }
+    aliases.retain(|alias| !alias.is_empty());
+    Ok(aliases)
+}
+
+fn check_visibility(content: &CanonicalJsonObject) -> Result<()> {
+    let visibility = content
+        .get("history_visibility")
+        .and_then(|value| value.as_str());
+    match visibility.map(HistoryVisibility::from) {
+        Some(
+            HistoryVisibility::Invited
+            | HistoryVisibility::Joined
+            | HistoryVisibility::Shared
+            | HistoryVisibility::WorldReadable,
+        ) => Ok(()),
+        _ => Err(EngineError::invalid_param(
+            "`history_visibility` is one of invited, joined, shared, world_readable",
+        )),
+    }
+}

@@ -1,0 +1,260 @@
+//! The current state of a room, in memory.
+
+use std::sync::Arc;
+
+use parley_protocol::{RoomVersion, StateEvent, power};
+use parley_storage::commit::Assigned;
+use rpds::HashTrieMapSync;
+use ruma::{
+    OwnedUserId, UserId,
+    events::{
+        StateEventType, TimelineEventType,
+        room::{
+            history_visibility::HistoryVisibility, join_rules::JoinRule, member::MembershipState,
+            power_levels::RoomPowerLevels,
+        },
+    },
+};
+use serde::Deserialize;
+
+/// An event of the state, and where it stands in the stream.
+#[derive(Clone, Debug)]
+pub struct StateEntry {
+    /// The event.
+    pub event: Arc<StateEvent>,
+    /// Its position, once committed.
+    pub position: Assigned,
+}
+
+/// A member event, with the membership that it gives.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The event.
+    pub entry: StateEntry,
+    /// What it says.
+    pub membership: MembershipState,
+}
+
+/// The state of a room at one point. Cloning it is cheap, and clones share what they have in common, so each state event
+/// may keep the state after it.
+#[derive(Clone, Debug)]
+pub struct RoomState {
+    events: HashTrieMapSync<(Box<str>, Box<str>), StateEntry>,
+    members: HashTrieMapSync<OwnedUserId, Member>,
+    joined: usize,
+    invited: usize,
+    power_levels: Arc<RoomPowerLevels>,
+    /// Each change of the history visibility, oldest first.
+    visibilities: Arc<[(Assigned, HistoryVisibility)]>,
+}
+
+impl RoomState {
+    /// The state after a room's create event.
+    pub fn new(create: StateEntry, version: &RoomVersion) -> Self {
+        let power_levels = Arc::new(power::power_levels(None, &create.event, version));
+        let key = (Box::from("m.room.create"), Box::from(""));
+        Self {
+            events: HashTrieMapSync::new_sync().insert(key, create),
+            members: HashTrieMapSync::new_sync(),
+            joined: 0,
+            invited: 0,
+            power_levels,
+            visibilities: Arc::new([]),
+        }
+    }
+
+    /// The state after one more event.
+    pub fn apply(&mut self, entry: StateEntry, version: &RoomVersion) {
+        match &entry.event.event_type {
+            TimelineEventType::RoomMember => return self.apply_member(entry),
+            TimelineEventType::RoomHistoryVisibility if entry.event.state_key.is_empty() => {
+                let visibility = visibility_of(&entry.event);
+                let mut visibilities = self.visibilities.to_vec();
+                visibilities.push((entry.position.clone(), visibility));
+                self.visibilities = visibilities.into();
+            }
+            _ => {}
+        }
+        let event = entry.event.clone();
+        let key = (
+            event.event_type.to_string().into_boxed_str(),
+            event.state_key.clone(),
+        );
+        self.events.insert_mut(key, entry);
+        let decides = matches!(
+            event.event_type,
+            TimelineEventType::RoomPowerLevels | TimelineEventType::RoomCreate
+        );
+        if decides && let Some(create) = self.get("m.room.create", "") {
+            let levels = self
+                .get("m.room.power_levels", "")
+                .map(|entry| entry.event.as_ref());
+            self.power_levels = Arc::new(power::power_levels(levels, &create.event, version));
+        }
+    }
+
+    fn apply_member(&mut self, entry: StateEntry) {
+        // A member event of nobody is state like any other to the rules, and of no use to anyone.
+        let Ok(user_id) = OwnedUserId::try_from(entry.event.state_key.as_ref()) else {
+            return;
+        };
+        let membership = membership_of(&entry.event);
+        if let Some(old) = self.members.get(&user_id) {
+            self.joined -= usize::from(old.membership == MembershipState::Join);
+            self.invited -= usize::from(old.membership == MembershipState::Invite);
+        }
+        self.joined += usize::from(membership == MembershipState::Join);
+        self.invited += usize::from(membership == MembershipState::Invite);
+        self.members
+            .insert_mut(user_id, Member { entry, membership });
+    }
+
+    /// Sets the visibilities that the room has had, oldest first; for a room that is being loaded.
+    pub(crate) fn set_visibilities(&mut self, visibilities: Vec<(Assigned, HistoryVisibility)>) {
+        self.visibilities = visibilities.into();
+    }
+
+    /// The event in a place of the state.
+    pub fn get(&self, event_type: &str, state_key: &str) -> Option<&StateEntry> {
+        if event_type == "m.room.member" {
+            let user_id = <&UserId>::try_from(state_key).ok()?;
+            return self.members.get(user_id).map(|member| &member.entry);
+        }
+        self.events
+            .get(&(Box::from(event_type), Box::from(state_key)))
+    }
+
+    /// The event in a place of the state, for the authorisation rules.
+    pub fn event(&self, event_type: &StateEventType, state_key: &str) -> Option<&StateEvent> {
+        self.get(&event_type.to_string(), state_key)
+            .map(|entry| entry.event.as_ref())
+    }
+
+    /// All events of the state but the memberships.
+    pub fn events(&self) -> impl Iterator<Item = &StateEntry> {
+        self.events.values()
+    }
+
+    /// All events of the state.
+    pub fn all(&self) -> impl Iterator<Item = &StateEntry> {
+        self.events
+            .values()
+            .chain(self.members.values().map(|member| &member.entry))
+    }
+
+    /// Everyone who has a membership, whichever.
+    pub fn members(&self) -> impl Iterator<Item = (&OwnedUserId, &Member)> {
+        self.members.iter()
+    }
+
+    /// The users who are joined.
+    pub fn joined_members(&self) -> impl Iterator<Item = (&OwnedUserId, &Member)> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.membership == MembershipState::Join)
+    }
+
+    /// A user's member event.
+    pub fn member(&self, user_id: &UserId) -> Option<&Member> {
+        self.members.get(user_id)
+    }
+
+    /// A user's membership; who never had one is not in the room.
+    pub fn membership(&self, user_id: &UserId) -> MembershipState {
+        self.members
+            .get(user_id)
+            .map_or(MembershipState::Leave, |member| member.membership.clone())
+    }
+
+    /// Whether a user is joined.
+    pub fn is_joined(&self, user_id: &UserId) -> bool {
+        self.members
+            .get(user_id)
+            .is_some_and(|member| member.membership == MembershipState::Join)
+    }
+
+    /// How many users are joined.
+    pub fn joined_count(&self) -> usize {
+        self.joined
+    }
+
+    /// How many users are invited.
+    pub fn invited_count(&self) -> usize {
+        self.invited
+    }
+
+    /// Who may do what.
+    pub fn power_levels(&self) -> &RoomPowerLevels {
+        &self.power_levels
+    }
+
+    /// Each change of the history visibility, oldest first. Before the first, it is `shared`.
+    pub fn visibilities(&self) -> &[(Assigned, HistoryVisibility)] {
+        &self.visibilities
+    }
+
+    /// The history visibility that holds now.
+    pub fn visibility(&self) -> HistoryVisibility {
+        self.visibilities
+            .last()
+            .map_or(HistoryVisibility::Shared, |(_, visibility)| {
+                visibility.clone()
+            })
+    }
+
+    /// Who may join.
+    pub fn join_rule(&self) -> JoinRule {
+        #[derive(Deserialize)]
+        struct Content {
+            #[serde(flatten)]
+            join_rule: JoinRule,
+        }
+        self.get("m.room.join_rules", "")
+            .and_then(|entry| entry.event.content_as::<Content>())
+            .map_or(JoinRule::Invite, |content| content.join_rule)
+    }
+
+    /// A text in the content of a state event with an empty state key, such as the room's name.
+    pub fn text(&self, event_type: &str, field: &str) -> Option<String> {
+        let content: serde_json::Map<String, serde_json::Value> =
+            self.get(event_type, "")?.event.content_as()?;
+        content
+            .get(field)?
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(ToOwned::to_owned)
+    }
+}
+
+/// The membership that a member event gives.
+pub fn membership_of(event: &StateEvent) -> MembershipState {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    event
+        .content_as::<Content>()
+        .map_or(MembershipState::Leave, |content| content.membership)
+}
+
+/// The visibility that an event gives; `shared` where it is not one of the spec's.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
+pub fn visibility_of(event: &StateEvent) -> HistoryVisibility {
+    #[derive(Deserialize)]
+    struct Content {
+        history_visibility: HistoryVisibility,
+    }
+    let visibility = event
+        .content_as::<Content>()
+        .map_or(HistoryVisibility::Shared, |content| {
+            content.history_visibility
+        });
+    match visibility {
+        HistoryVisibility::Invited
+        | HistoryVisibility::Joined
+        | HistoryVisibility::Shared
+        | HistoryVisibility::WorldReadable => visibility,
+        _ => HistoryVisibility::Shared,
+    }
+}

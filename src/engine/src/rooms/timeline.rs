@@ -1,0 +1,242 @@
+//! Events as clients get them, and the memory of those that were read lately.
+
+use std::sync::Arc;
+
+use parley_protocol::{StateEvent, client_event::ClientFields};
+use parley_storage::{Database, StorageError, commit::NewEvent, events::EventRow};
+use quick_cache::{Weighter, sync::Cache};
+use ruma::{OwnedEventId, OwnedUserId};
+
+use crate::{EngineError, Result};
+
+/// Bytes of events that are kept in memory after they were read.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// About what an event takes beside its body.
+const EVENT_OVERHEAD: u64 = 300;
+
+/// An event ready to be sent to any client.
+#[derive(Clone, Debug)]
+pub struct TimelineEvent {
+    /// Its position.
+    pub position: i64,
+    /// Its room.
+    pub room_nid: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+    /// Its type.
+    pub event_type: Box<str>,
+    /// Its state key, if it is a state event.
+    pub state_key: Option<Box<str>>,
+    /// Milliseconds since the epoch.
+    pub origin_server_ts: i64,
+    /// What is the same for every receiver, see [`ClientFields::body`].
+    pub body: Box<str>,
+    /// The device that sent it, and its transaction id.
+    pub origin: Option<(i64, Box<str>)>,
+    /// The snapshot of the state after it.
+    pub snapshot: i64,
+    /// The state event whose place it took.
+    pub replaced: Option<Box<Replaced>>,
+    /// The position of the redaction that applies to it.
+    pub redacted_by: Option<i64>,
+    content_bytes: usize,
+}
+
+/// What a client is told of the state event that another took the place of.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// Its id; unknown where the event was read without its predecessor's id.
+    pub position: i64,
+    /// Its content, JSON.
+    pub content: Box<str>,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+}
+
+/// What stands before the content in a body.
+const CONTENT_START: usize = "\"content\":".len();
+
+impl TimelineEvent {
+    /// Reads it from the database's row.
+    ///
+    /// # Errors
+    /// If the stored JSON is no event.
+    pub fn from_row(row: EventRow) -> Result<Self> {
+        let corrupt = |what: String| {
+            EngineError::Storage(StorageError::Corrupt(format!(
+                "event {}: {what}",
+                row.event_id
+            )))
+        };
+        let fields = ClientFields::parse(&row.json).map_err(|error| corrupt(error.to_string()))?;
+        let sender = OwnedUserId::try_from(fields.sender.as_ref())
+            .map_err(|error| corrupt(error.to_string()))?;
+        let replaced = row
+            .replaces
+            .zip(row.replaced_json.as_deref())
+            .and_then(|(position, json)| Replaced::parse(position, json))
+            .map(Box::new);
+        Ok(Self {
+            position: row.position,
+            room_nid: row.room_nid,
+            body: fields.body(&row.event_id),
+            content_bytes: fields.content.get().len(),
+            sender,
+            event_type: fields.event_type.into_owned().into_boxed_str(),
+            state_key: fields
+                .state_key
+                .map(|key| key.into_owned().into_boxed_str()),
+            origin_server_ts: i64::try_from(fields.origin_server_ts).unwrap_or(i64::MAX),
+            origin: row
+                .device_nid
+                .zip(row.transaction_id.map(String::into_boxed_str)),
+            snapshot: row.snapshot,
+            replaced,
+            redacted_by: row.redacted_by,
+            event_id: row.event_id,
+        })
+    }
+
+    /// Makes it from an event that has just been committed.
+    ///
+    /// # Errors
+    /// If its JSON is no event, which a built event's always is.
+    pub fn from_new(
+        room_nid: i64,
+        event: &NewEvent,
+        replaced: Option<&StateEvent>,
+    ) -> Result<Self> {
+        let fields = ClientFields::parse(&event.json)
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        let position = event.position.get();
+        let replaces = event
+            .replaces
+            .as_ref()
+            .map_or(0, parley_storage::commit::Assigned::get);
+        let origin = event
+            .origin
+            .as_ref()
+            .and_then(|(device, id)| id.as_ref().map(|id| (*device, id.clone().into_boxed_str())));
+        Ok(Self {
+            position,
+            room_nid,
+            event_id: event.event_id.clone(),
+            sender: event.sender.clone(),
+            event_type: event.event_type.clone().into_boxed_str(),
+            state_key: event.state_key.clone().map(String::into_boxed_str),
+            origin_server_ts: event.origin_server_ts,
+            body: fields.body(&event.event_id),
+            content_bytes: fields.content.get().len(),
+            origin,
+            snapshot: match &event.snapshot {
+                parley_storage::commit::NewSnapshot::Same(snapshot) => snapshot.get(),
+                parley_storage::commit::NewSnapshot::Next { .. } => position,
+            },
+            replaced: replaced.map(|replaced| {
+                Box::new(Replaced {
+                    position: replaces,
+                    content: replaced.content.get().into(),
+                    sender: replaced.sender.clone(),
+                })
+            }),
+            redacted_by: None,
+        })
+    }
+
+    /// Its content, JSON.
+    pub fn content(&self) -> &str {
+        self.body
+            .get(CONTENT_START..CONTENT_START + self.content_bytes)
+            .unwrap_or("{}")
+    }
+
+    /// Whether it is a state event.
+    pub fn is_state(&self) -> bool {
+        self.state_key.is_some()
+    }
+}
+
+impl Replaced {
+    fn parse(position: i64, json: &str) -> Option<Self> {
+        let fields = ClientFields::parse(json).ok()?;
+        Some(Self {
+            position,
+            content: fields.content.get().into(),
+            sender: OwnedUserId::try_from(fields.sender.as_ref()).ok()?,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<i64, Arc<TimelineEvent>> for ByBytes {
+    fn weight(&self, _: &i64, event: &Arc<TimelineEvent>) -> u64 {
+        event.body.len() as u64 + EVENT_OVERHEAD
+    }
+}
+
+/// Reads events, keeping those that were read lately.
+#[derive(Debug)]
+pub struct Events {
+    database: Database,
+    cache: Cache<i64, Arc<TimelineEvent>, ByBytes>,
+}
+
+impl Events {
+    /// Reads from `database`.
+    pub fn new(database: Database) -> Self {
+        let cache = Cache::with_weighter(50_000, CACHE_BYTES, ByBytes);
+        Self { database, cache }
+    }
+
+    /// The events at these positions, in their order. Those that don't exist are left out.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn at(&self, positions: &[i64]) -> Result<Vec<Arc<TimelineEvent>>> {
+        let mut found: Vec<Option<Arc<TimelineEvent>>> = positions
+            .iter()
+            .map(|position| self.cache.get(position))
+            .collect();
+        let missing: Vec<i64> = positions
+            .iter()
+            .zip(&found)
+            .filter(|(_, event)| event.is_none())
+            .map(|(position, _)| *position)
+            .collect();
+        if !missing.is_empty() {
+            let read = self.keep(self.database.events_at(missing).await?)?;
+            for (slot, position) in found.iter_mut().zip(positions) {
+                if slot.is_none() {
+                    *slot = read
+                        .iter()
+                        .find(|event| event.position == *position)
+                        .cloned();
+                }
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Makes events of rows, and keeps them.
+    ///
+    /// # Errors
+    /// If a row is no event.
+    pub fn keep(&self, rows: Vec<EventRow>) -> Result<Vec<Arc<TimelineEvent>>> {
+        rows.into_iter()
+            .map(|row| {
+                let event = Arc::new(TimelineEvent::from_row(row)?);
+                self.cache.insert(event.position, event.clone());
+                Ok(event)
+            })
+            .collect()
+    }
+
+    /// Forgets an event that has changed, as a redaction changes one.
+    pub fn forget(&self, position: i64) {
+        self.cache.remove(&position);
+    }
+}

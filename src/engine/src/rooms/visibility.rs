@@ -1,0 +1,280 @@
+//! Which events of a room a user may see.
+//!
+//! It depends on the history visibility and on the user's membership when the event was sent. Both change by state
+//! events, so each is a short list of positions, and an event is judged by where it stands between them, without looking
+//! at the state of each event. Between forks of a room that is the order in which this server came to know of them.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-6>
+
+use ruma::{
+    UserId,
+    events::room::{history_visibility::HistoryVisibility, member::MembershipState},
+};
+
+use parley_protocol::StateEvent;
+
+use super::{
+    Rooms,
+    room::Room,
+    state::{RoomState, membership_of},
+    timeline::TimelineEvent,
+};
+use crate::{EngineError, Result};
+
+/// What a user may see of a room.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Each change of the history visibility, oldest first.
+    visibilities: Vec<(i64, HistoryVisibility)>,
+    /// Each change of the user's membership, oldest first.
+    memberships: Vec<(i64, MembershipState)>,
+}
+
+/// The value that holds at a position, and the one before the change there, if there is a change at the position.
+fn at<T: Clone>(changes: &[(i64, T)], position: i64, first: T) -> (T, Option<T>) {
+    let count = changes.partition_point(|(changed, _)| *changed <= position);
+    let value = |index: usize| changes.get(index).map(|(_, value)| value.clone());
+    let Some(index) = count.checked_sub(1) else {
+        return (first, None);
+    };
+    let current = value(index).unwrap_or_else(|| first.clone());
+    let changed_here = changes
+        .get(index)
+        .is_some_and(|(changed, _)| *changed == position);
+    let before = changed_here.then(|| index.checked_sub(1).and_then(value).unwrap_or(first));
+    (current, before)
+}
+
+impl Access {
+    /// Whether the user has ever had anything to do with the room, or anyone may read it now.
+    pub fn is_possible(&self) -> bool {
+        !self.memberships.is_empty() || self.is_world_readable()
+    }
+
+    /// Whether anyone may read what is sent now.
+    pub fn is_world_readable(&self) -> bool {
+        self.visibilities
+            .last()
+            .is_some_and(|(_, visibility)| *visibility == HistoryVisibility::WorldReadable)
+    }
+
+    /// The user's membership right after the event at a position.
+    pub fn membership_at(&self, position: i64) -> MembershipState {
+        at(&self.memberships, position, MembershipState::Leave).0
+    }
+
+    /// The user's membership now.
+    pub fn membership(&self) -> MembershipState {
+        self.membership_at(i64::MAX)
+    }
+
+    /// The position of the event that gave the user their membership of now.
+    pub fn membership_since(&self) -> Option<i64> {
+        self.memberships.last().map(|(position, _)| *position)
+    }
+
+    /// The position of the first event that gave the user a membership.
+    pub fn first_position(&self) -> Option<i64> {
+        self.memberships.first().map(|(position, _)| *position)
+    }
+
+    /// The last position whose state the user may know: now for members and where anyone may read, else when they left.
+    pub fn state_limit(&self) -> Option<i64> {
+        if self.is_world_readable() || self.membership() == MembershipState::Join {
+            return Some(i64::MAX);
+        }
+        // Who was banned or left was joined before; the end of the last time of being joined is the limit.
+        let last_join = self
+            .memberships
+            .iter()
+            .rposition(|(_, membership)| *membership == MembershipState::Join)?;
+        self.memberships
+            .get(last_join + 1)
+            .map(|(position, _)| *position)
+    }
+
+    /// Whether the user may see an event.
+    pub fn sees(&self, event: &TimelineEvent, user_id: &UserId) -> bool {
+        let (visibility, visibility_before) = at(
+            &self.visibilities,
+            event.position,
+            HistoryVisibility::Shared,
+        );
+        let (membership, membership_before) =
+            at(&self.memberships, event.position, MembershipState::Leave);
+        let own_membership = event.event_type.as_ref() == "m.room.member"
+            && event.state_key.as_deref() == Some(user_id.as_str());
+        // Who changes the visibility, or their own membership, is judged by the better of before and after.
+        let visibilities = [Some(visibility), visibility_before];
+        let memberships = [
+            Some(membership),
+            membership_before.filter(|_| own_membership),
+        ];
+        visibilities.iter().flatten().any(|visibility| {
+            memberships
+                .iter()
+                .flatten()
+                .any(|membership| self.allows(visibility, membership, event.position))
+        }) || (own_membership
+            && !matches!(
+                at(&self.memberships, event.position, MembershipState::Leave).0,
+                MembershipState::Knock
+            ))
+    }
+
+    fn allows(
+        &self,
+        visibility: &HistoryVisibility,
+        membership: &MembershipState,
+        position: i64,
+    ) -> bool {
+        match (visibility, membership) {
+            (HistoryVisibility::WorldReadable, _) | (_, MembershipState::Join) => true,
+            (HistoryVisibility::Shared, _) => self.joined_after(position),
+            (HistoryVisibility::Invited, MembershipState::Invite) => self.joined_after(position),
+            _ => false,
+        }
+    }
+
+    /// Whether the user joined at some time after a position.
+    fn joined_after(&self, position: i64) -> bool {
+        self.memberships
+            .iter()
+            .rev()
+            .take_while(|(changed, _)| *changed > position)
+            .any(|(_, membership)| *membership == MembershipState::Join)
+    }
+}
+
+impl Rooms {
+    /// What a user may see of a room.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn access(&self, room: &Room, state: &RoomState, user_id: &UserId) -> Result<Access> {
+        let visibilities = state
+            .visibilities()
+            .iter()
+            .map(|(position, value)| (position.get(), value.clone()))
+            .collect();
+        let history = self
+            .database
+            .slot_history(room.nid(), "m.room.member", user_id.as_str())
+            .await?;
+        let memberships = history
+            .into_iter()
+            .filter_map(|(position, json)| {
+                let event = StateEvent::parse(ruma::event_id!("$history").to_owned(), &json)?;
+                Some((position, membership_of(&event)))
+            })
+            .collect();
+        Ok(Access {
+            visibilities,
+            memberships,
+        })
+    }
+
+    /// What a user may see of a room, who may see something of it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they may see nothing, also if there is no such room.
+    pub(crate) async fn readable(
+        &self,
+        room_id: &ruma::RoomId,
+        user_id: &UserId,
+    ) -> Result<(std::sync::Arc<Room>, std::sync::Arc<RoomState>, Access)> {
+        let unknown = || EngineError::forbidden("you aren't a member of this room");
+        let room = self.registry.get(room_id).await?.ok_or_else(unknown)?;
+        let state = self.registry.load(&room).await?;
+        let access = self.access(&room, &state, user_id).await?;
+        if !access.is_possible() {
+            return Err(unknown());
+        }
+        if let Some(nid) = self.database.user_nid(user_id).await?
+            && self.database.is_forgotten(nid, room.nid()).await? == Some(true)
+        {
+            return Err(unknown());
+        }
+        Ok((room, state, access))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(visibilities: &[(i64, &str)], memberships: &[(i64, &str)]) -> Access {
+        Access {
+            visibilities: visibilities
+                .iter()
+                .map(|(at, value)| (*at, (*value).into()))
+                .collect(),
+            memberships: memberships
+                .iter()
+                .map(|(at, value)| (*at, (*value).into()))
+                .collect(),
+        }
+    }
+
+    fn sees(access: &Access, position: i64) -> bool {
+        let user = ruma::user_id!("@me:a");
+        let json = format!(
+            r#"{{"content":{{}},"origin_server_ts":1,"sender":"@you:a","type":"m.room.message","depth":{position}}}"#
+        );
+        let row = parley_storage::events::EventRow {
+            position,
+            room_nid: 1,
+            event_id: ruma::event_id!("$e").to_owned(),
+            snapshot: 1,
+            replaces: None,
+            redacted_by: None,
+            device_nid: None,
+            transaction_id: None,
+            json,
+            replaced_json: None,
+        };
+        access.sees(&TimelineEvent::from_row(row).unwrap(), user)
+    }
+
+    #[test]
+    fn shared_history_is_seen_by_who_joins_later_and_not_by_who_left() {
+        let access = access(&[(3, "shared")], &[(10, "join"), (20, "leave")]);
+        assert!(sees(&access, 5));
+        assert!(sees(&access, 15));
+        assert!(!sees(&access, 25));
+        assert_eq!(access.state_limit(), Some(20));
+    }
+
+    #[test]
+    fn joined_history_is_seen_only_while_joined() {
+        let access = access(
+            &[(3, "joined")],
+            &[(8, "invite"), (10, "join"), (20, "leave"), (30, "join")],
+        );
+        assert_eq!(
+            [5, 9, 15, 25, 35].map(|position| sees(&access, position)),
+            [false, false, true, false, true]
+        );
+    }
+
+    #[test]
+    fn invited_history_is_seen_from_the_invitation_on_by_who_accepts_it() {
+        let visibility = [(3, "invited")];
+        assert!(sees(
+            &access(&visibility, &[(8, "invite"), (10, "join")]),
+            9
+        ));
+        assert!(!sees(
+            &access(&visibility, &[(8, "invite"), (10, "join")]),
+            7
+        ));
+        assert!(!sees(&access(&visibility, &[(8, "invite")]), 9));
+    }
+
+    #[test]
+    fn world_readable_history_is_seen_by_everyone_as_long_as_it_is_that() {
+        let access = access(&[(3, "world_readable"), (10, "joined")], &[]);
+        assert!(sees(&access, 5));
+        assert!(!sees(&access, 15));
+    }
+}

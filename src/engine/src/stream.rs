@@ -1,0 +1,60 @@
+//! The one order of everything: positions, who waits for them, and the writing of them.
+//!
+//! A durable change gets its position from the group commit ([`committer`]); it is then *published*: taken over by the
+//! rooms in memory and noted in the feeds of those it concerns ([`feeds`]), before [`Stream::position`] moves on and the
+//! waiting are woken. So whoever reads the position sees, in memory or in the database, everything up to it. A wake-up
+//! carries no data, just the news that there is some.
+
+pub mod committer;
+pub mod feeds;
+pub mod follower;
+pub mod token;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// How far the stream has come, as this node knows it.
+#[derive(Debug)]
+pub struct Stream {
+    /// The last position that is published.
+    position: AtomicI64,
+    /// Counts what is fleeting: typing and presence.
+    fleeting: AtomicU64,
+    /// Tells the fleeting counters of nodes and starts apart.
+    instance: u32,
+}
+
+impl Stream {
+    /// A stream that has come to `position`. `instance` is a random number, another at each start.
+    pub fn new(position: i64, instance: u32) -> Self {
+        Self {
+            position: AtomicI64::new(position),
+            fleeting: AtomicU64::new(1),
+            instance,
+        }
+    }
+
+    /// The last position that is published.
+    pub fn position(&self) -> i64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// The last count of what is fleeting.
+    pub fn fleeting(&self) -> u64 {
+        self.fleeting.load(Ordering::Acquire)
+    }
+
+    /// Counts one more fleeting change, and gives its number.
+    pub fn next_fleeting(&self) -> u64 {
+        self.fleeting.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Which start of which node this is.
+    pub fn instance(&self) -> u32 {
+        self.instance
+    }
+
+    /// Moves the position on. Everything up to it must be published.
+    pub(crate) fn advance(&self, position: i64) {
+        self.position.fetch_max(position, Ordering::AcqRel);
+    }
+}

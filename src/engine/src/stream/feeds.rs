@@ -1,0 +1,477 @@
+//! What changed for whom: the feeds of users who are syncing, and who of them watches which room.
+//!
+//! A feed notes, for each of a user's rooms, the position of the newest change. With that, an incremental /sync of a
+//! connected client knows where to look without asking storage. Feeds are made when a user syncs and dropped when they
+//! have not for a while. For what lies before the feed was made, storage is asked.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use parley_storage::{Database, commit::Write};
+use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
+use tokio::sync::{OnceCell, watch};
+
+use crate::{Result, rooms::edit::NewEntry};
+
+/// Where a room last changed, of each kind of change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomMarks {
+    /// Its newest event.
+    pub events: i64,
+    /// Its newest receipt.
+    pub receipts: i64,
+    /// The user's newest account data of it.
+    pub account_data: i64,
+    /// The fleeting count of the newest change of who types.
+    pub typing: u64,
+}
+
+/// A user's membership in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The room's id.
+    pub room_id: OwnedRoomId,
+    /// What it is.
+    pub membership: MembershipState,
+    /// The position of the member event.
+    pub position: i64,
+    /// Whether the user wants to hear no more of the room.
+    pub forgotten: bool,
+}
+
+/// What one user's clients wait for.
+#[derive(Debug)]
+pub struct UserFeed {
+    /// Whose it is.
+    pub user_id: OwnedUserId,
+    /// The number of that user.
+    pub user_nid: i64,
+    marks: Mutex<Marks>,
+    changed: watch::Sender<()>,
+    /// When it was last used, milliseconds since the epoch.
+    used_at: AtomicI64,
+    loaded: OnceCell<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    /// Every change after this position is noted.
+    complete_after: i64,
+    rooms: HashMap<i64, RoomMarks>,
+    memberships: HashMap<i64, Membership>,
+    account_data: i64,
+    /// Users whose presence changed, and the fleeting count of that.
+    presence: HashMap<OwnedUserId, u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic interrupted here is a note too many or too few in a map, never a broken one.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl UserFeed {
+    fn new(user_id: OwnedUserId, user_nid: i64) -> Self {
+        Self {
+            user_id,
+            user_nid,
+            marks: Mutex::default(),
+            changed: watch::Sender::new(()),
+            used_at: AtomicI64::new(i64::MAX),
+            loaded: OnceCell::new(),
+        }
+    }
+
+    /// Wakes when something may have changed after this call.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Wakes those who wait.
+    pub fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Every change after this position is noted here.
+    pub fn complete_after(&self) -> i64 {
+        lock(&self.marks).complete_after
+    }
+
+    /// The marks of all rooms in which something is newer than `position` or `fleeting`.
+    pub fn rooms_changed(&self, position: i64, fleeting: u64) -> Vec<(i64, RoomMarks)> {
+        let newer = |marks: &RoomMarks| {
+            marks.events > position
+                || marks.receipts > position
+                || marks.account_data > position
+                || marks.typing > fleeting
+        };
+        lock(&self.marks)
+            .rooms
+            .iter()
+            .filter(|(_, marks)| newer(marks))
+            .map(|(room_nid, marks)| (*room_nid, *marks))
+            .collect()
+    }
+
+    /// The user's memberships in all rooms.
+    pub fn memberships(&self) -> Vec<(i64, Membership)> {
+        lock(&self.marks)
+            .memberships
+            .iter()
+            .map(|(room_nid, membership)| (*room_nid, membership.clone()))
+            .collect()
+    }
+
+    /// The user's membership in one room.
+    pub fn membership(&self, room_nid: i64) -> Option<Membership> {
+        lock(&self.marks).memberships.get(&room_nid).cloned()
+    }
+
+    /// The rooms that the user is joined to.
+    pub fn joined_rooms(&self) -> Vec<i64> {
+        let joined = |membership: &Membership| membership.membership == MembershipState::Join;
+        lock(&self.marks)
+            .memberships
+            .iter()
+            .filter(|(_, membership)| joined(membership))
+            .map(|(room_nid, _)| *room_nid)
+            .collect()
+    }
+
+    /// The position of the newest account data that belongs to no room.
+    pub fn account_data(&self) -> i64 {
+        lock(&self.marks).account_data
+    }
+
+    /// The users whose presence changed after a fleeting count.
+    pub fn presence_changed(&self, fleeting: u64) -> Vec<OwnedUserId> {
+        lock(&self.marks)
+            .presence
+            .iter()
+            .filter(|(_, count)| **count > fleeting)
+            .map(|(user_id, _)| user_id.clone())
+            .collect()
+    }
+
+    /// Notes that the user forgot a room.
+    pub fn forget_room(&self, room_nid: i64) {
+        if let Some(membership) = lock(&self.marks).memberships.get_mut(&room_nid) {
+            membership.forgotten = true;
+        }
+    }
+}
+
+/// All feeds.
+#[derive(Debug, Default)]
+pub struct Feeds {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    users: HashMap<i64, Arc<UserFeed>>,
+    nids: HashMap<OwnedUserId, i64>,
+    /// Who of them is joined to a room.
+    watchers: HashMap<i64, Vec<Arc<UserFeed>>>,
+    /// Everything up to here is noted.
+    noted: i64,
+}
+
+/// What a group of writes changed.
+#[derive(Debug, Default)]
+pub struct Noted {
+    rooms: HashMap<i64, i64>,
+    members: Vec<MemberChange>,
+    account_data: Vec<(i64, i64, i64)>,
+    receipts: HashMap<i64, i64>,
+    touched: Mutex<HashSet<i64>>,
+}
+
+#[derive(Debug)]
+struct MemberChange {
+    user_id: OwnedUserId,
+    room_nid: i64,
+    membership: Membership,
+}
+
+impl Noted {
+    /// Takes in new events of a room.
+    pub(crate) fn add_events(
+        &mut self,
+        room_nid: i64,
+        room_id: &ruma::RoomId,
+        entries: &[NewEntry],
+    ) {
+        for entry in entries {
+            let position = entry.event.position.get();
+            self.add_event(room_nid, position);
+            if let Some((user_id, membership)) = &entry.event.membership {
+                self.add_member(
+                    user_id.clone(),
+                    room_nid,
+                    room_id.to_owned(),
+                    membership,
+                    position,
+                );
+            }
+        }
+    }
+
+    pub(crate) fn add_event(&mut self, room_nid: i64, position: i64) {
+        self.rooms.insert(room_nid, position);
+    }
+
+    pub(crate) fn add_member(
+        &mut self,
+        user_id: OwnedUserId,
+        room_nid: i64,
+        room_id: OwnedRoomId,
+        membership: &str,
+        position: i64,
+    ) {
+        let membership = Membership {
+            room_id,
+            membership: membership.into(),
+            position,
+            forgotten: false,
+        };
+        self.members.push(MemberChange {
+            user_id,
+            room_nid,
+            membership,
+        });
+    }
+
+    pub(crate) fn add_receipt(&mut self, room_nid: i64, position: i64) {
+        self.receipts.insert(room_nid, position);
+    }
+
+    pub(crate) fn add_account_data(&mut self, user_nid: i64, room_nid: i64, position: i64) {
+        self.account_data.push((user_nid, room_nid, position));
+    }
+
+    /// Takes in what a write changed beside events.
+    pub(crate) fn add_write(&mut self, write: &Write) {
+        for data in &write.account_data {
+            self.add_account_data(data.user_nid, data.room_nid, data.position.get());
+        }
+        for receipt in &write.receipts {
+            self.add_receipt(receipt.room_nid, receipt.position.get());
+        }
+    }
+}
+
+impl Feeds {
+    /// The feed of a user, made if there is none.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn get(
+        &self,
+        user_id: &UserId,
+        user_nid: i64,
+        now: i64,
+        database: &Database,
+    ) -> Result<Arc<UserFeed>> {
+        let feed = {
+            let mut inner = lock(&self.inner);
+            inner.nids.entry(user_id.to_owned()).or_insert(user_nid);
+            inner
+                .users
+                .entry(user_nid)
+                .or_insert_with(|| Arc::new(UserFeed::new(user_id.to_owned(), user_nid)))
+                .clone()
+        };
+        // From here on, changes of membership are noted; what is read below is put under them.
+        feed.loaded
+            .get_or_try_init(|| self.load(&feed, database))
+            .await?;
+        feed.used_at.store(now, Ordering::Relaxed);
+        Ok(feed)
+    }
+
+    async fn load(&self, feed: &Arc<UserFeed>, database: &Database) -> Result<()> {
+        let rows = database.memberships_of(feed.user_nid).await?;
+        let mut inner = lock(&self.inner);
+        let mut marks = lock(&feed.marks);
+        for row in rows {
+            let membership = Membership {
+                room_id: row.room_id,
+                membership: row.membership.into(),
+                position: row.event_position,
+                forgotten: row.forgotten,
+            };
+            let noted = marks
+                .memberships
+                .entry(row.room_nid)
+                .or_insert_with(|| membership.clone());
+            if noted.position < membership.position {
+                *noted = membership;
+            }
+        }
+        for (room_nid, membership) in &marks.memberships {
+            if membership.membership == MembershipState::Join {
+                inner.watch(*room_nid, feed);
+            }
+        }
+        marks.complete_after = inner.noted;
+        Ok(())
+    }
+
+    /// The feed of a user, if they have one.
+    pub fn find(&self, user_id: &UserId) -> Option<Arc<UserFeed>> {
+        let inner = lock(&self.inner);
+        inner
+            .nids
+            .get(user_id)
+            .and_then(|nid| inner.users.get(nid))
+            .cloned()
+    }
+
+    /// Notes what a group changed, in the feeds of those it concerns. `to` is the group's last position.
+    pub(crate) fn note(&self, noted: &Noted, to: i64) {
+        let mut inner = lock(&self.inner);
+        let mut touched = lock(&noted.touched);
+        for change in &noted.members {
+            inner.note_member(change, &mut touched);
+        }
+        for (room_nid, position) in &noted.rooms {
+            inner.mark_room(*room_nid, &mut touched, |marks| marks.events = *position);
+        }
+        for (room_nid, position) in &noted.receipts {
+            inner.mark_room(*room_nid, &mut touched, |marks| marks.receipts = *position);
+        }
+        for (user_nid, room_nid, position) in &noted.account_data {
+            let Some(feed) = inner.users.get(user_nid) else {
+                continue;
+            };
+            let mut marks = lock(&feed.marks);
+            match room_nid {
+                0 => marks.account_data = *position,
+                _ => marks.rooms.entry(*room_nid).or_default().account_data = *position,
+            }
+            touched.insert(*user_nid);
+        }
+        inner.noted = inner.noted.max(to);
+    }
+
+    /// Wakes those whom a group concerns, once its positions are published.
+    pub(crate) fn wake(&self, noted: &Noted) {
+        let inner = lock(&self.inner);
+        for user_nid in lock(&noted.touched).iter() {
+            if let Some(feed) = inner.users.get(user_nid) {
+                feed.wake();
+            }
+        }
+    }
+
+    /// Notes that who types in a room changed, and wakes those who are joined to it.
+    pub fn note_typing(&self, room_nid: i64, fleeting: u64) {
+        let mut touched = HashSet::new();
+        let inner = lock(&self.inner);
+        inner.mark_room(room_nid, &mut touched, |marks| marks.typing = fleeting);
+        for user_nid in touched {
+            if let Some(feed) = inner.users.get(&user_nid) {
+                feed.wake();
+            }
+        }
+    }
+
+    /// Notes that a user's presence changed, and wakes those who share one of `rooms` with them, and the user.
+    pub fn note_presence(&self, user_id: &UserId, rooms: &[i64], fleeting: u64) {
+        let inner = lock(&self.inner);
+        let own = inner.nids.get(user_id).and_then(|nid| inner.users.get(nid));
+        let others = rooms
+            .iter()
+            .filter_map(|room_nid| inner.watchers.get(room_nid))
+            .flatten();
+        for feed in own.into_iter().chain(others) {
+            let known = lock(&feed.marks)
+                .presence
+                .insert(user_id.to_owned(), fleeting);
+            // Who shares several rooms is woken once.
+            if known != Some(fleeting) {
+                feed.wake();
+            }
+        }
+    }
+
+    /// How many feeds there are, for the metrics.
+    pub fn len(&self) -> usize {
+        lock(&self.inner).users.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops the feeds that nobody has used since `before` and nobody waits on.
+    pub fn drop_idle(&self, before: i64) {
+        let mut inner = lock(&self.inner);
+        let idle: HashSet<i64> = inner
+            .users
+            .values()
+            .filter(|feed| {
+                feed.used_at.load(Ordering::Relaxed) < before && feed.changed.receiver_count() == 0
+            })
+            .map(|feed| feed.user_nid)
+            .collect();
+        if idle.is_empty() {
+            return;
+        }
+        inner.users.retain(|nid, _| !idle.contains(nid));
+        inner.nids.retain(|_, nid| !idle.contains(nid));
+        inner.watchers.retain(|_, feeds| {
+            feeds.retain(|feed| !idle.contains(&feed.user_nid));
+            !feeds.is_empty()
+        });
+    }
+
+    /// Sets from where on changes are noted; for the start.
+    pub fn start_at(&self, position: i64) {
+        lock(&self.inner).noted = position;
+    }
+}
+
+impl Inner {
+    fn watch(&mut self, room_nid: i64, feed: &Arc<UserFeed>) {
+        let feeds = self.watchers.entry(room_nid).or_default();
+        if !feeds.iter().any(|other| other.user_nid == feed.user_nid) {
+            feeds.push(feed.clone());
+        }
+    }
+
+    fn note_member(&mut self, change: &MemberChange, touched: &mut HashSet<i64>) {
+        let feed = self
+            .nids
+            .get(&change.user_id)
+            .and_then(|nid| self.users.get(nid))
+            .cloned();
+        let Some(feed) = feed else { return };
+        {
+            let mut marks = lock(&feed.marks);
+            marks
+                .memberships
+                .insert(change.room_nid, change.membership.clone());
+            marks.rooms.entry(change.room_nid).or_default().events = change.membership.position;
+        }
+        touched.insert(feed.user_nid);
+        if change.membership.membership == MembershipState::Join {
+            self.watch(change.room_nid, &feed);
+        } else if let Some(feeds) = self.watchers.get_mut(&change.room_nid) {
+            feeds.retain(|other| other.user_nid != feed.user_nid);
+        }
+    }
+
+    fn mark_room(&self, room_nid: i64, touched: &mut HashSet<i64>, mark: impl Fn(&mut RoomMarks)) {
+        for feed in self.watchers.get(&room_nid).into_iter().flatten() {
+            mark(lock(&feed.marks).rooms.entry(room_nid).or_default());
+            touched.insert(feed.user_nid);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Taking over what another node wrote.
+
+use std::sync::Arc;
+
+use parley_protocol::StateEvent;
+use parley_storage::{Database, events::EventRow};
+
+use super::{
+    Stream,
+    feeds::{Feeds, Noted},
+};
+use crate::{
+    Result,
+    rooms::{registry::Registry, state::membership_of, timeline::Events},
+};
+
+/// Rows that are read at once.
+const STRETCH: i64 = 5_000;
+
+/// What following works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) stream: &'a Arc<Stream>,
+    pub(crate) feeds: &'a Arc<Feeds>,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) events: &'a Arc<Events>,
+}
+
+/// Publishes what is stored but was not written by this node, up to `to`. Only the committer calls this, so that
+/// everything is published in order.
+pub(crate) async fn publish_stored(parts: &Parts<'_>, to: i64) {
+    while parts.stream.position() < to {
+        let after = parts.stream.position();
+        match stretch(parts, after, to.min(after + STRETCH)).await {
+            Ok(noted) => {
+                let reached = to.min(after + STRETCH);
+                parts.feeds.note(&noted, reached);
+                parts.stream.advance(reached);
+                parts.feeds.wake(&noted);
+            }
+            Err(error) => {
+                // Clients of this node wait a little longer; the next notification tries again.
+                tracing::error!(%error, "what another node wrote can't be read");
+                return;
+            }
+        }
+    }
+}
+
+async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
+    let mut noted = Noted::default();
+    let rows = parts.database.events_between(after, to, STRETCH).await?;
+    let mut rooms: Vec<i64> = rows.iter().map(|row| row.room_nid).collect();
+    rooms.sort_unstable();
+    rooms.dedup();
+    for room_nid in rooms {
+        if let Some(room) = parts.registry.in_memory(room_nid) {
+            room.invalidate();
+            if let Some(last_position) = room.last_position() {
+                parts.registry.catch_up(&room, last_position, to).await?;
+            }
+        }
+    }
+    for row in &rows {
+        noted.add_event(row.room_nid, row.position);
+        note_member(parts, row, &mut noted).await?;
+        if let Some(target) = redacted(row) {
+            redact(parts, row.room_nid, &target).await?;
+        }
+    }
+    for (user_nid, room_nid, position) in parts.database.account_data_between(after, to).await? {
+        noted.add_account_data(user_nid, room_nid, position);
+    }
+    for receipt in parts.database.receipts_between(after, to).await? {
+        noted.add_receipt(receipt.room_nid, receipt.position);
+    }
+    Ok(noted)
+}
+
+async fn note_member(parts: &Parts<'_>, row: &EventRow, noted: &mut Noted) -> Result<()> {
+    if !row.json.contains("\"m.room.member\"") {
+        return Ok(());
+    }
+    let Some(event) = StateEvent::parse(row.event_id.clone(), &row.json) else {
+        return Ok(());
+    };
+    if event.event_type.to_string() != "m.room.member" {
+        return Ok(());
+    }
+    let Ok(user_id) = event.state_key.as_ref().try_into() else {
+        return Ok(());
+    };
+    let room = parts.registry.by_nid(row.room_nid).await?;
+    let membership = membership_of(&event).to_string();
+    noted.add_member(
+        user_id,
+        row.room_nid,
+        room.id().to_owned(),
+        &membership,
+        row.position,
+    );
+    Ok(())
+}
+
+/// The event that a redaction is for.
+fn redacted(row: &EventRow) -> Option<ruma::OwnedEventId> {
+    if !row.json.contains("\"m.room.redaction\"") {
+        return None;
+    }
+    let pdu = parley_protocol::Pdu::parse(row.event_id.clone(), &row.json).ok()?;
+    pdu.redacts(true).or_else(|| pdu.redacts(false))
+}
+
+async fn redact(parts: &Parts<'_>, room_nid: i64, target: &ruma::EventId) -> Result<()> {
+    let Some(row) = parts.database.event(target).await? else {
+        return Ok(());
+    };
+    parts.events.forget(row.position);
+    let events = parts.events.keep(vec![row])?;
+    if let Some(room) = parts.registry.in_memory(room_nid) {
+        events.iter().for_each(|event| room.replace_recent(event));
+    }
+    Ok(())
+}

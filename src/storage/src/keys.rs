@@ -1,0 +1,52 @@
+//! The keys that this server signs with.
+
+use crate::{Database, Result, statement::statement};
+
+/// A signing key.
+#[derive(Clone)]
+pub struct SigningKeyRow {
+    /// The part after `ed25519:` of its id.
+    pub version: String,
+    /// PKCS#8 (DER).
+    pub private_key: Vec<u8>,
+}
+
+impl Database {
+    /// The newest signing key that has not expired. If there is none, the one given is stored and returned: of several
+    /// nodes that start at once, one has its key stored.
+    pub async fn signing_key_or(
+        &self,
+        version: &str,
+        private_key: &[u8],
+        created_at: i64,
+    ) -> Result<SigningKeyRow> {
+        let mut transaction = self.write().await?;
+        // The lock of the stream orders the nodes.
+        statement("UPDATE stream SET position = position WHERE id = 1")
+            .run(&mut transaction)
+            .await?;
+        let newest: Option<(String, Vec<u8>)> = statement(
+            "SELECT key_id, private_key FROM signing_keys WHERE expired_at IS NULL \
+             ORDER BY created_at DESC, key_id LIMIT 1",
+        )
+        .optional_in(&mut transaction)
+        .await?;
+        let (version, private_key) = match newest {
+            Some(newest) => newest,
+            None => {
+                statement("INSERT INTO signing_keys (key_id, private_key, created_at) VALUES ($1, $2, $3)")
+                    .bind(version)
+                    .bind(private_key)
+                    .bind(created_at)
+                    .run(&mut transaction)
+                    .await?;
+                (version.to_owned(), private_key.to_vec())
+            }
+        };
+        transaction.commit().await?;
+        Ok(SigningKeyRow {
+            version,
+            private_key,
+        })
+    }
+}
