@@ -1,12 +1,11 @@
 //! `[database]`
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::Url;
 
 use super::{
-    duration::{self, SECOND},
     error::Invalid,
     secret::MASK,
     size,
@@ -23,15 +22,9 @@ pub struct Database {
     pub postgres_connections: u32,
     /// How many connections read from SQLite at once. There is always one that writes.
     pub sqlite_readers: u32,
-    /// Pages that the writing connection to SQLite keeps in memory, in bytes.
+    /// Pages that each connection to SQLite keeps in memory, in bytes.
     #[serde(with = "size")]
-    pub sqlite_writer_cache: u64,
-    /// Pages that each reading connection to SQLite keeps in memory, in bytes.
-    #[serde(with = "size")]
-    pub sqlite_reader_cache: u64,
-    /// How long a request waits for a free connection before it fails.
-    #[serde(with = "duration")]
-    pub wait_timeout: Duration,
+    pub sqlite_cache: u64,
 }
 
 impl Default for Database {
@@ -40,9 +33,7 @@ impl Default for Database {
             url: None,
             postgres_connections: 20,
             sqlite_readers: 4,
-            sqlite_writer_cache: 8 * MIB,
-            sqlite_reader_cache: 4 * MIB,
-            wait_timeout: SECOND * 10,
+            sqlite_cache: 8 * MIB,
         }
     }
 }
@@ -62,22 +53,10 @@ impl Database {
                 "must be at least 1",
             ));
         }
-        if self.sqlite_writer_cache < 512 * KIB {
+        if !(512 * KIB..=1024 * MIB).contains(&self.sqlite_cache) {
             return Err(Invalid::new(
-                "database.sqlite_writer_cache",
-                "must be at least 512 KiB",
-            ));
-        }
-        if self.sqlite_reader_cache < 512 * KIB {
-            return Err(Invalid::new(
-                "database.sqlite_reader_cache",
-                "must be at least 512 KiB",
-            ));
-        }
-        if self.wait_timeout.is_zero() {
-            return Err(Invalid::new(
-                "database.wait_timeout",
-                "must be longer than 0s",
+                "database.sqlite_cache",
+                "must be between 512 KiB and 1 GiB",
             ));
         }
         Ok(())

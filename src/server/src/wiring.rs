@@ -1,0 +1,106 @@
+//! What the listeners serve: the one place where engine and APIs are put together.
+
+mod settings;
+
+use std::sync::Arc;
+
+use axum::Router;
+use parley_client_api::ClientApi;
+use parley_engine::{Engine, EngineError, clock::SystemClock, random::SystemRandom};
+use parley_storage::{Database, StorageError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, http::health::ReadyCheck};
+
+/// Why engine and APIs didn't start. The message is a sentence for an administrator.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WiringError {
+    /// The database cannot be opened: in use, not writable, of a newer version, not reachable.
+    #[error(transparent)]
+    Database(#[from] StorageError),
+    /// The engine cannot work with what is in the database.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The engine over its database, without anything that listens: what `parley user` works on too.
+pub(crate) struct Homeserver {
+    pub(crate) engine: Engine,
+    database: Database,
+}
+
+impl Homeserver {
+    /// Opens the data. Nobody else may have it open, unless it is in PostgreSQL.
+    pub(crate) async fn open(config: &Config) -> Result<Self, WiringError> {
+        let database = Database::open(&settings::database(config)).await?;
+        let engine = Engine::start(
+            settings::engine(config),
+            database.clone(),
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        );
+        Ok(Self {
+            engine: engine.await?,
+            database,
+        })
+    }
+
+    /// Writes what isn't written yet and closes the data.
+    pub(crate) async fn close(&self) {
+        self.engine.stop().await;
+        self.database.close().await;
+    }
+}
+
+/// Engine and APIs of a running server.
+pub(crate) struct Application {
+    homeserver: Homeserver,
+    client_api: ClientApi,
+    stopping: CancellationToken,
+}
+
+impl Application {
+    /// Opens the data. When `stopping` is cancelled, long polls are to be answered.
+    pub(crate) async fn start(
+        config: &Config,
+        stopping: CancellationToken,
+    ) -> Result<Self, WiringError> {
+        let homeserver = Homeserver::open(config).await?;
+        let client_api = ClientApi::new(homeserver.engine.clone(), settings::client_api(config));
+        Ok(Self {
+            homeserver,
+            client_api,
+            stopping,
+        })
+    }
+
+    /// Everything that `[listener]` serves.
+    pub(crate) fn routes(&self) -> Router {
+        parley_client_api::router(self.client_api.clone()).merge(self.federation_routes())
+    }
+
+    /// What `[federation_listener]` serves.
+    pub(crate) fn federation_routes(&self) -> Router {
+        Router::new()
+    }
+
+    /// Whether requests can be answered now.
+    pub(crate) fn ready_check(&self) -> ReadyCheck {
+        let stopping = self.stopping.clone();
+        Arc::new(move || {
+            let stopping = stopping.is_cancelled();
+            Box::pin(async move {
+                match stopping {
+                    true => Err("stopping".to_owned()),
+                    false => Ok(()),
+                }
+            })
+        })
+    }
+
+    /// Writes what isn't written yet and closes the data. Called after the last request.
+    pub(crate) async fn stop(&self) {
+        self.homeserver.close().await;
+    }
+}

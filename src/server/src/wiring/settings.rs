@@ -1,0 +1,131 @@
+//! The configuration as each crate wants to be told.
+
+use parley_client_api::ClientApiSettings;
+use parley_engine::settings::{
+    EngineSettings, PasswordSettings, PresenceSettings, RateLimit, RateLimitSettings,
+    RegistrationMode, RegistrationSettings, RoomSettings, Secret, TokenSettings,
+};
+use parley_storage::DatabaseSettings;
+
+use crate::config::{self, Config};
+
+/// Where the database is and what it may use.
+pub(super) fn database(config: &Config) -> DatabaseSettings {
+    let database = &config.database;
+    DatabaseSettings {
+        data_dir: config.server.data_dir.clone(),
+        url: database.url.as_ref().map(|url| url.expose().to_owned()),
+        connections: match &database.url {
+            Some(_) => database.postgres_connections,
+            None => database.sqlite_readers,
+        },
+        sqlite_cache_kib: kib(database.sqlite_cache),
+    }
+}
+
+/// What the client-server API is told beside the engine.
+pub(super) fn client_api(config: &Config) -> ClientApiSettings {
+    let url = config.well_known.client_base_url.as_ref();
+    ClientApiSettings {
+        max_body_size: usize::try_from(config.listener.max_body_size).unwrap_or(usize::MAX),
+        homeserver_url: url
+            .or(config.server.public_url.as_ref())
+            .map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    }
+}
+
+/// The engine's settings.
+pub(super) fn engine(config: &Config) -> EngineSettings {
+    EngineSettings {
+        server_name: config.server.name.clone(),
+        registration: registration(&config.registration),
+        passwords: passwords(&config.passwords),
+        tokens: tokens(&config.tokens),
+        rooms: RoomSettings {
+            default_version: config.rooms.default_version.clone(),
+            max_joined: config.rooms.max_joined,
+        },
+        rate_limits: rate_limits(&config.rate_limits),
+        presence: PresenceSettings {
+            enabled: config.presence.enabled,
+            unavailable_after: config.presence.unavailable_after,
+            offline_after: config.presence.offline_after,
+        },
+    }
+}
+
+fn registration(registration: &config::Registration) -> RegistrationSettings {
+    let secret = |secret: &config::Secret| Secret::new(secret.expose());
+    RegistrationSettings {
+        mode: match registration.mode {
+            config::RegistrationMode::Closed => RegistrationMode::Closed,
+            config::RegistrationMode::Token => RegistrationMode::Token,
+            config::RegistrationMode::OpenWithoutVerification => RegistrationMode::Open,
+        },
+        tokens: registration.tokens.iter().map(secret).collect(),
+        shared_secret: registration.shared_secret.as_ref().map(secret),
+    }
+}
+
+fn passwords(passwords: &config::Passwords) -> PasswordSettings {
+    PasswordSettings {
+        memory_kib: kib(passwords.memory),
+        iterations: passwords.iterations,
+        parallelism: passwords.parallelism,
+        minimum_length: passwords.minimum_length,
+    }
+}
+
+fn tokens(tokens: &config::Tokens) -> TokenSettings {
+    TokenSettings {
+        access_token_lifetime: tokens.access_token_lifetime,
+        refresh_token_lifetime: tokens.refresh_token_lifetime,
+        session_lifetime: tokens.session_lifetime,
+        login_token_lifetime: tokens.login_token_lifetime,
+        openid_token_lifetime: tokens.openid_token_lifetime,
+        authentication_timeout: tokens.authentication_timeout,
+        max_devices: tokens.max_devices,
+    }
+}
+
+fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
+    let limit = |limit: config::RateLimit| RateLimit::new(limit.per_second, limit.burst);
+    RateLimitSettings {
+        enabled: limits.enabled,
+        login: limit(limits.login),
+        login_failures: limit(limits.login_failures),
+        registration: limit(limits.registration),
+        messages: limit(limits.messages),
+        invites: limit(limits.invites),
+        joins: limit(limits.joins),
+        room_creation: limit(limits.room_creation),
+        reports: limit(limits.reports),
+        writes: limit(limits.writes),
+        searches: limit(limits.searches),
+        federation: limit(limits.federation),
+    }
+}
+
+/// Sizes are limited where the configuration is checked, far below where this would overflow.
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes / 1024).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_the_configuration_are_those_of_the_engine() {
+        let config = Config::default();
+        let own = EngineSettings::new(config.server.name.clone());
+        assert_eq!(format!("{:#?}", engine(&config)), format!("{own:#?}"));
+    }
+
+    #[test]
+    fn the_defaults_of_the_configuration_are_those_of_the_database() {
+        let config = Config::default();
+        let own = DatabaseSettings::sqlite(&config.server.data_dir);
+        assert_eq!(format!("{:#?}", database(&config)), format!("{own:#?}"));
+    }
+}

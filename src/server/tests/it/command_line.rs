@@ -1,0 +1,100 @@
+//! The program as a process.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+fn parley(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parley"));
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PARLEY_LISTENER__ADDRESS", "127.0.0.1:0");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    parley(folder).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_example_it_prints_is_accepted() {
+    let folder = TempDir::new().unwrap();
+    let example = run(folder.path(), &["config", "example"]);
+    assert!(example.status.success());
+    fs::write(folder.path().join("parley.toml"), example.stdout).unwrap();
+    let check = run(folder.path(), &["config", "check"]);
+    assert_eq!(text(&check.stdout), "parley.toml is right.\n");
+    assert!(check.status.success());
+}
+
+#[test]
+fn a_mistake_in_the_configuration_ends_it_with_one_line() {
+    let folder = TempDir::new().unwrap();
+    fs::write(
+        folder.path().join("other.toml"),
+        "[server]\nnam = \"example.org\"\n",
+    )
+    .unwrap();
+    let output = run(folder.path(), &["--config", "other.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "parley: the configuration is refused: \
+        other.toml:2: unknown key `server.nam`; did you mean `server.name`?\n";
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn it_shows_the_configuration_in_effect_without_secrets() {
+    let folder = TempDir::new().unwrap();
+    let output = parley(folder.path())
+        .env(
+            "PARLEY_REGISTRATION__SHARED_SECRET",
+            "correct horse battery staple",
+        )
+        .env("PARLEY_SERVER__NAME", "example.org")
+        .args(["config", "show"])
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("name = \"example.org\""), "{shown}");
+    assert!(shown.contains("shared_secret = \"********\""), "{shown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn without_arguments_it_serves_until_it_is_told_to_stop() {
+    let folder = TempDir::new().unwrap();
+    let mut process = parley(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut line_with = |part: &str| {
+        let mut lines = log.by_ref().map(Result::unwrap);
+        lines
+            .find(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("never said {part}"))
+    };
+    line_with("localhost is served on http://127.0.0.1:");
+    let data = line_with("the data lies in ");
+    assert!(data.ends_with("/parley-data"), "{data}");
+    let id = process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    line_with("stopped");
+    assert!(process.wait().unwrap().success());
+}
