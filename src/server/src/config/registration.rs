@@ -33,7 +33,7 @@ pub enum RegistrationMode {
 
 impl Registration {
     /// The shortest secret that cannot be guessed at network speed, in characters.
-    const MINIMUM_SECRET_LENGTH: usize = 16;
+    const MINIMUM_SECRET_LENGTH: usize = 8;
 
     pub(super) fn check(&self) -> Result<(), Invalid> {
         // What `GET /_matrix/client/v1/register/m.login.registration_token/validity` accepts.

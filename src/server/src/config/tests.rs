@@ -51,6 +51,12 @@ mod the_example {
     }
 
     #[test]
+    fn is_in_the_documentation_as_it_is() {
+        let page = include_str!("../../../../docs/configuration.md");
+        assert!(page.contains(EXAMPLE), "docs/configuration.md has another example");
+    }
+
+    #[test]
     fn states_the_defaults() {
         let text = example_in_effect(false);
         assert_eq!(read(&text), Ok(Config::default()));
@@ -60,6 +66,14 @@ mod the_example {
     #[test]
     fn is_valid_with_every_key_in_effect() {
         assert_eq!(read(&example_in_effect(true)).err(), None);
+    }
+
+    /// Not an example, but a file of this repository that would be wrong unnoticed.
+    #[test]
+    fn and_what_complement_starts_parley_with_are_both_accepted() {
+        let template = include_str!("../../../../complement-tests/image/parley.toml");
+        let text = template.replace("{server_name}", "hs1");
+        assert_eq!(read(&text).err(), None);
     }
 
     #[test]
@@ -437,9 +451,9 @@ mod secrets {
 
     #[test]
     fn that_can_be_guessed_are_refused() {
-        let refusal = refusal("[registration]\nshared_secret = \"secret\"");
+        let refusal = refusal("[registration]\nshared_secret = \"short\"");
         assert!(
-            refusal.contains("must have at least 16 characters"),
+            refusal.contains("must have at least 8 characters"),
             "{refusal}"
         );
     }
