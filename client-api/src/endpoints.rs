@@ -1,3 +1,4 @@
 //! The endpoints, by area.
 
 pub(crate) mod discovery;
+pub(crate) mod rooms;

@@ -65,9 +65,7 @@ where
             return Err(invalid("the path holds a null character"));
         }
         let body = read_body(&parts, body, api.settings.max_body_size).await?;
-        let request =
-            R::try_from_http_request(http::Request::from_parts(parts, body.as_ref()), &path)
-                .map_err(|error| refusal(&error))?;
+        let request = parse::<R>(parts, &body, &path).map_err(|error| refusal(&error))?;
         Ok(Self {
             request,
             session,
@@ -75,6 +73,26 @@ where
             body,
         })
     }
+}
+
+/// Parses a request. A `POST` without a body, which clients do send, says as much as one with an empty object.
+fn parse<R: IncomingRequest>(
+    parts: Parts,
+    body: &[u8],
+    path: &[&str],
+) -> Result<R, FromHttpRequestError> {
+    if !body.is_empty() || parts.method != Method::POST {
+        return R::try_from_http_request(http::Request::from_parts(parts, body), path);
+    }
+    let again = parts.clone();
+    R::try_from_http_request(http::Request::from_parts(parts, body), path).or_else(|error| {
+        match error {
+            FromHttpRequestError::Deserialization(DeserializationError::Json(_)) => {
+                R::try_from_http_request(http::Request::from_parts(again, b"{}"), path)
+            }
+            error => Err(error),
+        }
+    })
 }
 
 /// Reads a body of UTF-8 of at most `limit` bytes.

@@ -10,6 +10,7 @@ mod authentication;
 mod client_address;
 mod endpoints;
 mod error;
+mod events;
 mod incoming;
 mod route;
 mod router;

@@ -4,6 +4,7 @@
 //! and queues them for the committer, all without waiting for the disk ([`Rooms::edit`]). Readers see a room's *view*,
 //! which holds nothing that isn't committed.
 
+pub mod aliases;
 pub mod create;
 pub mod direct;
 pub mod edit;

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
 
-use std::{borrow::Cow, fmt::Write};
+use std::{borrow::Cow, fmt::Write as _};
 
 use ruma::{EventId, RoomId};
 use serde::Deserialize;
@@ -81,28 +81,35 @@ impl<'a> ClientFields<'a> {
 }
 
 fn push_member(body: &mut String, name: &str, value: &str) {
-    // A string always serialises.
-    let value = serde_json::to_string(value).unwrap_or_else(|_| "\"\"".to_owned());
-    let _ = write!(body, ",\"{name}\":{value}");
+    body.push_str(",\"");
+    body.push_str(name);
+    body.push_str("\":");
+    push_string(body, value);
 }
 
-/// Puts a client's event together from its body.
+/// Appends a client's event, put together from its body.
 ///
-/// `room_id` is left out in /sync, where the room is known; `unsigned` is a JSON object.
-pub fn assemble(body: &str, room_id: Option<&RoomId>, unsigned: Option<&str>) -> Box<RawValue> {
-    let mut json = String::with_capacity(body.len() + 64 + unsigned.map_or(0, str::len));
-    json.push('{');
-    json.push_str(body);
+/// `room_id` is left out in /sync, where the room is known; `unsigned` appends a JSON object.
+pub fn write(
+    out: &mut String,
+    body: &str,
+    room_id: Option<&RoomId>,
+    unsigned: impl FnOnce(&mut String),
+) {
+    out.push('{');
+    out.push_str(body);
     if let Some(room_id) = room_id {
-        push_member(&mut json, "room_id", room_id.as_str());
+        push_member(out, "room_id", room_id.as_str());
     }
-    if let Some(unsigned) = unsigned {
-        json.push_str(",\"unsigned\":");
-        json.push_str(unsigned);
-    }
-    json.push('}');
-    // Safe to trust: every part is JSON that was parsed or serialised here. `from_string` checks it once more.
-    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    out.push_str(",\"unsigned\":");
+    unsigned(out);
+    out.push('}');
+}
+
+/// Appends a JSON string.
+pub fn push_string(out: &mut String, text: &str) {
+    // A string always serialises.
+    out.push_str(&serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned()));
 }
 
 /// The stripped form of a state event: just content, sender, state key and type.
@@ -139,9 +146,12 @@ mod tests {
     fn a_client_sees_nothing_of_federation() {
         let fields = ClientFields::parse(PDU).unwrap();
         let body = fields.body(event_id!("$id"));
-        let event = assemble(&body, Some(room_id!("!r:a")), Some(r#"{"age":1}"#));
+        let mut event = String::new();
+        write(&mut event, &body, Some(room_id!("!r:a")), |out| {
+            out.push_str(r#"{"age":1}"#);
+        });
         assert_eq!(
-            event.get(),
+            event,
             r#"{"content":{"body":"hi \"you\""},"event_id":"$id","origin_server_ts":5,"sender":"@a:a","type":"m.room.message","room_id":"!r:a","unsigned":{"age":1}}"#
         );
     }

@@ -124,6 +124,11 @@ pub enum RoomEffect {
         /// Milliseconds since the epoch.
         created_at: i64,
     },
+    /// An alias of it is removed.
+    NoAlias {
+        /// The alias.
+        alias: String,
+    },
     /// Into the public directory.
     Publish,
     /// It is the direct chat of two users. Fails the write if they have one.
@@ -331,7 +336,11 @@ fn judge(write: &Write, revisions: &mut HashMap<i64, i64>) -> Outcome {
     if !current {
         return Outcome::Outdated;
     }
-    for room in write.rooms.iter().filter(|room| room.new_room.is_none()) {
+    for room in &write.rooms {
+        // Effects without events don't move a room on.
+        if room.new_room.is_some() || room.events.is_empty() {
+            continue;
+        }
         revisions.insert(room.room_nid.get(), room.base_revision + 1);
     }
     Outcome::Committed

@@ -28,6 +28,8 @@ pub struct EventRow {
     pub json: String,
     /// The PDU of the state event that it took the place of.
     pub replaced_json: Option<String>,
+    /// The id of that.
+    pub replaced_id: Option<OwnedEventId>,
 }
 
 type Columns = (
@@ -41,11 +43,12 @@ type Columns = (
     Option<String>,
     String,
     Option<String>,
+    Option<Vec<u8>>,
 );
 
 /// The columns of [`EventRow`], from `events e LEFT JOIN events r`.
 const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
-     e.device_nid, e.transaction_id, e.json, r.json \
+     e.device_nid, e.transaction_id, e.json, r.json, r.event_id \
      FROM events e LEFT JOIN events r ON r.position = e.replaces ";
 
 impl TryFrom<Columns> for EventRow {
@@ -63,6 +66,7 @@ impl TryFrom<Columns> for EventRow {
             transaction_id: columns.7,
             json: columns.8,
             replaced_json: columns.9,
+            replaced_id: columns.10.as_deref().map(read_event_id).transpose()?,
         })
     }
 }

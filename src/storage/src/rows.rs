@@ -77,6 +77,9 @@ enum Effect {
         creator: i64,
         created_at: i64,
     },
+    NoAlias {
+        alias: String,
+    },
     Publish,
     DirectChat {
         low: i64,
@@ -414,6 +417,9 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
             creator: interned.user(creator.as_str())?,
             created_at: *created_at,
         },
+        RoomEffect::NoAlias { alias } => Effect::NoAlias {
+            alias: alias.clone(),
+        },
         RoomEffect::Publish => Effect::Publish,
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
@@ -435,6 +441,11 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         .bind(room_nid)
         .bind(creator)
         .bind(created_at),
+        Effect::NoAlias { alias } => {
+            statement("DELETE FROM room_aliases WHERE alias = $1 AND room_nid = $2")
+                .bind(alias)
+                .bind(room_nid)
+        }
         Effect::Publish => {
             statement("UPDATE rooms SET published = TRUE WHERE nid = $1").bind(room_nid)
         }

@@ -291,6 +291,14 @@ impl Rooms {
         ))
     }
 
+    /// Events by their positions, in that order; those that don't exist are left out.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events_at(&self, positions: &[i64]) -> Result<Vec<Arc<TimelineEvent>>> {
+        self.events.at(positions).await
+    }
+
     /// State events as clients get them.
     ///
     /// # Errors

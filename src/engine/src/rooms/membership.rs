@@ -251,6 +251,19 @@ impl Rooms {
         .map(|_| ())
     }
 
+    /// The rooms that the user is joined to.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn joined_rooms(&self, session: &Session) -> Result<Vec<OwnedRoomId>> {
+        let rows = self.database.memberships_of(session.user_nid).await?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.membership == "join")
+            .map(|row| row.room_id)
+            .collect())
+    }
+
     /// Takes a room that the user has left out of what they see.
     ///
     /// # Errors

@@ -83,7 +83,9 @@ impl Registry {
             return Ok(room);
         }
         let row = self.database.room_by_nid(nid).await?;
-        self.room_of_row(&row.ok_or_else(|| EngineError::Internal(format!("there is no room {nid}")))?)
+        self.room_of_row(
+            &row.ok_or_else(|| EngineError::Internal(format!("there is no room {nid}")))?,
+        )
     }
 
     /// A room by its number, if it is in memory.

@@ -1,6 +1,6 @@
 //! Events as clients get them, and the memory of those that were read lately.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parley_protocol::{StateEvent, client_event::ClientFields};
 use parley_storage::{Database, StorageError, commit::NewEvent, events::EventRow};
@@ -47,8 +47,10 @@ pub struct TimelineEvent {
 /// What a client is told of the state event that another took the place of.
 #[derive(Clone, Debug)]
 pub struct Replaced {
-    /// Its id; unknown where the event was read without its predecessor's id.
+    /// Its position.
     pub position: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
     /// Its content, JSON.
     pub content: Box<str>,
     /// Who sent it.
@@ -75,8 +77,9 @@ impl TimelineEvent {
             .map_err(|error| corrupt(error.to_string()))?;
         let replaced = row
             .replaces
+            .zip(row.replaced_id)
             .zip(row.replaced_json.as_deref())
-            .and_then(|(position, json)| Replaced::parse(position, json))
+            .and_then(|((position, event_id), json)| Replaced::parse(position, event_id, json))
             .map(Box::new);
         Ok(Self {
             position: row.position,
@@ -137,6 +140,7 @@ impl TimelineEvent {
             replaced: replaced.map(|replaced| {
                 Box::new(Replaced {
                     position: replaces,
+                    event_id: replaced.event_id.clone(),
                     content: replaced.content.get().into(),
                     sender: replaced.sender.clone(),
                 })
@@ -159,10 +163,11 @@ impl TimelineEvent {
 }
 
 impl Replaced {
-    fn parse(position: i64, json: &str) -> Option<Self> {
+    fn parse(position: i64, event_id: OwnedEventId, json: &str) -> Option<Self> {
         let fields = ClientFields::parse(json).ok()?;
         Some(Self {
             position,
+            event_id,
             content: fields.content.get().into(),
             sender: OwnedUserId::try_from(fields.sender.as_ref()).ok()?,
         })
@@ -208,13 +213,14 @@ impl Events {
             .map(|(position, _)| *position)
             .collect();
         if !missing.is_empty() {
-            let read = self.keep(self.database.events_at(missing).await?)?;
+            let read: HashMap<i64, Arc<TimelineEvent>> = self
+                .keep(self.database.events_at(missing).await?)?
+                .into_iter()
+                .map(|event| (event.position, event))
+                .collect();
             for (slot, position) in found.iter_mut().zip(positions) {
                 if slot.is_none() {
-                    *slot = read
-                        .iter()
-                        .find(|event| event.position == *position)
-                        .cloned();
+                    *slot = read.get(position).cloned();
                 }
             }
         }

@@ -232,6 +232,7 @@ mod tests {
             transaction_id: None,
             json,
             replaced_json: None,
+            replaced_id: None,
         };
         access.sees(&TimelineEvent::from_row(row).unwrap(), user)
     }

@@ -1,0 +1,63 @@
+//! Rooms: making them, being in them, writing to them, reading them.
+
+mod ban;
+mod create_room;
+mod forget;
+mod get_state;
+mod get_state_event;
+mod invite;
+mod join;
+mod join_by_alias;
+mod joined_rooms;
+mod kick;
+mod leave;
+mod member_content;
+mod redact;
+mod send;
+mod set_state;
+mod unban;
+
+use axum::Router;
+use parley_engine::{limits::Action, sessions::Session};
+
+use crate::{ClientApi, Result, route, route_at};
+
+/// The paths at which a place of the state with an empty key is read and set, which ruma doesn't list.
+const EMPTY_STATE_KEY: [&str; 4] = [
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
+];
+
+/// Adds the endpoints of this area.
+pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
+    let router = route(router, create_room::handle);
+    let router = route(router, joined_rooms::handle);
+    let router = route(router, join::handle);
+    let router = route(router, join_by_alias::handle);
+    let router = route(router, leave::handle);
+    let router = route(router, invite::handle);
+    let router = route(router, kick::handle);
+    let router = route(router, ban::handle);
+    let router = route(router, unban::handle);
+    let router = route(router, forget::handle);
+    let router = route(router, send::handle);
+    let router = route(router, redact::handle);
+    let router = route(router, get_state::handle);
+    let router = route(router, get_state_event::handle);
+    let router = route(router, set_state::handle);
+    EMPTY_STATE_KEY.iter().fold(router, |router, path| {
+        let router = route_at(router, path, get_state_event::handle);
+        route_at(router, path, set_state::handle)
+    })
+}
+
+/// Lets pass who may write at all, and hasn't done so too often.
+///
+/// # Errors
+/// `M_USER_SUSPENDED`, `M_LIMIT_EXCEEDED`.
+fn admit(api: &ClientApi, session: &Session, action: Action) -> Result<()> {
+    session.may_write()?;
+    Ok(api.engine.limits().check(action, session.user_nid)?)
+}

@@ -1,0 +1,23 @@
+//! `POST /_matrix/client/v3/rooms/{roomId}/unban`:
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidunban>
+
+use parley_engine::limits::Action;
+use ruma::api::client::membership::unban_user::v3::{Request, Response};
+
+use super::admit;
+use crate::{ClientApi, Incoming, Result};
+
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    admit(&api, &incoming.session, Action::Write)?;
+    let rooms = api.engine.rooms();
+    let reason = incoming.reason.clone();
+    rooms
+        .unban(
+            &incoming.session,
+            &incoming.room_id,
+            &incoming.user_id,
+            reason,
+        )
+        .await?;
+    Ok(Response::new())
+}

@@ -1,0 +1,169 @@
+//! Events as one client gets them.
+//!
+//! What is the same for everyone was written when the event was read ([`TimelineEvent::body`]). What differs from
+//! receiver to receiver is `unsigned`: <https://spec.matrix.org/v1.19/client-server-api/#definition-clientevent>
+
+use std::{collections::HashMap, fmt::Write, sync::Arc};
+
+use parley_engine::{
+    rooms::{timeline::TimelineEvent, visibility::Access},
+    sessions::Session,
+};
+use parley_protocol::client_event;
+use ruma::RoomId;
+use serde_json::value::RawValue;
+
+use crate::{ClientApi, Result};
+
+/// Bytes of `unsigned` and the room id, about.
+const OVERHEAD: usize = 256;
+
+/// Writes events for one client at one time.
+#[derive(Debug)]
+pub(crate) struct EventWriter<'a> {
+    session: &'a Session,
+    /// Milliseconds since the epoch, for the age of events.
+    now: i64,
+    /// The redactions that apply to the events, by position.
+    redactions: HashMap<i64, Arc<TimelineEvent>>,
+}
+
+/// Where an event is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shown<'a> {
+    /// The event's room, unless the client knows it from where the event stands.
+    pub(crate) room_id: Option<&'a RoomId>,
+    /// Tells the receiver's membership at the event; without it, that is left out.
+    pub(crate) access: Option<&'a Access>,
+}
+
+impl<'a> Shown<'a> {
+    /// With the room's id, for answers that may hold events of any room.
+    pub(crate) fn in_room(room_id: &'a RoomId) -> Self {
+        Self {
+            room_id: Some(room_id),
+            access: None,
+        }
+    }
+
+    /// With the receiver's membership at the event.
+    pub(crate) fn with_access(self, access: &'a Access) -> Self {
+        Self {
+            access: Some(access),
+            ..self
+        }
+    }
+}
+
+impl<'a> EventWriter<'a> {
+    /// Prepares to write `events`: reads the redactions that apply to them, all at once.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn new<'e>(
+        api: &ClientApi,
+        session: &'a Session,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+    ) -> Result<Self> {
+        let positions: Vec<i64> = events
+            .into_iter()
+            .filter_map(|event| event.redacted_by)
+            .collect();
+        let redactions = match positions.is_empty() {
+            true => Vec::new(),
+            false => api.engine.rooms().events_at(&positions).await?,
+        };
+        Ok(Self {
+            session,
+            now: api.engine.clock().now_ms(),
+            redactions: redactions
+                .into_iter()
+                .map(|event| (event.position, event))
+                .collect(),
+        })
+    }
+
+    /// Appends an event's JSON.
+    pub(crate) fn write(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
+        client_event::write(out, &event.body, shown.room_id, |out| {
+            self.write_unsigned(out, event, shown);
+        });
+    }
+
+    /// Appends a JSON array of events.
+    pub(crate) fn write_list<'e>(
+        &self,
+        out: &mut String,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+        shown: Shown<'_>,
+    ) {
+        out.push('[');
+        let start = out.len();
+        for event in events {
+            if out.len() > start {
+                out.push(',');
+            }
+            self.write(out, event, shown);
+        }
+        out.push(']');
+    }
+
+    /// An event's JSON.
+    pub(crate) fn event(&self, event: &TimelineEvent, shown: Shown<'_>) -> String {
+        let mut out = String::with_capacity(event.body.len() + OVERHEAD);
+        self.write(&mut out, event, shown);
+        out
+    }
+
+    /// An event's JSON, for ruma's types.
+    pub(crate) fn raw(&self, event: &TimelineEvent, shown: Shown<'_>) -> Box<RawValue> {
+        // Every part was parsed or serialised, so this can't fail.
+        RawValue::from_string(self.event(event, shown))
+            .unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    fn write_unsigned(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
+        self.write_own(out, event);
+        if let Some(access) = shown.access {
+            out.push_str(",\"membership\":");
+            client_event::push_string(out, access.membership_at(event.position).as_str());
+        }
+        if let Some(replaced) = &event.replaced {
+            // What is redacted says nothing any more, also not what it took the place of.
+            if event.redacted_by.is_none() {
+                out.push_str(",\"prev_content\":");
+                out.push_str(&replaced.content);
+                out.push_str(",\"prev_sender\":");
+                client_event::push_string(out, replaced.sender.as_str());
+            }
+            out.push_str(",\"replaces_state\":");
+            client_event::push_string(out, replaced.event_id.as_str());
+        }
+        let redaction = event
+            .redacted_by
+            .and_then(|position| self.redactions.get(&position));
+        if let Some(redaction) = redaction {
+            out.push_str(",\"redacted_because\":");
+            client_event::write(out, &redaction.body, shown.room_id, |out| {
+                self.write_own(out, redaction);
+                out.push('}');
+            });
+        }
+        out.push('}');
+    }
+
+    /// Begins `unsigned` with what concerns the event alone.
+    fn write_own(&self, out: &mut String, event: &TimelineEvent) {
+        let _ = write!(
+            out,
+            "{{\"age\":{}",
+            self.now.saturating_sub(event.origin_server_ts)
+        );
+        if let Some((device_nid, transaction_id)) = &event.origin
+            && *device_nid == self.session.device_nid
+        {
+            out.push_str(",\"transaction_id\":");
+            client_event::push_string(out, transaction_id);
+        }
+    }
+}

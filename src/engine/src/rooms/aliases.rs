@@ -1,0 +1,184 @@
+//! Names for rooms: aliases, and the room directory.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId,
+    api::error::ErrorKind, events::StateEventType,
+};
+
+use parley_storage::commit::RoomEffect;
+
+use super::{Rooms, edit::Edit};
+use crate::{EngineError, Result, sessions::Session};
+
+/// The aliases of one room that this server keeps at most.
+const MAX_ALIASES: usize = 1_000;
+
+impl Rooms {
+    /// The room that an alias stands for.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such alias.
+    pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<OwnedRoomId> {
+        self.database
+            .alias(alias)
+            .await?
+            .map(|(room_id, _)| room_id)
+            .ok_or_else(|| unknown(alias))
+    }
+
+    /// Makes an alias for a room that the user is joined to.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if it isn't one of this server, `M_ROOM_IN_USE` if it is taken, `M_FORBIDDEN`.
+    pub async fn create_alias(
+        &self,
+        session: &Session,
+        alias: &RoomAliasId,
+        room_id: &RoomId,
+    ) -> Result<()> {
+        if alias.server_name() != self.key.server_name() {
+            return Err(EngineError::invalid_param(format!(
+                "an alias that is made here ends in :{}",
+                self.key.server_name()
+            )));
+        }
+        let (room, _) = self.joined_room(session, room_id).await?;
+        if self.database.aliases_of(room.nid()).await?.len() >= MAX_ALIASES {
+            return Err(EngineError::forbidden(format!(
+                "a room has at most {MAX_ALIASES} aliases"
+            )));
+        }
+        let made = self
+            .database
+            .add_alias(alias, room.nid(), session.user_nid, self.clock.now_ms())
+            .await?;
+        if !made {
+            return Err(EngineError::refused(
+                ErrorKind::RoomInUse,
+                format!("the room alias {alias} exists already"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Removes an alias: who made it may, who may set the room's main alias, and administrators of this server. If the
+    /// room shows the alias as its own, it stops doing so, as far as the user may change that.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such alias, `M_FORBIDDEN`.
+    pub async fn delete_alias(&self, session: &Session, alias: &RoomAliasId) -> Result<()> {
+        let (room_id, creator) = self
+            .database
+            .alias(alias)
+            .await?
+            .ok_or_else(|| unknown(alias))?;
+        let room = self.room(&room_id).await?;
+        let state = self.registry.load(&room).await?;
+        let may_set = state.is_joined(&session.user_id)
+            && state
+                .power_levels()
+                .user_can_send_state(&session.user_id, StateEventType::RoomCanonicalAlias);
+        if creator != session.user_id && !may_set && !session.admin {
+            return Err(EngineError::forbidden("you may not remove this alias"));
+        }
+        self.edit(&room, |edit| {
+            edit.effect(RoomEffect::NoAlias {
+                alias: alias.to_string(),
+            });
+            if may_set && let Some(content) = canonical_without(edit, alias)? {
+                let draft = self.draft(
+                    session,
+                    "m.room.canonical_alias".into(),
+                    Some(String::new()),
+                    content,
+                );
+                edit.append(draft, Some((session.device_nid, None)))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The aliases on this server of a room that the user is joined to, or that anyone may read.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user may not know them.
+    pub async fn aliases(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<Vec<OwnedRoomAliasId>> {
+        let (room, state, access) = self.readable(room_id, &session.user_id).await?;
+        if !state.is_joined(&session.user_id) && !access.is_world_readable() {
+            return Err(EngineError::forbidden("you are not joined to this room"));
+        }
+        let aliases = self.database.aliases_of(room.nid()).await?;
+        Ok(aliases
+            .into_iter()
+            .filter_map(|alias| alias.try_into().ok())
+            .collect())
+    }
+
+    /// Whether a room stands in the public directory.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such room.
+    pub async fn is_published(&self, room_id: &RoomId) -> Result<bool> {
+        let room = self.room(room_id).await?;
+        Ok(self.database.is_published(room.nid()).await?)
+    }
+
+    /// Puts a room into the public directory or takes it out: who may set the room's main alias may, and administrators
+    /// of this server.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN`.
+    pub async fn publish(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        published: bool,
+    ) -> Result<()> {
+        let room = self.room(room_id).await?;
+        let state = self.registry.load(&room).await?;
+        let may_set = state.is_joined(&session.user_id)
+            && state
+                .power_levels()
+                .user_can_send_state(&session.user_id, StateEventType::RoomCanonicalAlias);
+        if !may_set && !session.admin {
+            return Err(EngineError::forbidden(
+                "you may not change whether this room is in the directory",
+            ));
+        }
+        Ok(self.database.set_published(room.nid(), published).await?)
+    }
+}
+
+fn unknown(alias: &RoomAliasId) -> EngineError {
+    EngineError::not_found(format!("there is no room alias {alias}"))
+}
+
+/// What the room's `m.room.canonical_alias` says without an alias; `None` if it doesn't name it.
+fn canonical_without(edit: &Edit<'_>, alias: &RoomAliasId) -> Result<Option<CanonicalJsonObject>> {
+    let Some(mut content) = edit
+        .state()?
+        .get("m.room.canonical_alias", "")
+        .and_then(|entry| entry.event.content_as::<CanonicalJsonObject>())
+    else {
+        return Ok(None);
+    };
+    let before = content.clone();
+    let names = |value: &CanonicalJsonValue| value.as_str() == Some(alias.as_str());
+    if content.get("alias").is_some_and(names) {
+        content.remove("alias");
+    }
+    if let Some(CanonicalJsonValue::Array(others)) = content.get_mut("alt_aliases") {
+        others.retain(|other| !names(other));
+        if others.is_empty() {
+            content.remove("alt_aliases");
+        }
+    }
+    Ok((content != before).then_some(content))
+}
