@@ -16,7 +16,10 @@ CREATE TABLE accounts (
     deactivated_at BIGINT,
     locked_at BIGINT,
     suspended_at BIGINT,
-    erased BOOLEAN NOT NULL
+    -- The user asked to be forgotten as far as possible.
+    erased BOOLEAN NOT NULL,
+    -- Deactivated, but not out of all rooms yet: to be taken up again at the next start.
+    leaving BOOLEAN NOT NULL
 ) {without_rowid};
 
 CREATE TABLE devices (
@@ -64,7 +67,6 @@ CREATE TABLE registration_tokens (
     token TEXT NOT NULL PRIMARY KEY,
     -- NULL: any number.
     uses_allowed BIGINT,
-    uses_pending BIGINT NOT NULL,
     uses_completed BIGINT NOT NULL,
     expires_at BIGINT
 ) {without_rowid};
@@ -77,8 +79,9 @@ CREATE TABLE uia_sessions (
     user_nid BIGINT,
     -- JSON: stages done, with what each proved.
     completed TEXT NOT NULL,
-    -- JSON: the body of the first request, replayed when the last stage is done.
-    request TEXT NOT NULL,
+    -- SHA-256 of the request without its `auth`; a session with stages done serves no other. Not the request itself,
+    -- which may hold a password.
+    request_hash {bytes} NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 ) {without_rowid};

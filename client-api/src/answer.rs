@@ -32,6 +32,27 @@ impl<T: OutgoingResponse> Answer for T {
 #[derive(Clone, Debug)]
 pub struct RawJson(pub Bytes);
 
+impl RawJson {
+    /// A value in which an absent field is left out, where ruma's type would say `null` and the specification knows no
+    /// `null`.
+    pub fn without_nulls(value: serde_json::Value) -> Self {
+        Self(remove_nulls(value).to_string().into())
+    }
+}
+
+fn remove_nulls(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, remove_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(remove_nulls).collect(),
+        value => value,
+    }
+}
+
 impl Answer for RawJson {
     fn into_http(self) -> Response {
         let mut response = Response::new(Body::from(self.0));

@@ -1,4 +1,7 @@
 //! The endpoints, by area.
 
+pub(crate) mod accounts;
+pub(crate) mod devices;
 pub(crate) mod discovery;
+pub(crate) mod login;
 pub(crate) mod rooms;

@@ -9,10 +9,13 @@ use axum::{
 use bytes::Bytes;
 use http::{Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use parley_engine::limits::Action;
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     error::{DeserializationError, ErrorKind, FromHttpRequestError},
 };
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::{ApiError, ClientAddress, ClientApi, Result, authentication::Scheme};
 
@@ -48,6 +51,22 @@ impl<R> Incoming<R>
 where
     R: IncomingRequest<Authentication: Scheme>,
 {
+    /// SHA-256 of the body without `auth`: what a user-interactive authentication is bound to.
+    pub(crate) fn hash_without_auth(&self) -> [u8; 32] {
+        // The body was parsed before, so it is an object or empty.
+        let mut fields: Map<String, Value> = serde_json::from_slice(&self.body).unwrap_or_default();
+        fields.remove("auth");
+        Sha256::digest(Value::Object(fields).to_string()).into()
+    }
+
+    /// Counts an action of whoever is at the sender's address. Without an address nothing is counted.
+    pub(crate) fn limit_by_address(&self, api: &ClientApi, action: Action) -> Result<()> {
+        match self.address {
+            Some(address) => Ok(api.engine.limits().check(action, address)?),
+            None => Ok(()),
+        }
+    }
+
     /// Authenticates and parses a request.
     pub(crate) async fn read(api: &ClientApi, request: Request) -> Result<Self> {
         let (mut parts, body) = request.into_parts();

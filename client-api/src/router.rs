@@ -23,6 +23,9 @@ pub fn router(api: ClientApi) -> Router {
     let router = Router::new();
     let router = endpoints::discovery::routes(router);
     let router = endpoints::rooms::routes(router);
+    let router = endpoints::accounts::routes(router);
+    let router = endpoints::login::routes(router);
+    let router = endpoints::devices::routes(router);
     router.with_state(api)
 }
 

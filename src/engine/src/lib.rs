@@ -2,9 +2,14 @@
 //!
 //! Each service holds only what it needs; the graph of who knows whom has no cycle, and no service reaches all others.
 
+pub mod accounts;
 pub mod background;
 pub mod clock;
+pub mod devices;
+pub mod hooks;
+pub mod interactive;
 pub mod limits;
+pub mod passwords;
 pub mod random;
 pub mod rooms;
 pub mod sessions;
@@ -14,14 +19,19 @@ pub mod stream;
 mod keys;
 
 mod error;
+mod text;
 
 use std::sync::Arc;
 
 use parley_storage::Database;
 
 use self::{
+    accounts::{AccountParts, Accounts},
     background::Background,
     clock::Clock,
+    devices::Devices,
+    hooks::{AccountHooks, NoHooks},
+    interactive::InteractiveAuthentication,
     limits::Limits,
     random::Random,
     rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
@@ -41,7 +51,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Services {
-    settings: EngineSettings,
+    settings: Arc<EngineSettings>,
     clock: Arc<dyn Clock>,
     background: Background,
     limits: Limits,
@@ -49,6 +59,64 @@ struct Services {
     stream: Arc<Stream>,
     feeds: Arc<Feeds>,
     rooms: Rooms,
+    users: UserServices,
+}
+
+/// What is about users, not rooms.
+#[derive(Debug)]
+struct UserServices {
+    devices: Devices,
+    accounts: Accounts,
+    interactive: InteractiveAuthentication,
+}
+
+/// What they are made of.
+struct UserParts<'a> {
+    database: &'a Database,
+    clock: &'a Arc<dyn Clock>,
+    random: &'a Arc<dyn Random>,
+    settings: &'a Arc<EngineSettings>,
+    limits: &'a Limits,
+    sessions: &'a Sessions,
+    hooks: Arc<dyn AccountHooks>,
+    background: &'a Background,
+}
+
+impl UserServices {
+    fn start(parts: UserParts<'_>) -> Result<Self> {
+        let tokens = &parts.settings.tokens;
+        let devices = Devices::new(
+            parts.database,
+            parts.clock,
+            parts.random,
+            tokens,
+            parts.sessions,
+            &parts.hooks,
+        );
+        let accounts = Accounts::new(AccountParts {
+            database: parts.database.clone(),
+            clock: Arc::clone(parts.clock),
+            random: Arc::clone(parts.random),
+            settings: Arc::clone(parts.settings),
+            limits: parts.limits.clone(),
+            sessions: parts.sessions.clone(),
+            devices: devices.clone(),
+            hooks: parts.hooks,
+        })?;
+        let interactive = InteractiveAuthentication::start(
+            parts.database,
+            parts.clock,
+            parts.random,
+            &accounts,
+            tokens.authentication_timeout,
+            parts.background,
+        );
+        Ok(Self {
+            devices,
+            accounts,
+            interactive,
+        })
+    }
 }
 
 impl Engine {
@@ -62,6 +130,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
+        let settings = Arc::new(settings);
         let background = Background::default();
         let limits = Limits::new(&settings.rate_limits, &clock);
         let sessions = Sessions::start(&database, &clock, &background);
@@ -81,16 +150,27 @@ impl Engine {
             &background,
         );
         let rooms = Rooms::new(RoomsParts {
-            database,
+            database: database.clone(),
             registry,
             events,
             feeds: feeds.clone(),
             committer,
             key,
             clock: clock.clone(),
-            random,
+            random: random.clone(),
             settings: settings.rooms.clone(),
         });
+        let users = UserServices::start(UserParts {
+            database: &database,
+            clock: &clock,
+            random: &random,
+            settings: &settings,
+            limits: &limits,
+            sessions: &sessions,
+            hooks: Arc::new(NoHooks),
+            background: &background,
+        })?;
+        users.accounts.finish_deactivations().await?;
         Ok(Self {
             services: Arc::new(Services {
                 settings,
@@ -101,6 +181,7 @@ impl Engine {
                 stream,
                 feeds,
                 rooms,
+                users,
             }),
         })
     }
@@ -138,5 +219,20 @@ impl Engine {
     /// Whose access token is whose.
     pub fn sessions(&self) -> &Sessions {
         &self.services.sessions
+    }
+
+    /// The accounts of this server.
+    pub fn accounts(&self) -> &Accounts {
+        &self.services.users.accounts
+    }
+
+    /// The devices of its users.
+    pub fn devices(&self) -> &Devices {
+        &self.services.users.devices
+    }
+
+    /// What has to be proved before some requests are served.
+    pub fn interactive(&self) -> &InteractiveAuthentication {
+        &self.services.users.interactive
     }
 }

@@ -96,3 +96,102 @@ pub async fn record_sightings(
     }
     Ok(())
 }
+
+/// The number of a device, if the user has one of that ID.
+pub async fn find_in(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    device_id: &str,
+) -> Result<Option<i64>> {
+    let row: Option<(i64,)> =
+        statement("SELECT nid FROM devices WHERE user_nid = $1 AND device_id = $2")
+            .bind(user_nid)
+            .bind(device_id)
+            .optional_in(transaction)
+            .await?;
+    Ok(row.map(|(nid,)| nid))
+}
+
+/// How many devices a user has.
+pub async fn count(transaction: &mut Transaction, user_nid: i64) -> Result<i64> {
+    let (count,): (i64,) = statement("SELECT COUNT(*) FROM devices WHERE user_nid = $1")
+        .bind(user_nid)
+        .one_in(transaction)
+        .await?;
+    Ok(count)
+}
+
+/// Makes a device and gives its number.
+pub async fn insert(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    device_id: &str,
+    display_name: Option<&str>,
+    created_at: i64,
+) -> Result<i64> {
+    let (nid,): (i64,) = statement(
+        "INSERT INTO devices (user_nid, device_id, display_name, created_at) \
+         VALUES ($1, $2, $3, $4) RETURNING nid",
+    )
+    .bind(user_nid)
+    .bind(device_id)
+    .bind(display_name)
+    .bind(created_at)
+    .one_in(transaction)
+    .await?;
+    Ok(nid)
+}
+
+/// Changes what a device is called; whether there is one.
+pub async fn rename(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    device_id: &str,
+    display_name: Option<&str>,
+) -> Result<bool> {
+    let changed =
+        statement("UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2")
+            .bind(user_nid)
+            .bind(device_id)
+            .bind(display_name)
+            .run(transaction)
+            .await?;
+    Ok(changed == 1)
+}
+
+/// Number and ID of the user's devices among `device_ids`.
+pub async fn find_many(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    device_ids: Vec<String>,
+) -> Result<Vec<(i64, String)>> {
+    statement(
+        "SELECT nid, device_id FROM devices WHERE user_nid = $1 AND device_id IN ({texts $2}) ORDER BY nid",
+    )
+    .bind(user_nid)
+    .bind(device_ids)
+    .all_in(transaction)
+    .await
+}
+
+/// Number and ID of all devices of a user, except one.
+pub async fn find_all_except(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    kept: Option<i64>,
+) -> Result<Vec<(i64, String)>> {
+    statement("SELECT nid, device_id FROM devices WHERE user_nid = $1 AND nid <> $2 ORDER BY nid")
+        .bind(user_nid)
+        .bind(kept.unwrap_or_default())
+        .all_in(transaction)
+        .await
+}
+
+/// Removes devices. Their tokens have to be removed beside it, by [`crate::tokens::delete_of_devices`].
+pub async fn delete(transaction: &mut Transaction, device_nids: Vec<i64>) -> Result<()> {
+    statement("DELETE FROM devices WHERE nid IN ({ints $1})")
+        .bind(device_nids)
+        .run(transaction)
+        .await?;
+    Ok(())
+}

@@ -8,12 +8,15 @@
 //!
 //! This crate knows nothing of HTTP and decides nothing about policy.
 
+pub mod accounts;
 pub mod commit;
 pub mod devices;
 pub mod events;
 pub mod keys;
 pub mod notify;
 pub mod profiles;
+pub mod interactive;
+pub mod registration_tokens;
 pub mod rooms;
 pub mod state;
 pub mod statement;

@@ -167,14 +167,14 @@ pub async fn insert_refresh_token(
     Ok(())
 }
 
-/// A refresh token by its hash, if it is known.
+/// A refresh token by its hash, if it is known. Until the transaction ends, no other node exchanges it.
 pub async fn find_refresh_token(
     transaction: &mut Transaction,
     hash: &TokenHash,
 ) -> Result<Option<RefreshToken>> {
     let row: Option<(i64, i64, i64, i64, i64, Option<i64>)> = statement(
-        "SELECT user_nid, device_nid, generation, created_at, expires_at, session_expires_at \
-         FROM refresh_tokens WHERE token_hash = $1",
+        "UPDATE refresh_tokens SET created_at = created_at WHERE token_hash = $1 \
+         RETURNING user_nid, device_nid, generation, created_at, expires_at, session_expires_at",
     )
     .bind(hash.as_slice())
     .optional_in(transaction)

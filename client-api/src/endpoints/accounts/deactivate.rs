@@ -1,0 +1,36 @@
+//! `POST /_matrix/client/v3/account/deactivate`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
+
+use parley_engine::interactive::Operation;
+use ruma::api::{
+    client::account::{
+        ThirdPartyIdRemovalStatus,
+        deactivate::v3::{Request, Response},
+    },
+    error::ErrorKind,
+};
+
+use crate::{ApiError, ClientApi, Incoming, Result};
+
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    let Some(session) = &incoming.session else {
+        return Err(ApiError::new(
+            ErrorKind::MissingToken,
+            "an access token is required",
+        ));
+    };
+    let operation = Operation {
+        name: "deactivate account",
+        session: Some(session),
+        request_hash: incoming.hash_without_auth(),
+    };
+    api.engine
+        .interactive()
+        .authorise_by_password(&operation, incoming.auth.as_ref())
+        .await?;
+    api.engine
+        .accounts()
+        .deactivate(&session.user_id, incoming.erase)
+        .await?;
+    // There are no third-party identifiers here that could be bound.
+    Ok(Response::new(ThirdPartyIdRemovalStatus::NoSupport))
+}

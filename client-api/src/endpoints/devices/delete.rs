@@ -1,0 +1,25 @@
+//! `DELETE /_matrix/client/v3/devices/{deviceId}`: <https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3devicesdeviceid>
+
+use parley_engine::interactive::Operation;
+use ruma::api::client::device::delete_device::v3::{Request, Response};
+
+use crate::{ClientApi, Incoming, Result};
+
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    let session = &incoming.session;
+    let operation = Operation {
+        name: &format!("delete device {}", incoming.device_id),
+        session: Some(session),
+        request_hash: incoming.hash_without_auth(),
+    };
+    api.engine
+        .interactive()
+        .authorise_by_password(&operation, incoming.auth.as_ref())
+        .await?;
+    let devices = vec![incoming.device_id.clone()];
+    api.engine
+        .devices()
+        .delete(session.user_nid, &session.user_id, devices)
+        .await?;
+    Ok(Response::new())
+}

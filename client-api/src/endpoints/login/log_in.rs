@@ -1,0 +1,100 @@
+//! `POST /_matrix/client/v3/login`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login>
+
+use parley_engine::{devices::LoginOptions, limits::Action};
+use ruma::api::{
+    IncomingRequest, Metadata,
+    auth_scheme::AppserviceTokenOptional,
+    client::{
+        session::login::v3::{self, DiscoveryInfo, HomeserverInfo, LoginInfo, Password, Response},
+        uiaa::UserIdentifier,
+    },
+    error::{DeserializationError, ErrorKind},
+    path_builder::VersionHistory,
+};
+use serde::Deserialize;
+
+use crate::{ApiError, ClientApi, Incoming, Result};
+
+/// Ruma's request, which panics where there is no `type` (ruma-client-api 0.25): that is looked for first.
+pub(super) struct Request(v3::Request);
+
+impl Metadata for Request {
+    const METHOD: http::Method = v3::Request::METHOD;
+    const RATE_LIMITED: bool = v3::Request::RATE_LIMITED;
+    type Authentication = AppserviceTokenOptional;
+    type PathBuilder = VersionHistory;
+    const PATH_BUILDER: VersionHistory = v3::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for Request {
+    type EndpointError = <v3::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = Response;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        #[derive(Deserialize)]
+        struct OnlyType {
+            #[serde(rename = "type")]
+            _type: String,
+        }
+        serde_json::from_slice::<OnlyType>(request.body())?;
+        v3::Request::try_from_http_request_inner(request, path).map(Self)
+    }
+}
+
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    incoming.limit_by_address(&api, Action::Login)?;
+    let Request(request) = incoming.request;
+    let account = match &request.login_info {
+        LoginInfo::Password(given) => {
+            let user = named_user(given)?;
+            let accounts = api.engine.accounts();
+            accounts.log_in_by_password(user, &given.password).await?
+        }
+        LoginInfo::ApplicationService(_) => {
+            return Err(super::unknown_appservice(incoming.session.as_deref()));
+        }
+        _ => {
+            return Err(ApiError::new(
+                ErrorKind::Unknown,
+                "this server knows no such way to log in",
+            ));
+        }
+    };
+    let options = LoginOptions {
+        device_id: request.device_id,
+        display_name: request.initial_device_display_name,
+        refresh_token: request.refresh_token,
+    };
+    let login = api
+        .engine
+        .devices()
+        .log_in(account.user_nid, &account.user_id, options)
+        .await?;
+    let mut response = Response::new(login.user_id, login.access_token, login.device_id);
+    response.refresh_token = login.refresh_token;
+    response.expires_in = login.expires_in;
+    let homeserver = api.settings.homeserver_url.clone().map(HomeserverInfo::new);
+    response.well_known = homeserver.map(DiscoveryInfo::new);
+    Ok(response)
+}
+
+/// Whom the client names, by the identifier or, as before r0.4, by `user`.
+fn named_user(given: &Password) -> Result<&str> {
+    #[expect(deprecated, reason = "old clients send it")]
+    let old = &given.user;
+    match (&given.identifier, old) {
+        (Some(UserIdentifier::Matrix(identifier)), _) => Ok(&identifier.user),
+        (None, Some(user)) => Ok(user),
+        (Some(_), _) => Err(ApiError::new(
+            ErrorKind::Forbidden,
+            "only identifiers of type m.id.user are supported",
+        )),
+        (None, None) => Err(ApiError::new(
+            ErrorKind::MissingParam,
+            "`identifier` is missing",
+        )),
+    }
+}
