@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::Deref};
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, RawPathParams, Request},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
 };
 use bytes::Bytes;
 use http::{Method, header, request::Parts};
@@ -14,10 +14,16 @@ use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     error::{DeserializationError, ErrorKind, FromHttpRequestError},
 };
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{ApiError, ClientAddress, ClientApi, Result, authentication::Scheme};
+
+/// How deeply a body may be nested. serde_json stops at 128, but only in what it doesn't pass over or keep as it is.
+const MAX_DEPTH: usize = 100;
+/// Of a body that has no type of ruma's, in bytes.
+const MAX_JSON_BODY: usize = 1024 * 1024;
 
 /// A request as a handler gets it. Gives direct access to the fields of ruma's type.
 ///
@@ -84,7 +90,14 @@ where
             return Err(invalid("the path holds a null character"));
         }
         let body = read_body(&parts, body, api.settings.max_body_size).await?;
-        let request = parse::<R>(parts, &body, &path).map_err(|error| refusal(&error))?;
+        check_shape(&body)?;
+        // A POST without a body, which clients do send, says as much as one with an empty object.
+        let json = match body.as_ref() {
+            [] if parts.method == Method::POST => b"{}",
+            json => json,
+        };
+        let request = R::try_from_http_request(http::Request::from_parts(parts, json), &path)
+            .map_err(|error| refusal(&error))?;
         Ok(Self {
             request,
             session,
@@ -94,24 +107,25 @@ where
     }
 }
 
-/// Parses a request. A `POST` without a body, which clients do send, says as much as one with an empty object.
-fn parse<R: IncomingRequest>(
-    parts: Parts,
-    body: &[u8],
-    path: &[&str],
-) -> Result<R, FromHttpRequestError> {
-    if !body.is_empty() || parts.method != Method::POST {
-        return R::try_from_http_request(http::Request::from_parts(parts, body), path);
+/// The body of a request that has no type of ruma's.
+///
+/// Not `Debug`: bodies hold passwords.
+pub struct JsonBody<T>(pub T);
+
+impl<T, S> FromRequest<S> for JsonBody<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts, body, MAX_JSON_BODY).await?;
+        check_shape(&body)?;
+        let body = serde_json::from_slice(if body.is_empty() { b"{}" } else { &body });
+        body.map(Self).map_err(|error| json_refusal(&error))
     }
-    let again = parts.clone();
-    R::try_from_http_request(http::Request::from_parts(parts, body), path).or_else(|error| {
-        match error {
-            FromHttpRequestError::Deserialization(DeserializationError::Json(_)) => {
-                R::try_from_http_request(http::Request::from_parts(again, b"{}"), path)
-            }
-            error => Err(error),
-        }
-    })
 }
 
 /// Reads a body of UTF-8 of at most `limit` bytes.
@@ -139,16 +153,49 @@ async fn read_body(parts: &Parts, body: Body, limit: usize) -> Result<Bytes> {
     Ok(body)
 }
 
+/// Lets pass nothing, or what begins like an object and isn't nested too deeply, wherever in it that may be.
+fn check_shape(body: &[u8]) -> Result<()> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|byte| *byte != b'{') {
+        // serde would take a list for an object, by position.
+        return match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(_) => Err(ApiError::new(ErrorKind::BadJson, "expected an object")),
+            Err(error) => Err(not_json(error.to_string())),
+        };
+    }
+    if depth(body) > MAX_DEPTH {
+        return Err(not_json("the body is nested too deeply"));
+    }
+    Ok(())
+}
+
+/// How deeply objects and lists are nested.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Says which of the protocol's errors it is that a request doesn't parse.
 fn refusal(error: &FromHttpRequestError) -> ApiError {
     let FromHttpRequestError::Deserialization(error) = error else {
         return ApiError::internal();
     };
     match error {
-        DeserializationError::Json(error) if error.is_data() => {
-            ApiError::new(ErrorKind::BadJson, error.to_string())
-        }
-        DeserializationError::Json(error) => not_json(error.to_string()),
+        DeserializationError::Json(error) => json_refusal(error),
         DeserializationError::Utf8(error) => not_json(error.to_string()),
         DeserializationError::Query(error) => {
             let message = error.to_string();
@@ -160,6 +207,14 @@ fn refusal(error: &FromHttpRequestError) -> ApiError {
         }
         error => invalid(error.to_string()),
     }
+}
+
+/// JSON of the wrong shape is another error than what isn't JSON, or is nested too deeply to be read.
+fn json_refusal(error: &serde_json::Error) -> ApiError {
+    if error.is_data() {
+        return ApiError::new(ErrorKind::BadJson, error.to_string());
+    }
+    not_json(error.to_string())
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
@@ -175,4 +230,26 @@ fn too_large(limit: usize) -> ApiError {
         ErrorKind::TooLarge,
         format!("the body may have at most {limit} bytes"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_that_of_objects_and_lists_outside_of_strings() {
+        assert_eq!(depth(br#"{"a": [1, {"b": "[[[\"[["}], "c": []}"#), 3);
+        assert_eq!(depth(b""), 0);
+    }
+
+    #[test]
+    fn only_objects_are_bodies() {
+        assert!(check_shape(b"").is_ok());
+        assert!(check_shape(b" {}").is_ok());
+        for body in ["[]", "\"text\"", "1", "x"] {
+            assert!(check_shape(body.as_bytes()).is_err());
+        }
+        let deep = format!("{{\"a\":{}", "[".repeat(MAX_DEPTH));
+        assert!(check_shape(deep.as_bytes()).is_err());
+    }
 }

@@ -24,7 +24,7 @@ pub use self::{
     authentication::Scheme,
     client_address::ClientAddress,
     error::{ApiError, Result},
-    incoming::Incoming,
+    incoming::{Incoming, JsonBody},
     route::{route, route_at},
     router::{finish, router},
 };

@@ -20,7 +20,7 @@ use parley_engine::{
     random::SystemRandom,
     settings::{PasswordSettings, RateLimitSettings, RegistrationMode},
 };
-use parley_storage::{Database, DatabaseSettings, StorageError};
+use parley_storage::{Database, DatabaseSettings};
 use ruma::server_name;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,8 @@ pub struct TestServer {
     options: TestOptions,
     database_settings: DatabaseSettings,
     address: SocketAddr,
-    running: Running,
+    /// `None` only between a stop and the next start.
+    running: Option<Running>,
 }
 
 /// What ends when the server is stopped.
@@ -88,7 +89,7 @@ impl TestServer {
             options,
             database_settings,
             address,
-            running,
+            running: Some(running),
         }
     }
 
@@ -106,21 +107,38 @@ impl TestServer {
 
     /// The engine behind it, for what has no endpoint.
     pub fn engine(&self) -> &Engine {
-        &self.running.engine
+        &self.running.as_ref().expect("the server runs").engine
+    }
+
+    /// The clock, if the options gave one.
+    pub fn clock(&self) -> &ManualClock {
+        let clock = self.options.clock.as_deref();
+        clock.expect("the options gave a clock")
+    }
+
+    /// What the next start will use.
+    pub fn options_mut(&mut self) -> &mut TestOptions {
+        &mut self.options
     }
 
     /// The same as if the process was ended and started again, at the same address.
     pub async fn restart(&mut self) {
-        self.running.stop().await;
+        self.stop().await;
         let (_, running) = run(&self.options, &self.database_settings, self.address).await;
-        self.running = running;
+        self.running = Some(running);
+    }
+
+    async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
     }
 }
 
 impl Running {
-    async fn stop(&mut self) {
+    async fn stop(self) {
         self.stopping.cancel();
-        (&mut self.serving).await.expect("the listener ends");
+        self.serving.await.expect("the listener ends");
         self.engine.stop().await;
         self.database.close().await;
     }
@@ -131,7 +149,7 @@ async fn run(
     database: &DatabaseSettings,
     address: SocketAddr,
 ) -> (SocketAddr, Running) {
-    let database = open(database).await;
+    let database = Database::open(database).await.expect("the database opens");
     let clock: Arc<dyn Clock> = match &options.clock {
         Some(clock) => clock.clone(),
         None => Arc::new(SystemClock),
@@ -141,8 +159,8 @@ async fn run(
         .await
         .expect("the engine starts");
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone());
-    let router = parley_client_api::finish(parley_client_api::router(client_api))
-        .layer(middleware::map_request(note_address));
+    let router = parley_client_api::router(client_api).merge(parley_admin::router(engine.clone()));
+    let router = parley_client_api::finish(router).layer(middleware::map_request(note_address));
     let listener = TcpListener::bind(address).await.expect("a port is free");
     let address = listener.local_addr().expect("the port has an address");
     let stopping = CancellationToken::new();
@@ -156,29 +174,19 @@ async fn run(
     (address, running)
 }
 
-/// Opens the database, once those who had it open have let it go.
-async fn open(settings: &DatabaseSettings) -> Database {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let opened = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match Database::open(settings).await {
-                Err(StorageError::InUse(_)) => tokio::task::yield_now().await,
-                opened => return opened,
-            }
-        }
-    });
-    opened
-        .await
-        .expect("the folder is let go")
-        .expect("the database opens")
-}
-
 async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
+    // How long a request that waits, as /sync does, may delay the end.
+    const PATIENCE: Duration = Duration::from_secs(5);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Connections that clients keep open don't delay the end.
+    let stop = stopping.clone().cancelled_owned();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
+    let too_late = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
     tokio::select! {
-        () = stopping.cancelled() => {}
-        ended = axum::serve(listener, service) => ended.expect("the listener works"),
+        () = too_late => {}
+        ended = serving => ended.expect("the listener works"),
     }
 }
 
@@ -204,8 +212,7 @@ pub async fn on_each_engine_with(
         let database = TestDatabase::new(&engine).await;
         let mut server = TestServer::start(options(), database.settings.clone()).await;
         let ended = AssertUnwindSafe(test(&mut server)).catch_unwind().await;
-        server.running.stop().await;
-        drop(server);
+        server.stop().await;
         database.remove().await;
         if let Err(panic) = ended {
             eprintln!("the test failed on {engine:?}");

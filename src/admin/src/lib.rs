@@ -1,1 +1,16 @@
-//! Skeleton.
+//! The admin API, compatible with Synapse's where tools rely on it.
+
+mod register;
+
+use axum::{Router, routing::get};
+use parley_engine::Engine;
+
+/// The endpoints of the admin API. To be merged with those of the other APIs.
+pub fn router(engine: Engine) -> Router {
+    Router::new()
+        .route(
+            "/_synapse/admin/v1/register",
+            get(register::nonce).post(register::register),
+        )
+        .with_state(engine)
+}

@@ -3,6 +3,7 @@
 mod password_login;
 mod registration;
 mod registration_tokens;
+mod shared_secret;
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use parley_storage::{
 };
 use ruma::{OwnedUserId, UserId};
 
-pub use self::registration::NewUser;
+pub use self::{registration::NewUser, shared_secret::SharedSecretRegistration};
 use crate::{
     EngineError, Result,
     clock::Clock,

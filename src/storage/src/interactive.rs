@@ -21,13 +21,16 @@ pub struct InteractiveSession {
     pub expires_at: i64,
 }
 
+/// The columns of [`InteractiveSession`] after its ID.
+type Columns = (String, Option<i64>, String, Vec<u8>, i64, i64);
+
 /// A session that has not expired.
 pub async fn find(
     database: &Database,
     session_id: &str,
     now: i64,
 ) -> Result<Option<InteractiveSession>> {
-    let row: Option<(String, Option<i64>, String, Vec<u8>, i64, i64)> = statement(
+    let row: Option<Columns> = statement(
         "SELECT operation, user_nid, completed, request_hash, created_at, expires_at \
          FROM uia_sessions WHERE session_id = $1 AND expires_at > $2",
     )

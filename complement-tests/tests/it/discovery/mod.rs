@@ -60,3 +60,17 @@ async fn capabilities_are_for_users_only() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn capabilities_name_the_room_versions_and_that_passwords_can_be_changed() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let answer = alice.get("/_matrix/client/v3/capabilities").await.ok();
+        let capabilities = &answer["capabilities"];
+        assert_eq!(capabilities["m.change_password"]["enabled"], true);
+        let versions = &capabilities["m.room_versions"];
+        let default = versions["default"].as_str().unwrap();
+        assert_eq!(versions["available"][default], "stable");
+    })
+    .await;
+}
