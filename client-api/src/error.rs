@@ -68,6 +68,9 @@ impl From<EngineError> for ApiError {
                 status: StatusCode::UNAUTHORIZED,
                 body: Box::new(Body::Authentication(*info)),
             },
+            EngineError::Managed(message) => {
+                Self::with_status(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, message)
+            }
             error => {
                 tracing::error!(%error, "a request failed");
                 Self::internal()

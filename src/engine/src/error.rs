@@ -28,6 +28,9 @@ pub enum EngineError {
     /// More must be proved first: the next stage of user-interactive authentication.
     #[error("user-interactive authentication is required")]
     AuthenticationRequired(Box<UiaaInfo>),
+    /// The server manages what somebody wants to write, see [`crate::account_data`].
+    #[error("{0}")]
+    Managed(&'static str),
     /// Something that there may be one of was made by somebody else at the same moment.
     #[error("somebody else has just made the same")]
     Duplicate,

@@ -2,6 +2,7 @@
 //!
 //! Each service holds only what it needs; the graph of who knows whom has no cycle, and no service reaches all others.
 
+pub mod account_data;
 pub mod accounts;
 pub mod background;
 pub mod clock;
@@ -10,13 +11,19 @@ pub mod hooks;
 pub mod interactive;
 pub mod limits;
 pub mod passwords;
+pub mod presence;
+pub mod push;
 pub mod random;
+pub mod receipts;
 pub mod rooms;
 pub mod sessions;
 pub mod settings;
 pub mod stream;
+pub mod typing;
+pub mod unread;
 
 mod keys;
+mod personal;
 
 mod error;
 mod text;
@@ -26,6 +33,7 @@ use std::sync::Arc;
 use parley_storage::Database;
 
 use self::{
+    account_data::AccountData,
     accounts::{AccountParts, Accounts},
     background::Background,
     clock::Clock,
@@ -33,10 +41,16 @@ use self::{
     hooks::{AccountHooks, NoHooks},
     interactive::InteractiveAuthentication,
     limits::Limits,
+    personal::{PersonalServices, WatcherParts, Watchers},
+    presence::Presence,
+    push::PushRules,
     random::Random,
+    receipts::Receipts,
     rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
     sessions::Sessions,
     stream::{Stream, committer::Committer, feeds::Feeds},
+    typing::Typing,
+    unread::Unread,
 };
 pub use self::{
     error::{EngineError, Result},
@@ -59,6 +73,7 @@ struct Services {
     stream: Arc<Stream>,
     feeds: Arc<Feeds>,
     rooms: Rooms,
+    personal: PersonalServices,
     users: UserServices,
 }
 
@@ -141,14 +156,25 @@ impl Engine {
         feeds.start_at(position);
         let events = Arc::new(Events::new(database.clone()));
         let registry = Arc::new(Registry::new(database.clone(), events.clone()));
+        let watchers = Watchers::start(&WatcherParts {
+            database: &database,
+            registry: &registry,
+            stream: &stream,
+            feeds: &feeds,
+            clock: &clock,
+            settings: &settings,
+            background: &background,
+        });
         let committer = Committer::start(
             database.clone(),
             stream.clone(),
             feeds.clone(),
             registry.clone(),
             events.clone(),
+            watchers.observers(),
             &background,
         );
+        let personal = PersonalServices::new(watchers, &database, &registry, &committer, &clock);
         let rooms = Rooms::new(RoomsParts {
             database: database.clone(),
             registry,
@@ -181,6 +207,7 @@ impl Engine {
                 stream,
                 feeds,
                 rooms,
+                personal,
                 users,
             }),
         })
@@ -214,6 +241,36 @@ impl Engine {
     /// Rooms.
     pub fn rooms(&self) -> &Rooms {
         &self.services.rooms
+    }
+
+    /// Up to where each user has read each room.
+    pub fn receipts(&self) -> &Receipts {
+        &self.services.personal.receipts
+    }
+
+    /// What a user's clients keep on the server.
+    pub fn account_data(&self) -> &AccountData {
+        &self.services.personal.account_data
+    }
+
+    /// Which events notify whom.
+    pub fn push(&self) -> &PushRules {
+        &self.services.personal.push
+    }
+
+    /// Who is typing where.
+    pub fn typing(&self) -> &Typing {
+        &self.services.personal.typing
+    }
+
+    /// Who is online.
+    pub fn presence(&self) -> &Presence {
+        &self.services.personal.presence
+    }
+
+    /// How much of a room somebody hasn't read.
+    pub fn unread(&self) -> &Unread {
+        &self.services.personal.unread
     }
 
     /// Whose access token is whose.

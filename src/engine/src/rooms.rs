@@ -131,13 +131,7 @@ impl Rooms {
         session: &Session,
         room_id: &RoomId,
     ) -> Result<(Arc<Room>, Arc<RoomState>)> {
-        let not_joined = || EngineError::forbidden("you are not joined to this room");
-        let room = self.registry.get(room_id).await?.ok_or_else(not_joined)?;
-        let state = self.registry.load(&room).await?;
-        if !state.is_joined(&session.user_id) {
-            return Err(not_joined());
-        }
-        Ok((room, state))
+        self.registry.joined(&session.user_id, room_id).await
     }
 
     /// Builds events on the newest point of a room and makes them durable.

@@ -8,9 +8,13 @@
 pub mod committer;
 pub mod feeds;
 pub mod follower;
+pub mod observer;
 pub mod token;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 /// How far the stream has come, as this node knows it.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Stream {
     position: AtomicI64,
     /// Counts what is fleeting: typing and presence.
     fleeting: AtomicU64,
+    /// Held while a fleeting change is noted.
+    fleeting_change: Mutex<()>,
     /// Tells the fleeting counters of nodes and starts apart.
     instance: u32,
 }
@@ -29,6 +35,7 @@ impl Stream {
         Self {
             position: AtomicI64::new(position),
             fleeting: AtomicU64::new(1),
+            fleeting_change: Mutex::new(()),
             instance,
         }
     }
@@ -43,9 +50,17 @@ impl Stream {
         self.fleeting.load(Ordering::Acquire)
     }
 
-    /// Counts one more fleeting change, and gives its number.
-    pub fn next_fleeting(&self) -> u64 {
-        self.fleeting.fetch_add(1, Ordering::AcqRel) + 1
+    /// Counts one more fleeting change. `note` is given its number, and notes it in the feeds of those it concerns;
+    /// only then do readers see the number. They are to be woken afterwards.
+    pub fn change_fleeting<T>(&self, note: impl FnOnce(u64) -> T) -> T {
+        let _one_at_a_time = self
+            .fleeting_change
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = self.fleeting() + 1;
+        let noted = note(count);
+        self.fleeting.store(count, Ordering::Release);
+        noted
     }
 
     /// Which start of which node this is.

@@ -186,6 +186,8 @@ pub struct ReceiptWrite {
     pub room_nid: i64,
     /// Whose.
     pub user_nid: i64,
+    /// The same by name.
+    pub user_id: OwnedUserId,
     /// 'm.read' or 'm.read.private'.
     pub receipt_type: String,
     /// '' without thread, else 'main' or the thread's root.

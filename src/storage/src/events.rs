@@ -112,6 +112,14 @@ impl Database {
         columns.map(TryInto::try_into).transpose()
     }
 
+    /// Where an event stands: its room and its position.
+    pub async fn event_place(&self, event_id: &EventId) -> Result<Option<(i64, i64)>> {
+        statement("SELECT room_nid, position FROM events WHERE event_id = $1")
+            .bind(EventKey::new(event_id).into_bytes())
+            .optional(self)
+            .await
+    }
+
     /// The oldest events of a span, oldest first, at most `limit`.
     pub async fn oldest_events(&self, span: Span, limit: i64) -> Result<Vec<EventRow>> {
         let columns: Vec<Columns> = statement(format!(

@@ -61,7 +61,7 @@ struct Snapshots {
     merges: Vec<(i64, Vec<i64>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Receipt {
     event_id: String,
     event_position: i64,
@@ -185,7 +185,10 @@ impl Rows {
             received_at: receipt.received_at,
             position: receipt.position.get(),
         };
-        self.receipts.insert(key, row);
+        let newest = self.receipts.entry(key).or_insert_with(|| row.clone());
+        if newest.event_position < row.event_position {
+            *newest = row;
+        }
     }
 
     /// Writes all rows.
@@ -401,7 +404,7 @@ async fn store_receipts(
         ],
         "ON CONFLICT (room_nid, user_nid, receipt_type, thread) DO UPDATE SET event_id = excluded.event_id, \
          event_position = excluded.event_position, received_at = excluded.received_at, \
-         position = excluded.position",
+         position = excluded.position WHERE receipts.event_position < excluded.event_position",
     )
     .await
 }

@@ -2,7 +2,7 @@
 
 use ruma::{OwnedEventId, OwnedUserId};
 
-use crate::{Database, Result, StorageError, statement::statement};
+use crate::{Database, Result, StorageError, commit::ReceiptWrite, statement::statement};
 
 /// Account data of a user.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct AccountDataRow {
 }
 
 /// A receipt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiptRow {
     /// In which room.
     pub room_nid: i64,
@@ -34,6 +34,35 @@ pub struct ReceiptRow {
     pub event_position: i64,
     /// Milliseconds since the epoch.
     pub received_at: i64,
+    /// Its position.
+    pub position: i64,
+}
+
+impl From<&ReceiptWrite> for ReceiptRow {
+    /// What a committed write has made.
+    fn from(write: &ReceiptWrite) -> Self {
+        Self {
+            room_nid: write.room_nid,
+            user_id: write.user_id.clone(),
+            receipt_type: write.receipt_type.clone(),
+            thread: write.thread.clone(),
+            event_id: write.event_id.clone(),
+            event_position: write.event_position,
+            received_at: write.received_at,
+            position: write.position.get(),
+        }
+    }
+}
+
+/// That account data has changed.
+#[derive(Clone, Debug)]
+pub struct AccountDataChange {
+    /// Whose.
+    pub user_nid: i64,
+    /// Of which room; 0 for none.
+    pub room_nid: i64,
+    /// Its type.
+    pub event_type: String,
     /// Its position.
     pub position: i64,
 }
@@ -112,17 +141,31 @@ impl Database {
         Ok(count)
     }
 
-    /// Which users have account data that changed in a stretch of the stream, of which room (0 for none), and where. For
-    /// following what another node wrote.
-    pub async fn account_data_between(&self, after: i64, to: i64) -> Result<Vec<(i64, i64, i64)>> {
-        statement(
-            "SELECT user_nid, room_nid, position FROM account_data WHERE position > $1 AND position <= $2 \
-             ORDER BY position",
+    /// What account data changed in a stretch of the stream. For following what another node wrote.
+    pub async fn account_data_between(
+        &self,
+        after: i64,
+        to: i64,
+    ) -> Result<Vec<AccountDataChange>> {
+        let rows: Vec<(i64, i64, String, i64)> = statement(
+            "SELECT user_nid, room_nid, event_type, position FROM account_data \
+             WHERE position > $1 AND position <= $2 ORDER BY position",
         )
         .bind(after)
         .bind(to)
         .all(self)
-        .await
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(
+                |(user_nid, room_nid, event_type, position)| AccountDataChange {
+                    user_nid,
+                    room_nid,
+                    event_type,
+                    position,
+                },
+            )
+            .collect())
     }
 
     /// The receipts of a room.

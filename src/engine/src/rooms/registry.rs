@@ -14,7 +14,7 @@ use parley_storage::{
     state::Places,
 };
 use quick_cache::sync::Cache;
-use ruma::{OwnedRoomId, RoomId, RoomVersionId};
+use ruma::{OwnedRoomId, RoomId, RoomVersionId, UserId};
 
 use super::{
     room::{Head, Room, View},
@@ -72,6 +72,24 @@ impl Registry {
             Some(row) => Ok(Some(self.room_of_row(&row)?)),
             None => Ok(None),
         }
+    }
+
+    /// A room with its current state, for somebody who is joined to it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they are not, also if there is no such room: who is not in a room isn't told whether it exists.
+    pub async fn joined(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let not_joined = || EngineError::forbidden("you are not joined to this room");
+        let room = self.get(room_id).await?.ok_or_else(not_joined)?;
+        let state = self.load(&room).await?;
+        if !state.is_joined(user_id) {
+            return Err(not_joined());
+        }
+        Ok((room, state))
     }
 
     /// A room by its number.

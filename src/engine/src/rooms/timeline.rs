@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use parley_protocol::{StateEvent, client_event::ClientFields};
 use parley_storage::{Database, StorageError, commit::NewEvent, events::EventRow};
 use quick_cache::{Weighter, sync::Cache};
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
+use serde::Deserialize;
 
 use crate::{EngineError, Result};
 
@@ -154,6 +155,20 @@ impl TimelineEvent {
         self.body
             .get(CONTENT_START..CONTENT_START + self.content_bytes)
             .unwrap_or("{}")
+    }
+
+    /// The membership that it gives, if it is a member event.
+    pub fn membership(&self) -> Option<MembershipState> {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: MembershipState,
+        }
+        if self.event_type.as_ref() != "m.room.member" {
+            return None;
+        }
+        serde_json::from_str::<Content>(self.content())
+            .ok()
+            .map(|content| content.membership)
     }
 
     /// Whether it is a state event.

@@ -12,7 +12,7 @@ use parley_storage::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Stream, feeds::Feeds};
+use super::{Stream, feeds::Feeds, observer::Observers};
 use crate::{
     EngineError, Result,
     background::Background,
@@ -92,6 +92,7 @@ impl Committer {
         feeds: Arc<Feeds>,
         registry: Arc<Registry>,
         events: Arc<Events>,
+        observers: Observers,
         background: &Background,
     ) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
@@ -103,6 +104,7 @@ impl Committer {
             feeds,
             registry,
             events,
+            observers,
         };
         background.spawn(worker.run(receiver, stored.subscribe(), stopping.clone()));
         background.spawn(follow(database, stored, stopping.clone()));
@@ -166,6 +168,7 @@ struct Worker {
     feeds: Arc<Feeds>,
     registry: Arc<Registry>,
     events: Arc<Events>,
+    observers: Observers,
 }
 
 impl Worker {
@@ -239,6 +242,7 @@ impl Worker {
             for publication in &queued.rooms {
                 self.publish_room(publication, &mut noted).await;
             }
+            self.publish_user_streams(&queued.write);
             noted.add_write(&queued.write);
             answers.push((queued.done, Ok(())));
         }
@@ -248,6 +252,16 @@ impl Worker {
         for (done, answer) in answers {
             // Whoever asked may have gone meanwhile.
             let _ = done.send(answer);
+        }
+    }
+
+    fn publish_user_streams(&self, write: &Write) {
+        for receipt in &write.receipts {
+            self.observers.receipt(receipt.into());
+        }
+        for data in &write.account_data {
+            self.observers
+                .account_data(data.user_nid, data.room_nid, &data.event_type);
         }
     }
 
@@ -271,6 +285,9 @@ impl Worker {
             }
         }
         room.publish(&events, publication.state.clone());
+        events
+            .iter()
+            .for_each(|event| self.observers.event(room, event));
         noted.add_events(room.nid(), room.id(), &publication.events);
     }
 
@@ -290,6 +307,7 @@ impl Worker {
             feeds: &self.feeds,
             registry: &self.registry,
             events: &self.events,
+            observers: &self.observers,
         }
     }
 }

@@ -12,11 +12,14 @@ use std::{
     },
 };
 
-use parley_storage::{Database, commit::Write};
+use parley_storage::{Database, commit::Write, user_streams::ReceiptRow};
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 use tokio::sync::{OnceCell, watch};
 
 use crate::{Result, rooms::edit::NewEntry};
+
+/// Users whose change of presence a feed notes; an entry takes about 100 bytes.
+const MAX_PRESENCE: usize = 2_000;
 
 /// Where a room last changed, of each kind of change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,8 +68,31 @@ struct Marks {
     rooms: HashMap<i64, RoomMarks>,
     memberships: HashMap<i64, Membership>,
     account_data: i64,
+    /// Every fleeting change after this count is noted.
+    fleeting_after: u64,
+    /// Every change of presence after this count is noted.
+    presence_after: u64,
     /// Users whose presence changed, and the fleeting count of that.
     presence: HashMap<OwnedUserId, u64>,
+}
+
+impl Marks {
+    fn note_presence(&mut self, user_id: &UserId, fleeting: u64) {
+        match self.presence.get_mut(user_id) {
+            Some(count) => *count = fleeting,
+            None => {
+                self.presence.insert(user_id.to_owned(), fleeting);
+            }
+        }
+        if self.presence.len() > MAX_PRESENCE {
+            // The older half goes. A client that is so far behind is told of everyone.
+            let mut counts: Vec<u64> = self.presence.values().copied().collect();
+            let (_, middle, _) = counts.select_nth_unstable(MAX_PRESENCE / 2);
+            let middle = *middle;
+            self.presence.retain(|_, count| *count > middle);
+            self.presence_after = middle;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,14 +173,24 @@ impl UserFeed {
         lock(&self.marks).account_data
     }
 
-    /// The users whose presence changed after a fleeting count.
-    pub fn presence_changed(&self, fleeting: u64) -> Vec<OwnedUserId> {
-        lock(&self.marks)
+    /// Every change of who types, after this fleeting count, is noted here.
+    pub fn fleeting_after(&self) -> u64 {
+        lock(&self.marks).fleeting_after
+    }
+
+    /// The users whose presence changed after a fleeting count; `None` if that is longer ago than is noted.
+    pub fn presence_changed(&self, fleeting: u64) -> Option<Vec<OwnedUserId>> {
+        let marks = lock(&self.marks);
+        if fleeting < marks.presence_after {
+            return None;
+        }
+        let changed = marks
             .presence
             .iter()
             .filter(|(_, count)| **count > fleeting)
             .map(|(user_id, _)| user_id.clone())
-            .collect()
+            .collect();
+        Some(changed)
     }
 
     /// Notes that the user forgot a room.
@@ -179,6 +215,8 @@ struct Inner {
     watchers: HashMap<i64, Vec<Arc<UserFeed>>>,
     /// Everything up to here is noted.
     noted: i64,
+    /// Everything fleeting up to here is noted.
+    fleeting: u64,
 }
 
 /// What a group of writes changed.
@@ -188,6 +226,8 @@ pub struct Noted {
     members: Vec<MemberChange>,
     account_data: Vec<(i64, i64, i64)>,
     receipts: HashMap<i64, i64>,
+    /// User, room and position of receipts that only their user learns of.
+    private_receipts: Vec<(OwnedUserId, i64, i64)>,
     touched: Mutex<HashSet<i64>>,
 }
 
@@ -246,8 +286,17 @@ impl Noted {
         });
     }
 
-    pub(crate) fn add_receipt(&mut self, room_nid: i64, position: i64) {
-        self.receipts.insert(room_nid, position);
+    pub(crate) fn add_receipt(&mut self, receipt: &ReceiptRow) {
+        match receipt.receipt_type.as_str() {
+            "m.read.private" => self.private_receipts.push((
+                receipt.user_id.clone(),
+                receipt.room_nid,
+                receipt.position,
+            )),
+            _ => {
+                self.receipts.insert(receipt.room_nid, receipt.position);
+            }
+        }
     }
 
     pub(crate) fn add_account_data(&mut self, user_nid: i64, room_nid: i64, position: i64) {
@@ -260,7 +309,7 @@ impl Noted {
             self.add_account_data(data.user_nid, data.room_nid, data.position.get());
         }
         for receipt in &write.receipts {
-            self.add_receipt(receipt.room_nid, receipt.position.get());
+            self.add_receipt(&receipt.into());
         }
     }
 }
@@ -319,17 +368,14 @@ impl Feeds {
             }
         }
         marks.complete_after = inner.noted;
+        marks.fleeting_after = inner.fleeting;
+        marks.presence_after = inner.fleeting;
         Ok(())
     }
 
     /// The feed of a user, if they have one.
     pub fn find(&self, user_id: &UserId) -> Option<Arc<UserFeed>> {
-        let inner = lock(&self.inner);
-        inner
-            .nids
-            .get(user_id)
-            .and_then(|nid| inner.users.get(nid))
-            .cloned()
+        lock(&self.inner).user(user_id).cloned()
     }
 
     /// Notes what a group changed, in the feeds of those it concerns. `to` is the group's last position.
@@ -344,6 +390,15 @@ impl Feeds {
         }
         for (room_nid, position) in &noted.receipts {
             inner.mark_room(*room_nid, &mut touched, |marks| marks.receipts = *position);
+        }
+        for (user_id, room_nid, position) in &noted.private_receipts {
+            let Some(feed) = inner.user(user_id) else {
+                continue;
+            };
+            let mut marks = lock(&feed.marks);
+            let marks = marks.rooms.entry(*room_nid).or_default();
+            marks.receipts = marks.receipts.max(*position);
+            touched.insert(feed.user_nid);
         }
         for (user_nid, room_nid, position) in &noted.account_data {
             let Some(feed) = inner.users.get(user_nid) else {
@@ -369,35 +424,45 @@ impl Feeds {
         }
     }
 
-    /// Notes that who types in a room changed, and wakes those who are joined to it.
-    pub fn note_typing(&self, room_nid: i64, fleeting: u64) {
-        let mut touched = HashSet::new();
-        let inner = lock(&self.inner);
-        inner.mark_room(room_nid, &mut touched, |marks| marks.typing = fleeting);
-        for user_nid in touched {
-            if let Some(feed) = inner.users.get(&user_nid) {
-                feed.wake();
-            }
+    /// Notes that who types in a room changed; gives the feeds of those who are joined to it, to be woken once
+    /// `fleeting` is published.
+    pub(crate) fn note_typing(&self, room_nid: i64, fleeting: u64) -> Vec<Arc<UserFeed>> {
+        let mut inner = lock(&self.inner);
+        inner.fleeting = fleeting;
+        let watchers = inner.watchers.get(&room_nid).cloned().unwrap_or_default();
+        for feed in &watchers {
+            lock(&feed.marks).rooms.entry(room_nid).or_default().typing = fleeting;
         }
+        watchers
     }
 
-    /// Notes that a user's presence changed, and wakes those who share one of `rooms` with them, and the user.
-    pub fn note_presence(&self, user_id: &UserId, rooms: &[i64], fleeting: u64) {
-        let inner = lock(&self.inner);
-        let own = inner.nids.get(user_id).and_then(|nid| inner.users.get(nid));
+    /// Notes that a user's presence changed; gives the feeds of those who are joined to one of `rooms`, and of the user,
+    /// to be woken once `fleeting` is published.
+    pub(crate) fn note_presence(
+        &self,
+        user_id: &UserId,
+        rooms: &[i64],
+        fleeting: u64,
+    ) -> Vec<Arc<UserFeed>> {
+        let mut inner = lock(&self.inner);
+        inner.fleeting = fleeting;
         let others = rooms
             .iter()
             .filter_map(|room_nid| inner.watchers.get(room_nid))
             .flatten();
-        for feed in own.into_iter().chain(others) {
-            let known = lock(&feed.marks)
-                .presence
-                .insert(user_id.to_owned(), fleeting);
-            // Who shares several rooms is woken once.
-            if known != Some(fleeting) {
-                feed.wake();
-            }
+        let mut told = HashSet::new();
+        // Who shares several rooms is told once.
+        let feeds: Vec<Arc<UserFeed>> = inner
+            .user(user_id)
+            .into_iter()
+            .chain(others)
+            .filter(|feed| told.insert(feed.user_nid))
+            .cloned()
+            .collect();
+        for feed in &feeds {
+            lock(&feed.marks).note_presence(user_id, fleeting);
         }
+        feeds
     }
 
     /// How many feeds there are, for the metrics.
@@ -439,6 +504,10 @@ impl Feeds {
 }
 
 impl Inner {
+    fn user(&self, user_id: &UserId) -> Option<&Arc<UserFeed>> {
+        self.nids.get(user_id).and_then(|nid| self.users.get(nid))
+    }
+
     fn watch(&mut self, room_nid: i64, feed: &Arc<UserFeed>) {
         let feeds = self.watchers.entry(room_nid).or_default();
         if !feeds.iter().any(|other| other.user_nid == feed.user_nid) {
@@ -447,12 +516,9 @@ impl Inner {
     }
 
     fn note_member(&mut self, change: &MemberChange, touched: &mut HashSet<i64>) {
-        let feed = self
-            .nids
-            .get(&change.user_id)
-            .and_then(|nid| self.users.get(nid))
-            .cloned();
-        let Some(feed) = feed else { return };
+        let Some(feed) = self.user(&change.user_id).cloned() else {
+            return;
+        };
         {
             let mut marks = lock(&feed.marks);
             marks

@@ -8,6 +8,7 @@ use parley_storage::{Database, events::EventRow};
 use super::{
     Stream,
     feeds::{Feeds, Noted},
+    observer::Observers,
 };
 use crate::{
     Result,
@@ -25,6 +26,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) feeds: &'a Arc<Feeds>,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) events: &'a Arc<Events>,
+    pub(crate) observers: &'a Observers,
 }
 
 /// Publishes what is stored but was not written by this node, up to `to`. Only the committer calls this, so that
@@ -69,13 +71,26 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
             redact(parts, row.room_nid, &target).await?;
         }
     }
-    for (user_nid, room_nid, position) in parts.database.account_data_between(after, to).await? {
-        noted.add_account_data(user_nid, room_nid, position);
+    for data in parts.database.account_data_between(after, to).await? {
+        parts
+            .observers
+            .account_data(data.user_nid, data.room_nid, &data.event_type);
+        noted.add_account_data(data.user_nid, data.room_nid, data.position);
     }
     for receipt in parts.database.receipts_between(after, to).await? {
-        noted.add_receipt(receipt.room_nid, receipt.position);
+        noted.add_receipt(&receipt);
+        parts.observers.receipt(receipt);
     }
+    observe(parts, rows).await?;
     Ok(noted)
+}
+
+async fn observe(parts: &Parts<'_>, rows: Vec<EventRow>) -> Result<()> {
+    for event in parts.events.keep(rows)? {
+        let room = parts.registry.by_nid(event.room_nid).await?;
+        parts.observers.event(&room, &event);
+    }
+    Ok(())
 }
 
 async fn note_member(parts: &Parts<'_>, row: &EventRow, noted: &mut Noted) -> Result<()> {

@@ -53,7 +53,10 @@ mod the_example {
     #[test]
     fn is_in_the_documentation_as_it_is() {
         let page = include_str!("../../../../docs/configuration.md");
-        assert!(page.contains(EXAMPLE), "docs/configuration.md has another example");
+        assert!(
+            page.contains(EXAMPLE),
+            "docs/configuration.md has another example"
+        );
     }
 
     #[test]

@@ -1,0 +1,207 @@
+//! Account data: what a user's clients keep on the server, for the account or for one of its rooms.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#client-config>
+
+mod tags;
+
+use std::sync::Arc;
+
+pub use parley_storage::user_streams::AccountDataRow;
+use parley_storage::{
+    Database,
+    commit::{AccountDataWrite, Assigned, Write},
+};
+use ruma::{RoomId, UserId};
+use serde_json::value::RawValue;
+use tokio::sync::Mutex;
+
+use crate::{
+    EngineError, Result,
+    push::{self, PushRules},
+    rooms::registry::Registry,
+    sessions::Session,
+    stream::committer::Committer,
+};
+
+/// The most bytes that one piece may have.
+const MAX_BYTES: usize = 256 * 1024;
+/// The most bytes that a type may have, as for events.
+const MAX_TYPE_BYTES: usize = 255;
+/// The most pieces that a user may have, of all rooms.
+const MAX_PIECES: i64 = 50_000;
+/// Types that clients may read but not write: others decide what stands there.
+const MANAGED: [&str; 2] = ["m.fully_read", push::TYPE];
+/// Users whose tags may be changed at the same time, roughly.
+const STRIPES: usize = 64;
+
+/// Reads and writes account data.
+#[derive(Clone, Debug)]
+pub struct AccountData {
+    database: Database,
+    registry: Arc<Registry>,
+    committer: Committer,
+    push: PushRules,
+    /// Whoever changes a user's tags holds the user's lock: all tags of a room are one piece of account data.
+    changing: Arc<[Mutex<()>]>,
+}
+
+impl AccountData {
+    pub(crate) fn new(
+        database: Database,
+        registry: Arc<Registry>,
+        committer: Committer,
+        push: PushRules,
+    ) -> Self {
+        Self {
+            database,
+            registry,
+            committer,
+            push,
+            changing: std::iter::repeat_with(Mutex::default)
+                .take(STRIPES)
+                .collect(),
+        }
+    }
+
+    /// Sets a piece, of the account or of a room.
+    ///
+    /// # Errors
+    /// [`EngineError::Managed`] if the server decides what stands there; `M_BAD_JSON` if the content is no object;
+    /// `M_TOO_LARGE`; `M_FORBIDDEN` if the user has nothing to do with the room.
+    pub async fn set(
+        &self,
+        session: &Session,
+        room_id: Option<&RoomId>,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<()> {
+        if MANAGED.contains(&event_type) {
+            return Err(EngineError::Managed(
+                "the server manages this account data; it has its own endpoints",
+            ));
+        }
+        if event_type.is_empty() || event_type.len() > MAX_TYPE_BYTES {
+            return Err(EngineError::invalid_param(format!(
+                "a type has 1 to {MAX_TYPE_BYTES} bytes"
+            )));
+        }
+        if !content.get().trim_start().starts_with('{') {
+            return Err(EngineError::bad_json("account data is a JSON object"));
+        }
+        let room_nid = self.room_nid(session, room_id).await?;
+        self.write(session, room_nid, event_type, content.get().to_owned())
+            .await
+    }
+
+    /// Reads a piece.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none, `M_FORBIDDEN` if the user has nothing to do with the room.
+    pub async fn get(
+        &self,
+        session: &Session,
+        room_id: Option<&RoomId>,
+        event_type: &str,
+    ) -> Result<Box<RawValue>> {
+        if room_id.is_none() && event_type == push::TYPE {
+            let content = self
+                .push
+                .content(&session.user_id, session.user_nid)
+                .await?;
+            return raw(content.to_string());
+        }
+        let room_nid = self.room_nid(session, room_id).await?;
+        let content = self
+            .database
+            .account_data(session.user_nid, room_nid, event_type)
+            .await?;
+        raw(content
+            .ok_or_else(|| EngineError::not_found("you have no account data of that type"))?)
+    }
+
+    /// What changed of a user's in a stretch of the stream, of all rooms, in order. From the start (`after` is 0) it's all
+    /// there is, push rules included that the user never changed.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn changed(
+        &self,
+        user_id: &UserId,
+        user_nid: i64,
+        after: i64,
+        to: i64,
+    ) -> Result<Vec<AccountDataRow>> {
+        let mut rows = self.database.account_data_of(user_nid, after, to).await?;
+        let is_rules =
+            |row: &&mut AccountDataRow| row.room_nid == 0 && row.event_type == push::TYPE;
+        if let Some(row) = rows.iter_mut().find(is_rules) {
+            // As the server would answer now: with the rules that it has by now.
+            row.content = self.push.content(user_id, user_nid).await?.to_string();
+        } else if after == 0 {
+            rows.push(AccountDataRow {
+                room_nid: 0,
+                event_type: push::TYPE.to_owned(),
+                content: self.push.content(user_id, user_nid).await?.to_string(),
+                position: 0,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// The number of a room that the user has or had to do with; 0 for none.
+    async fn room_nid(&self, session: &Session, room_id: Option<&RoomId>) -> Result<i64> {
+        let Some(room_id) = room_id else {
+            return Ok(0);
+        };
+        let stranger = || EngineError::forbidden("you were never in this room");
+        let room = self.registry.get(room_id).await?.ok_or_else(stranger)?;
+        let membership = self
+            .database
+            .is_forgotten(session.user_nid, room.nid())
+            .await?;
+        membership.map(|_| room.nid()).ok_or_else(stranger)
+    }
+
+    async fn write(
+        &self,
+        session: &Session,
+        room_nid: i64,
+        event_type: &str,
+        content: String,
+    ) -> Result<()> {
+        if content.len() > MAX_BYTES {
+            return Err(EngineError::too_large(format!(
+                "account data may have at most {MAX_BYTES} bytes"
+            )));
+        }
+        let user_nid = session.user_nid;
+        let known = self
+            .database
+            .account_data(user_nid, room_nid, event_type)
+            .await?;
+        if known.as_ref() == Some(&content) {
+            return Ok(());
+        }
+        if known.is_none() && self.database.account_data_count(user_nid).await? >= MAX_PIECES {
+            return Err(EngineError::too_large(format!(
+                "an account may have at most {MAX_PIECES} pieces of account data"
+            )));
+        }
+        let write = Write {
+            account_data: vec![AccountDataWrite {
+                user_nid,
+                room_nid,
+                event_type: event_type.to_owned(),
+                content,
+                position: Assigned::default(),
+            }],
+            ..Write::default()
+        };
+        self.committer.commit(write).await
+    }
+}
+
+fn raw(content: String) -> Result<Box<RawValue>> {
+    RawValue::from_string(content)
+        .map_err(|error| EngineError::Internal(format!("account data isn't JSON: {error}")))
+}

@@ -1,0 +1,118 @@
+//! Putting together the services of what belongs to single users, and of what is fleeting.
+
+use std::sync::Arc;
+
+use parley_storage::Database;
+
+use crate::{
+    account_data::AccountData,
+    background::Background,
+    clock::Clock,
+    presence::{Presence, PresenceParts},
+    push::{PushRules, RuleCache},
+    receipts::{self, Receipts},
+    rooms::registry::Registry,
+    settings::EngineSettings,
+    stream::{Stream, committer::Committer, feeds::Feeds, observer::Observers},
+    typing::Typing,
+    unread::Unread,
+};
+
+/// What keeps something in memory that follows from what is committed: the committer is started with it.
+#[derive(Debug)]
+pub(crate) struct Watchers {
+    receipts: Arc<receipts::Memory>,
+    rules: Arc<RuleCache>,
+    pub(crate) typing: Arc<Typing>,
+    pub(crate) presence: Arc<Presence>,
+}
+
+/// What they work with.
+#[derive(Debug)]
+pub(crate) struct WatcherParts<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) stream: &'a Arc<Stream>,
+    pub(crate) feeds: &'a Arc<Feeds>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) settings: &'a EngineSettings,
+    pub(crate) background: &'a Background,
+}
+
+impl Watchers {
+    pub(crate) fn start(parts: &WatcherParts<'_>) -> Self {
+        Self {
+            receipts: Arc::new(receipts::Memory::new()),
+            rules: Arc::new(RuleCache::new()),
+            typing: Typing::start(
+                parts.stream.clone(),
+                parts.feeds.clone(),
+                parts.clock.clone(),
+                parts.background,
+            ),
+            presence: Presence::start(
+                PresenceParts {
+                    database: parts.database.clone(),
+                    registry: parts.registry.clone(),
+                    stream: parts.stream.clone(),
+                    feeds: parts.feeds.clone(),
+                    clock: parts.clock.clone(),
+                    settings: parts.settings.presence.clone(),
+                },
+                parts.background,
+            ),
+        }
+    }
+
+    pub(crate) fn observers(&self) -> Observers {
+        Observers::new(vec![
+            self.receipts.clone(),
+            self.rules.clone(),
+            self.typing.clone(),
+            self.presence.clone(),
+        ])
+    }
+}
+
+/// The services.
+#[derive(Debug)]
+pub(crate) struct PersonalServices {
+    pub(crate) receipts: Receipts,
+    pub(crate) push: PushRules,
+    pub(crate) account_data: AccountData,
+    pub(crate) typing: Arc<Typing>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) unread: Unread,
+}
+
+impl PersonalServices {
+    pub(crate) fn new(
+        watchers: Watchers,
+        database: &Database,
+        registry: &Arc<Registry>,
+        committer: &Committer,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let receipts = Receipts::new(
+            database.clone(),
+            watchers.receipts,
+            registry.clone(),
+            committer.clone(),
+            clock.clone(),
+        );
+        let push = PushRules::new(database.clone(), watchers.rules, committer.clone());
+        Self {
+            account_data: AccountData::new(
+                database.clone(),
+                registry.clone(),
+                committer.clone(),
+                push.clone(),
+            ),
+            unread: Unread::new(database.clone(), receipts.clone(), push.clone()),
+            typing: watchers.typing,
+            presence: watchers.presence,
+            receipts,
+            push,
+        }
+    }
+}

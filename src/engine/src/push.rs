@@ -1,0 +1,227 @@
+//! Push rules: which events notify whom, and how loudly.
+//!
+//! They are account data of the type `m.push_rules`, which a user has from the beginning: as long as they change nothing,
+//! it is what the server proposes, and nothing is stored.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#push-rules>
+
+mod cache;
+mod defaults;
+
+use std::sync::Arc;
+
+use parley_storage::{
+    Database,
+    commit::{AccountDataWrite, Assigned, Write},
+};
+use ruma::{
+    UserId,
+    push::{
+        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
+        Ruleset,
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+pub(crate) use self::cache::{RuleCache, Rules};
+pub use self::defaults::server_default;
+use crate::{EngineError, Result, sessions::Session, stream::committer::Committer};
+
+/// The type of account data that holds them.
+pub const TYPE: &str = "m.push_rules";
+
+/// The most bytes that all rules of a user may take as JSON.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Users whose rules may be changed at the same time, roughly.
+const STRIPES: usize = 64;
+
+/// The content of `m.push_rules`.
+#[derive(Debug, Deserialize, Serialize)]
+struct Content {
+    global: Ruleset,
+}
+
+/// Reads and changes push rules.
+#[derive(Clone, Debug)]
+pub struct PushRules {
+    database: Database,
+    cache: Arc<RuleCache>,
+    committer: Committer,
+    /// Whoever changes a user's rules holds the user's lock, so that two of their devices don't undo each other's change.
+    changing: Arc<[Mutex<()>]>,
+}
+
+impl PushRules {
+    pub(crate) fn new(database: Database, cache: Arc<RuleCache>, committer: Committer) -> Self {
+        Self {
+            database,
+            cache,
+            committer,
+            changing: std::iter::repeat_with(Mutex::default)
+                .take(STRIPES)
+                .collect(),
+        }
+    }
+
+    /// A user's rules.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn ruleset(&self, user_id: &UserId, user_nid: i64) -> Result<Ruleset> {
+        Ok(self.rules(user_nid).await?.of(user_id).into_owned())
+    }
+
+    /// A user's rules, or that they are the server's.
+    pub(crate) async fn rules(&self, user_nid: i64) -> Result<Rules> {
+        self.cache.get(&self.database, user_nid).await
+    }
+
+    /// A user's rules as clients see them: the content of `m.push_rules`. Every kind is there, also where there is no
+    /// rule of it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn content(&self, user_id: &UserId, user_nid: i64) -> Result<Value> {
+        content(&self.ruleset(user_id, user_nid).await?)
+    }
+
+    /// One rule.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such rule.
+    pub async fn rule(
+        &self,
+        session: &Session,
+        kind: RuleKind,
+        rule_id: &str,
+    ) -> Result<AnyPushRule> {
+        let rules = self.rules(session.user_nid).await?;
+        let rules = rules.of(&session.user_id);
+        let rule = rules.get(kind, rule_id).ok_or_else(no_such_rule)?;
+        Ok(rule.to_owned())
+    }
+
+    /// Adds a rule, or replaces the one of the same kind and ID; `before` and `after` say where it stands among the
+    /// user's rules of its kind.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if the ID can't be a rule's or belongs to one of the server's, `M_NOT_FOUND` if there is no rule
+    /// to stand by, `M_TOO_LARGE`.
+    pub async fn insert(
+        &self,
+        session: &Session,
+        rule: NewPushRule,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<()> {
+        self.change(session, |rules| {
+            rules
+                .insert(rule, after, before)
+                .map_err(|error| match error {
+                    InsertPushRuleError::UnknownRuleId => EngineError::not_found(
+                        "there is no rule with the ID that `before` or `after` names",
+                    ),
+                    error => EngineError::invalid_param(error.to_string()),
+                })
+        })
+        .await
+    }
+
+    /// Removes a rule.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such rule, `M_INVALID_PARAM` if it is one of the server's.
+    pub async fn remove(&self, session: &Session, kind: RuleKind, rule_id: &str) -> Result<()> {
+        self.change(session, |rules| {
+            rules.remove(kind, rule_id).map_err(|error| match error {
+                RemovePushRuleError::NotFound => no_such_rule(),
+                error => EngineError::invalid_param(error.to_string()),
+            })
+        })
+        .await
+    }
+
+    /// Switches a rule on or off.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such rule.
+    pub async fn set_enabled(
+        &self,
+        session: &Session,
+        kind: RuleKind,
+        rule_id: &str,
+        enabled: bool,
+    ) -> Result<()> {
+        self.change(session, |rules| {
+            rules
+                .set_enabled(kind, rule_id, enabled)
+                .map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    /// Sets what a rule does.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such rule, `M_TOO_LARGE`.
+    pub async fn set_actions(
+        &self,
+        session: &Session,
+        kind: RuleKind,
+        rule_id: &str,
+        actions: Vec<Action>,
+    ) -> Result<()> {
+        self.change(session, |rules| {
+            rules
+                .set_actions(kind, rule_id, actions)
+                .map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        session: &Session,
+        change: impl FnOnce(&mut Ruleset) -> Result<()>,
+    ) -> Result<()> {
+        let stripe = usize::try_from(session.user_nid).unwrap_or_default() % STRIPES;
+        let _changing = self.changing[stripe].lock().await;
+        let mut rules = self.ruleset(&session.user_id, session.user_nid).await?;
+        change(&mut rules)?;
+        let content = content(&rules)?.to_string();
+        if content.len() > MAX_BYTES {
+            return Err(EngineError::too_large(format!(
+                "all your push rules together may have at most {MAX_BYTES} bytes"
+            )));
+        }
+        let write = Write {
+            account_data: vec![AccountDataWrite {
+                user_nid: session.user_nid,
+                room_nid: 0,
+                event_type: TYPE.to_owned(),
+                content,
+                position: Assigned::default(),
+            }],
+            ..Write::default()
+        };
+        self.committer.commit(write).await
+    }
+}
+
+fn no_such_rule() -> EngineError {
+    EngineError::not_found("you have no such push rule")
+}
+
+/// Rules as clients see them: clients look for each kind without asking whether it is there.
+pub(crate) fn content(rules: &Ruleset) -> Result<Value> {
+    let mut rules = serde_json::to_value(rules)
+        .map_err(|error| EngineError::Internal(format!("push rules aren't JSON: {error}")))?;
+    if let Some(rules) = rules.as_object_mut() {
+        for kind in ["override", "content", "room", "sender", "underride"] {
+            rules.entry(kind).or_insert_with(|| json!([]));
+        }
+    }
+    Ok(json!({ "global": rules }))
+}

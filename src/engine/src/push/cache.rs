@@ -1,0 +1,105 @@
+//! The push rules of users, in memory.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use parley_storage::{Database, StorageError};
+use quick_cache::{Weighter, sync::Cache};
+use ruma::{UserId, push::Ruleset};
+
+use super::{Content, TYPE, defaults::server_default};
+use crate::{Result, stream::observer::Observer};
+
+/// What is kept: about so many bytes of rules.
+const BYTES: u64 = 32 * 1024 * 1024;
+/// What an entry takes beside its rules.
+const OVERHEAD: u64 = 100;
+/// About what a rule takes.
+const RULE: u64 = 400;
+
+/// A user's rules.
+#[derive(Clone, Debug)]
+pub(crate) enum Rules {
+    /// Those of the server: the user changed nothing.
+    Default,
+    /// The user's own.
+    Own(Arc<Ruleset>),
+}
+
+impl Rules {
+    /// The rules themselves.
+    pub(crate) fn of(&self, user_id: &UserId) -> Cow<'_, Ruleset> {
+        match self {
+            Self::Default => Cow::Owned(server_default(user_id)),
+            Self::Own(rules) => Cow::Borrowed(rules),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ByRules;
+
+impl Weighter<i64, Rules> for ByRules {
+    fn weight(&self, _: &i64, rules: &Rules) -> u64 {
+        match rules {
+            Rules::Default => OVERHEAD,
+            Rules::Own(rules) => OVERHEAD + rules.iter().count() as u64 * RULE,
+        }
+    }
+}
+
+/// The rules of users who were looked at lately.
+#[derive(Debug)]
+pub(crate) struct RuleCache {
+    rules: Cache<i64, Rules, ByRules>,
+    /// Counts the changes. What was read before the last of them isn't kept, as it may be what was changed.
+    changes: Mutex<u64>,
+}
+
+impl RuleCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            rules: Cache::with_weighter(20_000, BYTES, ByRules),
+            changes: Mutex::new(0),
+        }
+    }
+
+    pub(super) async fn get(&self, database: &Database, user_nid: i64) -> Result<Rules> {
+        if let Some(rules) = self.rules.get(&user_nid) {
+            return Ok(rules);
+        }
+        let before = *self.changes();
+        let rules = match database.account_data(user_nid, 0, TYPE).await? {
+            None => Rules::Default,
+            Some(content) => {
+                let user_id = database.user_id(user_nid).await?;
+                let mut rules = serde_json::from_str::<Content>(&content)
+                    .map_err(|error| StorageError::Corrupt(format!("push rules: {error}")))?
+                    .global;
+                // What is stored may be of an older version of the server.
+                rules.update_with_server_default(server_default(&user_id));
+                Rules::Own(Arc::new(rules))
+            }
+        };
+        let changes = self.changes();
+        if *changes == before {
+            self.rules.insert(user_nid, rules.clone());
+        }
+        Ok(rules)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for RuleCache {
+    fn account_data(&self, user_nid: i64, room_nid: i64, event_type: &str) {
+        if room_nid == 0 && event_type == TYPE {
+            *self.changes() += 1;
+            self.rules.remove(&user_nid);
+        }
+    }
+}
