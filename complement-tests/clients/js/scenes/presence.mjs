@@ -66,17 +66,17 @@ test("presence follows the person: online by syncing, away with a message, back,
     await is("online");
     assert.equal(seen(bob1).currentlyActive, true);
 
-    await watch.client.setSyncPresence(SetPresence.Unavailable);
-    await watch.client.setPresence({ presence: "unavailable", status_msg: "Boiling water" });
-    await is("unavailable", "Boiling water");
-
-    await watch.client.setSyncPresence(SetPresence.Online);
-    await watch.client.setPresence({ presence: "online", status_msg: "Tea is ready" });
-    await is("online", "Tea is ready");
-
-    await watch.client.setSyncPresence(SetPresence.Offline);
-    await watch.client.setPresence({ presence: "offline" });
-    await is("offline");
+    const declare = async (presence, status) => {
+        await watch.client.setSyncPresence(presence);
+        // The sync under way must end first, so that none that says the old presence overtakes the new one.
+        await watch.client.setAccountDataRaw("org.example.nudge", { presence, status });
+        await until("the watch syncs with its new presence", () => watch.recorder.requests.at(-1).setPresence === presence);
+        await watch.client.setPresence({ presence, status_msg: status });
+        await is(presence, status);
+    };
+    await declare(SetPresence.Unavailable, "Boiling water");
+    await declare(SetPresence.Online, "Tea is ready");
+    await declare(SetPresence.Offline);
 
     await refused(
         bob1.client.http.authedRequest("PUT", `/presence/${encodeURIComponent(watch.userId)}/status`, undefined, { presence: "online" }),
