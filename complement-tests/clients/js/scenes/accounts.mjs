@@ -25,8 +25,8 @@ test("a registered person has the name asked for, and each device its own token"
 test("a name that is taken or not allowed is refused before a password is wasted on it", async () => {
     const available = anonymous();
     assert.equal(await available.isUsernameAvailable(localpart("nobody-yet")), true);
-    await refused(anonymous().registerRequest({ username: localpart("alice"), password: "x" }), 400, "M_USER_IN_USE");
-    await refused(anonymous().registerRequest({ username: "no spaces here", password: "x" }), 400, "M_INVALID_USERNAME");
+    await refused(anonymous().registerRequest({ username: localpart("alice"), password: "long enough" }), 400, "M_USER_IN_USE");
+    await refused(anonymous().registerRequest({ username: "no spaces here", password: "long enough" }), 400, "M_INVALID_USERNAME");
 });
 
 test("password login is offered, and a wrong password or an unknown person gets the same answer", async () => {

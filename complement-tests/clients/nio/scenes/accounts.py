@@ -26,8 +26,8 @@ async def _() -> None:
 @test("a name that is taken or not allowed is refused")
 async def _() -> None:
     client = anonymous("nobody")
-    refused(await client.register(localpart("alice"), "x"), 400, "M_USER_IN_USE")
-    refused(await client.register("no spaces here", "x"), 400, "M_INVALID_USERNAME")
+    refused(await client.register(localpart("alice"), "long enough"), 400, "M_USER_IN_USE")
+    refused(await client.register("no spaces here", "long enough"), 400, "M_INVALID_USERNAME")
     await client.close()
 
 
