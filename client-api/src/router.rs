@@ -26,6 +26,8 @@ pub fn router(api: ClientApi) -> Router {
     let router = endpoints::accounts::routes(router);
     let router = endpoints::login::routes(router);
     let router = endpoints::devices::routes(router);
+    let router = endpoints::profiles::routes(router);
+    let router = endpoints::filters::routes(router);
     router.with_state(api)
 }
 

@@ -52,8 +52,62 @@ pub trait AccountHooks: fmt::Debug + Send + Sync {
     }
 }
 
-/// Where nobody needs to hear of it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoHooks;
+/// Tells all of them, one after the other; stops at the first that fails.
+impl AccountHooks for Vec<std::sync::Arc<dyn AccountHooks>> {
+    fn leave_all_rooms<'a>(
+        &'a self,
+        user_nid: i64,
+        user_id: &'a UserId,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for hooks in self {
+                hooks.leave_all_rooms(user_nid, user_id).await?;
+            }
+            Ok(())
+        })
+    }
 
-impl AccountHooks for NoHooks {}
+    fn on_devices_deleted<'a>(
+        &'a self,
+        user_nid: i64,
+        user_id: &'a UserId,
+        devices: &'a [(i64, OwnedDeviceId)],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for hooks in self {
+                hooks.on_devices_deleted(user_nid, user_id, devices).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn on_device_renamed<'a>(
+        &'a self,
+        user_nid: i64,
+        user_id: &'a UserId,
+        device_id: &'a DeviceId,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for hooks in self {
+                hooks
+                    .on_device_renamed(user_nid, user_id, device_id)
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn on_profile_change<'a>(
+        &'a self,
+        user_nid: i64,
+        user_id: &'a UserId,
+        fields: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for hooks in self {
+                hooks.on_profile_change(user_nid, user_id, fields).await?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -7,11 +7,13 @@ pub mod accounts;
 pub mod background;
 pub mod clock;
 pub mod devices;
+pub mod filters;
 pub mod hooks;
 pub mod interactive;
 pub mod limits;
 pub mod passwords;
 pub mod presence;
+pub mod profiles;
 pub mod push;
 pub mod random;
 pub mod receipts;
@@ -38,11 +40,13 @@ use self::{
     background::Background,
     clock::Clock,
     devices::Devices,
-    hooks::{AccountHooks, NoHooks},
+    filters::Filters,
+    hooks::AccountHooks,
     interactive::InteractiveAuthentication,
     limits::Limits,
     personal::{PersonalServices, WatcherParts, Watchers},
     presence::Presence,
+    profiles::Profiles,
     push::PushRules,
     random::Random,
     receipts::Receipts,
@@ -72,7 +76,7 @@ struct Services {
     sessions: Sessions,
     stream: Arc<Stream>,
     feeds: Arc<Feeds>,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
     personal: PersonalServices,
     users: UserServices,
 }
@@ -83,6 +87,8 @@ struct UserServices {
     devices: Devices,
     accounts: Accounts,
     interactive: InteractiveAuthentication,
+    filters: Filters,
+    profiles: Profiles,
 }
 
 /// What they are made of.
@@ -108,6 +114,7 @@ impl UserServices {
             parts.sessions,
             &parts.hooks,
         );
+        let profiles = Profiles::new(parts.database, parts.limits, &parts.hooks);
         let accounts = Accounts::new(AccountParts {
             database: parts.database.clone(),
             clock: Arc::clone(parts.clock),
@@ -130,6 +137,8 @@ impl UserServices {
             devices,
             accounts,
             interactive,
+            filters: Filters::new(parts.database),
+            profiles,
         })
     }
 }
@@ -175,7 +184,7 @@ impl Engine {
             &background,
         );
         let personal = PersonalServices::new(watchers, &database, &registry, &committer, &clock);
-        let rooms = Rooms::new(RoomsParts {
+        let rooms = Arc::new(Rooms::new(RoomsParts {
             database: database.clone(),
             registry,
             events,
@@ -185,7 +194,7 @@ impl Engine {
             clock: clock.clone(),
             random: random.clone(),
             settings: settings.rooms.clone(),
-        });
+        }));
         let users = UserServices::start(UserParts {
             database: &database,
             clock: &clock,
@@ -193,7 +202,7 @@ impl Engine {
             settings: &settings,
             limits: &limits,
             sessions: &sessions,
-            hooks: Arc::new(NoHooks),
+            hooks: Arc::new(vec![rooms.clone() as Arc<dyn AccountHooks>]),
             background: &background,
         })?;
         users.accounts.finish_deactivations().await?;
@@ -291,5 +300,15 @@ impl Engine {
     /// What has to be proved before some requests are served.
     pub fn interactive(&self) -> &InteractiveAuthentication {
         &self.services.users.interactive
+    }
+
+    /// The filters that clients stored.
+    pub fn filters(&self) -> &Filters {
+        &self.services.users.filters
+    }
+
+    /// What its users tell about themselves.
+    pub fn profiles(&self) -> &Profiles {
+        &self.services.users.profiles
     }
 }

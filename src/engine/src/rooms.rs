@@ -17,6 +17,7 @@ pub mod state;
 pub mod timeline;
 pub mod visibility;
 
+mod hooks;
 mod transactions;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use parley_storage::{
     tokens::{self, TokenHash, TokenOwner},
 };
 use quick_cache::sync::Cache;
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 use sha2::{Digest, Sha256};
 
 use self::last_seen::LastSeen;
@@ -83,6 +83,23 @@ pub struct Session {
 }
 
 impl Session {
+    /// The server itself, which acts for one of its users.
+    pub(crate) fn of_server(user_nid: i64, user_id: &UserId) -> Self {
+        Self {
+            user_id: user_id.to_owned(),
+            user_nid,
+            device_id: None,
+            device_nid: 0,
+            kind: AccountKind::User,
+            admin: false,
+            suspended: false,
+            locked: false,
+            expires_at: None,
+            believed_until: 0,
+            noted_at: AtomicI64::new(0),
+        }
+    }
+
     /// The device.
     ///
     /// # Errors

@@ -78,6 +78,31 @@ pub(crate) fn check_device_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Of the name of a profile's field, in bytes.
+const MAX_PROFILE_FIELD: usize = 255;
+
+/// # Errors
+/// `M_KEY_TOO_LARGE`; `M_INVALID_PARAM` if it is neither a field of the specification nor one in a namespace,
+/// <https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar>.
+pub(crate) fn check_profile_field(field: &str) -> Result<()> {
+    if field.len() > MAX_PROFILE_FIELD {
+        return Err(EngineError::refused(
+            ErrorKind::KeyTooLarge,
+            "the name of a profile's field has at most 255 bytes",
+        ));
+    }
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    let namespaced = field.starts_with(|first: char| first.is_ascii_lowercase())
+        && field.contains('.')
+        && field.bytes().all(allowed);
+    if namespaced || matches!(field, "displayname" | "avatar_url") {
+        return Ok(());
+    }
+    Err(EngineError::invalid_param(
+        "a profile has no such field; names of your own are like `org.example.name`",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use ruma::server_name;

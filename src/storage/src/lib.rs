@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod commit;
 pub mod devices;
 pub mod events;
+pub mod filters;
 pub mod interactive;
 pub mod keys;
 pub mod notify;

@@ -1,6 +1,6 @@
 //! Profiles of users.
 
-use crate::{Database, Result, statement::statement};
+use crate::{Database, Result, Transaction, statement::statement};
 
 impl Database {
     /// The fields of a user's profile, with their values as JSON.
@@ -10,4 +10,63 @@ impl Database {
             .all(self)
             .await
     }
+}
+
+/// One field of a user's profile, its value as JSON.
+pub async fn find(database: &Database, user_nid: i64, field: &str) -> Result<Option<String>> {
+    let row: Option<(String,)> =
+        statement("SELECT value FROM profiles WHERE user_nid = $1 AND field = $2")
+            .bind(user_nid)
+            .bind(field)
+            .optional(database)
+            .await?;
+    Ok(row.map(|(value,)| value))
+}
+
+/// Sets a field to a value, JSON.
+pub async fn set(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    field: &str,
+    value: &str,
+) -> Result<()> {
+    statement(
+        "INSERT INTO profiles (user_nid, field, value) VALUES ($1, $2, $3) \
+         ON CONFLICT (user_nid, field) DO UPDATE SET value = excluded.value",
+    )
+    .bind(user_nid)
+    .bind(field)
+    .bind(value)
+    .run(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Removes a field; whether it was there.
+pub async fn delete(transaction: &mut Transaction, user_nid: i64, field: &str) -> Result<bool> {
+    let removed = statement("DELETE FROM profiles WHERE user_nid = $1 AND field = $2")
+        .bind(user_nid)
+        .bind(field)
+        .run(transaction)
+        .await?;
+    Ok(removed == 1)
+}
+
+/// Fields of a profile and their values together, in bytes.
+pub async fn size(transaction: &mut Transaction, user_nid: i64) -> Result<i64> {
+    let rows: Vec<(String, String)> =
+        statement("SELECT field, value FROM profiles WHERE user_nid = $1")
+            .bind(user_nid)
+            .all_in(transaction)
+            .await?;
+    let size: usize = rows
+        .iter()
+        .map(|(field, value)| json_size(field, value))
+        .sum();
+    Ok(i64::try_from(size).unwrap_or(i64::MAX))
+}
+
+/// What a field takes in a JSON object: itself, quotes, colon, comma.
+fn json_size(field: &str, value: &str) -> usize {
+    field.len() + value.len() + 4
 }

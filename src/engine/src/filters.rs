@@ -1,0 +1,95 @@
+//! Filters that clients store, to name them by a number later: <https://spec.matrix.org/v1.19/client-server-api/#filtering>.
+
+use std::sync::Arc;
+
+use parley_storage::{Database, StorageError, filters};
+use quick_cache::sync::Cache;
+use ruma::api::client::filter::FilterDefinition;
+use serde_json::Value;
+
+use crate::{EngineError, Result};
+
+/// Of a filter, in bytes of JSON.
+const MAX_SIZE: usize = 64 * 1024;
+/// Filters that a user may have. When there is one more, the oldest goes: clients make a new one when theirs is gone.
+const MAX_FILTERS: i64 = 200;
+/// Filters kept in memory, parsed.
+const CACHED: usize = 2_000;
+
+/// The stored filters of all users.
+#[derive(Clone, Debug)]
+pub struct Filters {
+    database: Database,
+    /// By user and number. A filter never changes, so it can't be out of date.
+    parsed: Arc<Cache<(i64, i64), Arc<FilterDefinition>>>,
+}
+
+impl Filters {
+    pub(crate) fn new(database: &Database) -> Self {
+        Self {
+            database: database.clone(),
+            parsed: Arc::new(Cache::new(CACHED)),
+        }
+    }
+
+    /// Stores a filter, of which is known that it parses, as the client sent it. One of the same content is stored once.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE`.
+    pub async fn create(&self, user_nid: i64, filter: &Value) -> Result<String> {
+        let content = filter.to_string();
+        if content.len() > MAX_SIZE {
+            return Err(EngineError::too_large("the filter is too large"));
+        }
+        let mut transaction = self.database.write().await?;
+        if let Some(known) = filters::find_content(&mut transaction, user_nid, &content).await? {
+            return Ok(known.to_string());
+        }
+        for _ in 0..10 {
+            let made = filters::insert(&mut transaction, user_nid, &content).await?;
+            if let Some(id) = made {
+                filters::delete_up_to(&mut transaction, user_nid, id - MAX_FILTERS).await?;
+                transaction.commit().await?;
+                return Ok(id.to_string());
+            }
+        }
+        Err(EngineError::Internal(
+            "no number for a filter is free".to_owned(),
+        ))
+    }
+
+    /// A stored filter as its client sent it, JSON.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`.
+    pub async fn stored(&self, user_nid: i64, filter_id: &str) -> Result<String> {
+        let id = parse_id(filter_id)?;
+        let found = filters::find(&self.database, user_nid, id).await?;
+        found.ok_or_else(not_found)
+    }
+
+    /// A stored filter, to be applied.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`.
+    pub async fn get(&self, user_nid: i64, filter_id: &str) -> Result<Arc<FilterDefinition>> {
+        let key = (user_nid, parse_id(filter_id)?);
+        if let Some(filter) = self.parsed.get(&key) {
+            return Ok(filter);
+        }
+        let content = self.stored(user_nid, filter_id).await?;
+        let filter: FilterDefinition = serde_json::from_str(&content)
+            .map_err(|error| StorageError::Corrupt(format!("a filter: {error}")))?;
+        let filter = Arc::new(filter);
+        self.parsed.insert(key, Arc::clone(&filter));
+        Ok(filter)
+    }
+}
+
+fn parse_id(filter_id: &str) -> Result<i64> {
+    filter_id.parse().map_err(|_| not_found())
+}
+
+fn not_found() -> EngineError {
+    EngineError::not_found("you have no such filter")
+}

@@ -1,0 +1,174 @@
+//! Profiles: what users tell about themselves, <https://spec.matrix.org/v1.19/client-server-api/#profiles>.
+
+use std::sync::Arc;
+
+use parley_storage::{Database, accounts, profiles};
+use ruma::{UserId, api::error::ErrorKind};
+use serde_json::Value;
+
+use crate::{
+    EngineError, Result,
+    hooks::AccountHooks,
+    limits::{Action, Limits},
+    sessions::Session,
+    text,
+};
+
+/// A profile is smaller than this, in bytes of JSON.
+const MAX_PROFILE: i64 = 64 * 1024;
+/// Of a display name, in bytes.
+const MAX_DISPLAY_NAME: usize = 512;
+/// Of the address of a picture, in bytes.
+const MAX_AVATAR_URL: usize = 1_024;
+
+/// The profiles of this server's users.
+#[derive(Clone, Debug)]
+pub struct Profiles {
+    database: Database,
+    limits: Limits,
+    hooks: Arc<dyn AccountHooks>,
+}
+
+impl Profiles {
+    pub(crate) fn new(database: &Database, limits: &Limits, hooks: &Arc<dyn AccountHooks>) -> Self {
+        Self {
+            database: database.clone(),
+            limits: limits.clone(),
+            hooks: Arc::clone(hooks),
+        }
+    }
+
+    /// All fields of a profile, with their values as JSON.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the user has no account here.
+    pub async fn get(&self, user_id: &UserId) -> Result<Vec<(String, String)>> {
+        let user_nid = self.user_nid(user_id).await?;
+        Ok(self.database.profile(user_nid).await?)
+    }
+
+    /// The value of a field, as JSON.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the field isn't set or the user has no account here.
+    pub async fn get_field(&self, user_id: &UserId, field: &str) -> Result<String> {
+        let user_nid = self.user_nid(user_id).await?;
+        if field.contains('\0') {
+            return Err(not_set());
+        }
+        let value = profiles::find(&self.database, user_nid, field).await?;
+        value.ok_or_else(not_set)
+    }
+
+    /// Sets a field of one's own profile. An empty or null `displayname` or `avatar_url` removes it, as clients from
+    /// before v1.16 of the specification do.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if it is someone else's; `M_USER_SUSPENDED`, `M_LIMIT_EXCEEDED`; `M_INVALID_PARAM`,
+    /// `M_KEY_TOO_LARGE`, `M_BAD_JSON` and `M_PROFILE_TOO_LARGE` where the field or the value can't be.
+    pub async fn set_field(
+        &self,
+        session: &Session,
+        user_id: &UserId,
+        field: &str,
+        value: &Value,
+    ) -> Result<()> {
+        self.check_may_change(session, user_id)?;
+        text::check_profile_field(field)?;
+        let plain = matches!(field, "displayname" | "avatar_url");
+        if plain && (value.is_null() || value.as_str() == Some("")) {
+            return self.remove(session, field).await;
+        }
+        check_value(field, value)?;
+        let mut transaction = self.database.write().await?;
+        profiles::set(
+            &mut transaction,
+            session.user_nid,
+            field,
+            &value.to_string(),
+        )
+        .await?;
+        if profiles::size(&mut transaction, session.user_nid).await? >= MAX_PROFILE {
+            return Err(EngineError::refused(
+                ErrorKind::ProfileTooLarge,
+                "your profile would be larger than 64 KiB",
+            ));
+        }
+        transaction.commit().await?;
+        self.announce(session, field).await
+    }
+
+    /// Removes a field of one's own profile, if it is set.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if it is someone else's; `M_USER_SUSPENDED`, `M_LIMIT_EXCEEDED`; `M_INVALID_PARAM` or
+    /// `M_KEY_TOO_LARGE` if there can't be such a field.
+    pub async fn delete_field(
+        &self,
+        session: &Session,
+        user_id: &UserId,
+        field: &str,
+    ) -> Result<()> {
+        self.check_may_change(session, user_id)?;
+        text::check_profile_field(field)?;
+        self.remove(session, field).await
+    }
+
+    async fn remove(&self, session: &Session, field: &str) -> Result<()> {
+        let mut transaction = self.database.write().await?;
+        if !profiles::delete(&mut transaction, session.user_nid, field).await? {
+            return Ok(());
+        }
+        transaction.commit().await?;
+        self.announce(session, field).await
+    }
+
+    async fn announce(&self, session: &Session, field: &str) -> Result<()> {
+        self.hooks
+            .on_profile_change(session.user_nid, &session.user_id, &[field])
+            .await
+    }
+
+    fn check_may_change(&self, session: &Session, user_id: &UserId) -> Result<()> {
+        if session.user_id != user_id {
+            return Err(EngineError::forbidden(
+                "you can change no profile but your own",
+            ));
+        }
+        session.may_write()?;
+        self.limits.check(Action::Write, session.user_nid)
+    }
+
+    async fn user_nid(&self, user_id: &UserId) -> Result<i64> {
+        let unknown = || EngineError::not_found("there is no such user on this server");
+        if user_id.as_str().contains('\0') {
+            return Err(unknown());
+        }
+        let account = accounts::find(&self.database, user_id.as_str()).await?;
+        Ok(account.ok_or_else(unknown)?.user_nid)
+    }
+}
+
+/// Demands of a value what the field's definition demands.
+fn check_value(field: &str, value: &Value) -> Result<()> {
+    let max = match field {
+        "displayname" => MAX_DISPLAY_NAME,
+        "avatar_url" => MAX_AVATAR_URL,
+        "m.tz" => 255,
+        // Any JSON, within the size of the whole.
+        _ => return Ok(()),
+    };
+    let Some(text) = value.as_str() else {
+        return Err(EngineError::bad_json(format!("{field} has to be a string")));
+    };
+    if text.len() > max {
+        return Err(EngineError::invalid_param(format!(
+            "{field} has at most {max} bytes"
+        )));
+    }
+    Ok(())
+}
+
+fn not_set() -> EngineError {
+    EngineError::not_found("the profile has no such field")
+}
