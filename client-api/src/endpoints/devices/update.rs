@@ -1,11 +1,13 @@
 //! `PUT /_matrix/client/v3/devices/{deviceId}`: <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid>
 
+use parley_engine::limits::Action;
 use ruma::api::client::device::update_device::v3::{Request, Response};
 
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     let session = &incoming.session;
+    api.engine.limits().check(Action::Write, session.user_nid)?;
     let devices = api.engine.devices();
     match &incoming.display_name {
         Some(name) => {

@@ -12,12 +12,9 @@ const VERSIONS: &[&str] = &[
     "v1.19",
 ];
 
-/// Features that clients look for by name: in the specification by now, but not in every version above.
-const FEATURES: &[&str] = &[
-    // Refresh tokens don't have a flag; extended profiles do.
-    "uk.tcpip.msc4133",
-    "uk.tcpip.msc4133.stable",
-];
+/// Features that clients look for by name: in the specification by now, but not in every version above. Extended
+/// profiles.
+const FEATURES: &[&str] = &["uk.tcpip.msc4133", "uk.tcpip.msc4133.stable"];
 
 pub(super) async fn handle(_: ClientApi, _: Incoming<Request>) -> Result<Response> {
     let mut response = Response::new(VERSIONS.iter().map(ToString::to_string).collect());
