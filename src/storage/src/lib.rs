@@ -16,6 +16,7 @@ pub mod filters;
 pub mod interactive;
 pub mod keys;
 pub mod notify;
+pub mod presence;
 pub mod profiles;
 pub mod registration_tokens;
 pub mod rooms;

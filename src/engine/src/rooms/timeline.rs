@@ -159,22 +159,34 @@ impl TimelineEvent {
 
     /// The membership that it gives, if it is a member event.
     pub fn membership(&self) -> Option<MembershipState> {
-        #[derive(Deserialize)]
-        struct Content {
-            membership: MembershipState,
-        }
         if self.event_type.as_ref() != "m.room.member" {
             return None;
         }
-        serde_json::from_str::<Content>(self.content())
-            .ok()
-            .map(|content| content.membership)
+        membership_in(self.content())
+    }
+
+    /// Whether the user of a member event was joined already: then it just changes how they look.
+    pub fn was_joined(&self) -> bool {
+        let replaced = self.replaced.as_deref();
+        replaced.and_then(|replaced| membership_in(&replaced.content))
+            == Some(MembershipState::Join)
     }
 
     /// Whether it is a state event.
     pub fn is_state(&self) -> bool {
         self.state_key.is_some()
     }
+}
+
+/// The membership in the content of a member event.
+fn membership_in(content: &str) -> Option<MembershipState> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    serde_json::from_str::<Content>(content)
+        .ok()
+        .map(|content| content.membership)
 }
 
 impl Replaced {

@@ -122,6 +122,11 @@ impl UserFeed {
         self.changed.send_replace(());
     }
 
+    /// Whether the user's memberships are all there.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.initialized()
+    }
+
     /// Every change after this position is noted here.
     pub fn complete_after(&self) -> i64 {
         lock(&self.marks).complete_after

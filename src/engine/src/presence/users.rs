@@ -1,0 +1,446 @@
+//! The users who are not offline, and what follows from what their clients say.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use ruma::{OwnedUserId, UserId, presence::PresenceState as State};
+
+use super::PresenceState;
+use crate::settings::PresenceSettings;
+
+/// Users who are not offline.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    users: HashMap<OwnedUserId, User>,
+    /// When whose presence may change by itself, the earliest first.
+    due: BTreeSet<(i64, OwnedUserId)>,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub(super) struct User {
+    pub(super) user_nid: i64,
+    pub(super) status_message: Option<String>,
+    pub(super) last_active_at: i64,
+    devices: Vec<Device>,
+    /// What others were told.
+    told: State,
+    due_at: i64,
+}
+
+/// One of a user's devices.
+#[derive(Clone, Debug)]
+struct Device {
+    nid: i64,
+    /// What it says of the user: online or unavailable.
+    says: State,
+    /// How many of its requests are under way.
+    requests: u32,
+    /// When it was last heard of.
+    heard_at: i64,
+}
+
+/// What a user's presence became.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) user_id: OwnedUserId,
+    pub(super) user_nid: i64,
+}
+
+/// How long it takes, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delays {
+    unavailable: i64,
+    offline: i64,
+}
+
+impl From<&PresenceSettings> for Delays {
+    fn from(settings: &PresenceSettings) -> Self {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2);
+        Self {
+            unavailable: ms(settings.unavailable_after),
+            offline: ms(settings.offline_after),
+        }
+    }
+}
+
+impl User {
+    /// Somebody who was offline until now.
+    pub(super) fn new(
+        user_nid: i64,
+        status_message: Option<String>,
+        last_active_at: Option<i64>,
+    ) -> Self {
+        Self {
+            user_nid,
+            status_message,
+            last_active_at: last_active_at.unwrap_or_default(),
+            devices: Vec::new(),
+            told: State::Offline,
+            due_at: i64::MAX,
+        }
+    }
+
+    fn state(&self, now: i64, delays: Delays) -> State {
+        if self
+            .devices
+            .iter()
+            .any(|device| device.says == State::Online)
+        {
+            return match now - self.last_active_at < delays.unavailable {
+                true => State::Online,
+                false => State::Unavailable,
+            };
+        }
+        match self.devices.is_empty() {
+            true => State::Offline,
+            false => State::Unavailable,
+        }
+    }
+
+    /// When the state may change next if nothing happens.
+    fn next_change(&self, now: i64, delays: Delays) -> i64 {
+        let silent = self
+            .devices
+            .iter()
+            .filter(|device| device.requests == 0)
+            .map(|device| device.heard_at + delays.offline);
+        let idle = Some(self.last_active_at + delays.unavailable)
+            .filter(|at| *at > now && self.told == State::Online);
+        silent.chain(idle).min().unwrap_or(i64::MAX)
+    }
+
+    fn device(&mut self, nid: i64) -> Option<&mut Device> {
+        self.devices.iter_mut().find(|device| device.nid == nid)
+    }
+
+    /// Whether others believe that they are offline.
+    pub(super) fn is_offline(&self) -> bool {
+        self.told == State::Offline
+    }
+
+    /// What others may know.
+    pub(super) fn known(&self) -> PresenceState {
+        PresenceState {
+            presence: self.told.clone(),
+            last_active_at: Some(self.last_active_at),
+            status_message: self.status_message.clone(),
+        }
+    }
+
+    /// Notes what a device says of the user.
+    fn says(&mut self, device_nid: i64, says: &State, now: i64) {
+        let before = self.device(device_nid).map(|device| device.says.clone());
+        if *says == State::Online && before != Some(State::Online) {
+            self.last_active_at = now;
+        }
+        match self.device(device_nid) {
+            Some(device) => {
+                device.says = says.clone();
+                device.heard_at = now;
+            }
+            None => self.devices.push(Device {
+                nid: device_nid,
+                says: says.clone(),
+                requests: 0,
+                heard_at: now,
+            }),
+        }
+    }
+}
+
+impl Users {
+    pub(super) fn get(&self, user_id: &UserId) -> Option<&User> {
+        self.users.get(user_id)
+    }
+
+    /// Those who are not offline.
+    pub(super) fn present(&self) -> impl Iterator<Item = &OwnedUserId> {
+        self.users
+            .iter()
+            .filter(|(_, user)| user.told != State::Offline)
+            .map(|(user_id, _)| user_id)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &User> {
+        self.users.values()
+    }
+
+    /// Puts in somebody who was offline, unless they are there.
+    pub(super) fn add(&mut self, user_id: &UserId, user: User) {
+        self.users.entry(user_id.to_owned()).or_insert(user);
+    }
+
+    /// Notes that a request of a device begins. `says` is what it says of the user; nothing is noted of a device that says
+    /// nothing and hasn't before.
+    pub(super) fn request(
+        &mut self,
+        user_id: &UserId,
+        device_nid: i64,
+        says: Option<&State>,
+        now: i64,
+    ) {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return;
+        };
+        if let Some(says) = says {
+            user.says(device_nid, says, now);
+        }
+        if let Some(device) = user.device(device_nid) {
+            device.requests += 1;
+            device.heard_at = now;
+        }
+    }
+
+    /// Sees to it that it is looked at again when something may have changed.
+    pub(super) fn postpone(&mut self, user_id: &UserId, now: i64, delays: Delays) {
+        if let Some(user) = self.users.get(user_id) {
+            let next = user.next_change(now, delays);
+            self.schedule(user_id, next);
+        }
+    }
+
+    /// Notes that a request of a device is over.
+    pub(super) fn request_ended(&mut self, user_id: &UserId, device_nid: i64, now: i64) {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return;
+        };
+        if let Some(device) = user.device(device_nid) {
+            device.requests = device.requests.saturating_sub(1);
+            device.heard_at = now;
+        }
+    }
+
+    /// Sets what a user says by hand; whether that changes what others see although the state be the same.
+    pub(super) fn set(
+        &mut self,
+        user_id: &UserId,
+        device_nid: i64,
+        says: &State,
+        status_message: &Option<String>,
+        now: i64,
+    ) -> bool {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return false;
+        };
+        match says {
+            State::Offline => user.devices.clear(),
+            says => user.says(device_nid, says, now),
+        }
+        if *says == State::Online {
+            user.last_active_at = now;
+        }
+        let changed = user.status_message != *status_message;
+        user.status_message.clone_from(status_message);
+        changed
+    }
+
+    /// Notes that a user did something.
+    pub(super) fn active(&mut self, user_id: &UserId, now: i64) {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return;
+        };
+        user.last_active_at = now;
+        let wakes = user.told == State::Unavailable
+            && user
+                .devices
+                .iter()
+                .any(|device| device.says == State::Online);
+        if wakes {
+            self.schedule(user_id, now);
+        }
+    }
+
+    /// Finds out what a user's presence is now; says if others are to be told.
+    pub(super) fn settle(&mut self, user_id: &UserId, now: i64, delays: Delays) -> Option<Change> {
+        let user = self.users.get_mut(user_id)?;
+        user.devices
+            .retain(|device| device.requests > 0 || now - device.heard_at < delays.offline);
+        let state = user.state(now, delays);
+        let changed = user.told != state;
+        user.told = state;
+        let user_nid = user.user_nid;
+        let next = user.next_change(now, delays);
+        self.schedule(user_id, next);
+        changed.then(|| Change {
+            user_id: user_id.to_owned(),
+            user_nid,
+        })
+    }
+
+    fn schedule(&mut self, user_id: &UserId, at: i64) {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return;
+        };
+        if user.due_at != i64::MAX {
+            self.due.remove(&(user.due_at, user_id.to_owned()));
+        }
+        user.due_at = at;
+        if at != i64::MAX {
+            self.due.insert((at, user_id.to_owned()));
+        }
+    }
+
+    /// Whose presence may have changed by now.
+    pub(super) fn due(&self, now: i64) -> Vec<OwnedUserId> {
+        self.due
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, user_id)| user_id.clone())
+            .collect()
+    }
+
+    /// When the next presence may change.
+    pub(super) fn next_due(&self) -> Option<i64> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out those of these who are offline still; they are to be in the database by now.
+    pub(super) fn remove_offline<'a>(&mut self, user_ids: impl Iterator<Item = &'a OwnedUserId>) {
+        for user_id in user_ids {
+            let offline = self
+                .users
+                .get(user_id)
+                .is_some_and(|user| user.told == State::Offline && user.devices.is_empty());
+            if offline {
+                self.schedule(user_id, i64::MAX);
+                self.users.remove(user_id);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.due.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+
+    use super::*;
+
+    const DELAYS: Delays = Delays {
+        unavailable: 300,
+        offline: 30,
+    };
+
+    /// One user, the time, and what others were told.
+    struct Scene {
+        users: Users,
+        now: i64,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let mut users = Users::default();
+            users.add(Self::user(), User::new(1, None, None));
+            Self { users, now: 1_000 }
+        }
+
+        fn user() -> &'static UserId {
+            user_id!("@a:x")
+        }
+
+        /// What others are told now, if anything.
+        fn settle(&mut self) -> Option<State> {
+            self.users.settle(Self::user(), self.now, DELAYS)?;
+            self.users.get(Self::user()).map(|user| user.told.clone())
+        }
+
+        fn sync(&mut self, device: i64, says: &State) -> Option<State> {
+            self.users
+                .request(Self::user(), device, Some(says), self.now);
+            let told = self.settle();
+            self.users.request_ended(Self::user(), device, self.now);
+            self.users.postpone(Self::user(), self.now, DELAYS);
+            told
+        }
+
+        /// Lets time pass as the timer would.
+        fn pass(&mut self, time: i64) -> Vec<State> {
+            let end = self.now + time;
+            let mut told = Vec::new();
+            while let Some(at) = self.users.next_due().filter(|at| *at <= end) {
+                self.now = at.max(self.now);
+                for user_id in self.users.due(self.now) {
+                    assert_eq!(user_id, Self::user());
+                    told.extend(self.settle());
+                }
+            }
+            self.now = end;
+            told
+        }
+    }
+
+    #[test]
+    fn who_syncs_is_online_and_goes_offline_when_they_stay_away() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.sync(1, &State::Online), Some(State::Online));
+        scene.pass(20);
+        assert_eq!(scene.sync(1, &State::Online), None);
+        assert_eq!(scene.pass(29), []);
+        assert_eq!(scene.pass(1), [State::Offline]);
+        scene
+            .users
+            .remove_offline([Scene::user().to_owned()].iter());
+        assert!(scene.users.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_waits_for_an_answer_is_there() {
+        let mut scene = Scene::new();
+        scene
+            .users
+            .request(Scene::user(), 1, Some(&State::Online), scene.now);
+        assert_eq!(scene.settle(), Some(State::Online));
+        assert_eq!(scene.pass(200), []);
+        scene.users.request_ended(Scene::user(), 1, scene.now);
+        scene.users.postpone(Scene::user(), scene.now, DELAYS);
+        assert_eq!(scene.pass(30), [State::Offline]);
+    }
+
+    #[test]
+    fn who_does_nothing_becomes_unavailable_and_is_online_again_by_sending() {
+        let mut scene = Scene::new();
+        scene
+            .users
+            .request(Scene::user(), 1, Some(&State::Online), scene.now);
+        scene.settle();
+        assert_eq!(scene.pass(300), [State::Unavailable]);
+        scene.users.active(Scene::user(), scene.now);
+        assert_eq!(scene.pass(0), [State::Online]);
+        assert_eq!(scene.pass(299), []);
+    }
+
+    #[test]
+    fn the_most_present_of_the_devices_counts() {
+        let mut scene = Scene::new();
+        scene.sync(1, &State::Unavailable);
+        assert_eq!(scene.sync(2, &State::Online), Some(State::Online));
+        assert_eq!(scene.sync(1, &State::Unavailable), None);
+        scene.pass(20);
+        scene.sync(1, &State::Unavailable);
+        assert_eq!(scene.pass(10), [State::Unavailable]);
+    }
+
+    #[test]
+    fn who_says_that_they_are_offline_is() {
+        let mut scene = Scene::new();
+        scene.sync(1, &State::Online);
+        scene.sync(2, &State::Online);
+        let user_id = Scene::user();
+        let message = Some("away".to_owned());
+        assert!(
+            scene
+                .users
+                .set(user_id, 1, &State::Offline, &message, scene.now)
+        );
+        assert_eq!(scene.settle(), Some(State::Offline));
+        let known = scene.users.get(user_id).unwrap().known();
+        assert_eq!(known.status_message.as_deref(), Some("away"));
+    }
+}
