@@ -8,7 +8,7 @@ use argon2::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{EngineError, Result, random::Random, settings::PasswordSettings};
+use crate::{EngineError, Result, random::Random, settings::PasswordSettings, text};
 
 /// Of a salt, in bytes; what RFC 9106 recommends.
 const SALT_LENGTH: usize = 16;
@@ -33,6 +33,20 @@ pub enum Verdict {
     Right,
     /// It is the password, but it would be hashed in another way now.
     RightButOutdated,
+}
+
+/// The hash of a password where there is no engine, for use by other programs. What is demanded of new passwords is
+/// demanded of it.
+///
+/// # Errors
+/// `M_WEAK_PASSWORD`, `M_INVALID_PARAM`.
+pub async fn hash_new(
+    settings: &PasswordSettings,
+    random: &Arc<dyn Random>,
+    password: &str,
+) -> Result<String> {
+    text::check_new_password(password, settings.minimum_length)?;
+    Passwords::new(settings, random)?.hash(password).await
 }
 
 impl Passwords {

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod configuration;
+mod password;
 mod serve;
 mod signals;
+mod user;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,9 @@ pub(crate) struct Arguments {
 enum Command {
     /// Run the homeserver (what happens without a command, too)
     Serve,
+    /// Make, list and change accounts
+    #[command(subcommand)]
+    User(user::Command),
     /// Print an example of the configuration, check the configuration, or show it
     #[command(subcommand)]
     Config(configuration::Command),
@@ -41,7 +46,8 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let path = self.config.or_else(default_file);
         match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve::run(load(path.as_deref())?),
+            Command::Serve => serve::run(load(path.as_deref())?, path.as_deref()),
+            Command::User(command) => command.run(&load(path.as_deref())?),
             Command::Config(command) => command.run(path.as_deref()),
         }
     }

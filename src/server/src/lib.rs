@@ -4,6 +4,7 @@
 //! which belong to the process. Tests use it too.
 
 pub mod config;
+pub mod control;
 
 mod http;
 mod listeners;

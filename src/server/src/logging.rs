@@ -8,12 +8,19 @@ use std::{
 
 use parley::config::{Log, LogFormat};
 use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// Sets up the log of the process. Panics are logged too, in the span where they happen.
 pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
-    let filter: Targets = log.filter.parse()?;
+    let mut filter: Targets = log.filter.parse()?;
+    // PostgreSQL tells with every start that its tables are there already.
+    if !log.filter.contains("sqlx") {
+        filter = filter.with_target("sqlx", LevelFilter::WARN);
+    }
     let registry = tracing_subscriber::registry();
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match log.format {

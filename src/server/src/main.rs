@@ -11,8 +11,34 @@ fn main() -> ExitCode {
     match cli::Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("parley: {error:#}");
+            eprintln!("parley: {}", sentence(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes, except for those that the error repeats itself.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(first, |sentence, cause| match sentence.contains(&cause) {
+        true => sentence,
+        false => format!("{sentence}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = std::io::Error::other("no space");
+        let error = anyhow::Error::new(cause)
+            .context("cannot write: no space")
+            .context("stopped");
+        assert_eq!(sentence(&error), "stopped: cannot write: no space");
+        let error = anyhow::anyhow!("no space").context("cannot write");
+        assert_eq!(sentence(&error), "cannot write: no space");
     }
 }

@@ -9,9 +9,12 @@ use std::{
 };
 
 use axum::Router;
+use parley_engine::EngineError;
 use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
+#[cfg(unix)]
+use crate::control::socket::ControlSocket;
 use crate::{
     config::{self, Config},
     http::{
@@ -75,7 +78,8 @@ pub struct Server {
     metrics: Option<MetricsListener>,
     readiness: Readiness,
     application: Application,
-    stopping: CancellationToken,
+    #[cfg(unix)]
+    control: Option<ControlSocket>,
 }
 
 impl Server {
@@ -101,8 +105,9 @@ impl Server {
             .transpose();
         let recorder = recorder.map_err(|error| StartError::Metrics(error.to_string()))?;
 
-        let stopping = CancellationToken::new();
-        let application = Application::start(&config, stopping.clone()).await?;
+        let application = Application::start(&config).await?;
+        #[cfg(unix)]
+        let control = control_socket(&config, &application).await;
         let readiness = Readiness::new(application.ready_check());
         let connections = Connections::new(&config.listener);
         let complete = complete();
@@ -128,7 +133,8 @@ impl Server {
             metrics: metrics.transpose()?,
             readiness,
             application,
-            stopping,
+            #[cfg(unix)]
+            control,
             config,
         })
     }
@@ -153,6 +159,15 @@ impl Server {
         &self.config
     }
 
+    /// Whether anyone has an account here.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn has_accounts(&self) -> Result<bool, EngineError> {
+        let accounts = self.application.engine().accounts();
+        Ok(!accounts.list(0, 1).await?.is_empty())
+    }
+
     /// Reads the certificates of all listeners again, for connections that come from now on.
     ///
     /// # Errors
@@ -171,11 +186,14 @@ impl Server {
     ///
     /// Returns once everything is written and closed: at the latest when the configured times are
     /// over. Says whether all requests were finished by then.
-    pub async fn stop(self) -> bool {
+    pub async fn stop(mut self) -> bool {
         self.readiness.stop();
         sleep(self.config.server.drain_delay).await;
-        self.stopping.cancel();
         let finished = self.connections.stop(self.config.server.stop_timeout).await;
+        #[cfg(unix)]
+        if let Some(control) = self.control.take() {
+            control.stop().await;
+        }
         self.application.stop().await;
         if let Some(metrics) = &self.metrics {
             metrics.connections.stop(METRICS_GRACE).await;
@@ -186,10 +204,23 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stopping.cancel();
         self.connections.abort();
         if let Some(metrics) = &self.metrics {
             metrics.connections.abort();
+        }
+    }
+}
+
+/// Without the socket the server runs as well; only `parley user` doesn't reach it.
+#[cfg(unix)]
+async fn control_socket(config: &Config, application: &Application) -> Option<ControlSocket> {
+    let folder = &config.server.data_dir;
+    match ControlSocket::listen(folder, application.engine().clone()).await {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            let folder = folder.display();
+            tracing::warn!(%error, %folder, "`parley user` will not reach this server");
+            None
         }
     }
 }
@@ -224,7 +255,7 @@ pub(crate) fn complete() -> impl Fn(Router) -> Router {
 }
 
 /// Only its owner may look into the folder: it holds keys and messages.
-fn make_data_folder(path: &Path) -> Result<(), StartError> {
+pub(crate) fn make_data_folder(path: &Path) -> Result<(), StartError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use parley_client_api::ClientApi;
-use parley_engine::{Engine, EngineError, clock::SystemClock, random::SystemRandom};
+use parley_engine::{
+    Engine, EngineError,
+    clock::SystemClock,
+    passwords,
+    random::{Random, SystemRandom},
+};
 use parley_storage::{Database, StorageError};
-use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, http::health::ReadyCheck};
 
@@ -53,31 +57,34 @@ impl Homeserver {
     }
 }
 
+/// The hash of a password, for which no data is needed.
+pub(crate) async fn hash_password(config: &Config, password: &str) -> Result<String, EngineError> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    passwords::hash_new(&settings::engine(config).passwords, &random, password).await
+}
+
 /// Engine and APIs of a running server.
 pub(crate) struct Application {
     homeserver: Homeserver,
     client_api: ClientApi,
-    stopping: CancellationToken,
 }
 
 impl Application {
-    /// Opens the data. When `stopping` is cancelled, long polls are to be answered.
-    pub(crate) async fn start(
-        config: &Config,
-        stopping: CancellationToken,
-    ) -> Result<Self, WiringError> {
+    /// Opens the data.
+    pub(crate) async fn start(config: &Config) -> Result<Self, WiringError> {
         let homeserver = Homeserver::open(config).await?;
         let client_api = ClientApi::new(homeserver.engine.clone(), settings::client_api(config));
         Ok(Self {
             homeserver,
             client_api,
-            stopping,
         })
     }
 
     /// Everything that `[listener]` serves.
     pub(crate) fn routes(&self) -> Router {
-        parley_client_api::router(self.client_api.clone()).merge(self.federation_routes())
+        parley_client_api::router(self.client_api.clone())
+            .merge(parley_admin::router(self.engine().clone()))
+            .merge(self.federation_routes())
     }
 
     /// What `[federation_listener]` serves.
@@ -85,18 +92,20 @@ impl Application {
         Router::new()
     }
 
-    /// Whether requests can be answered now.
+    /// Whether requests can be answered now: whether the database answers.
     pub(crate) fn ready_check(&self) -> ReadyCheck {
-        let stopping = self.stopping.clone();
+        let accounts = self.engine().accounts().clone();
         Arc::new(move || {
-            let stopping = stopping.is_cancelled();
+            let accounts = accounts.clone();
             Box::pin(async move {
-                match stopping {
-                    true => Err("stopping".to_owned()),
-                    false => Ok(()),
-                }
+                let any = accounts.list(0, 1).await;
+                any.map(drop).map_err(|error| error.to_string())
             })
         })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.homeserver.engine
     }
 
     /// Writes what isn't written yet and closes the data. Called after the last request.

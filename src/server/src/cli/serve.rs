@@ -1,5 +1,7 @@
 //! `parley serve`
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use parley::{Server, config::Config};
 
@@ -9,26 +11,27 @@ use super::signals::{Signal, Signals};
 const TARGET: &str = "parley";
 
 /// Runs a server until it is told to stop.
-pub(super) fn run(config: Config) -> anyhow::Result<()> {
+pub(super) fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     crate::logging::init(&config.log).context("cannot set up the log")?;
     raise_limit_of_open_files(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, file));
     // Work that is still running on threads of its own, such as hashing, isn't waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let server = tokio::select! {
         server = Server::start(config) => server?,
         () = signals.stop() => return Ok(()),
     };
     announce(&server);
+    welcome(&server, file).await?;
     notify(&[sd_notify::NotifyState::Ready]);
     while signals.next().await == Signal::Reload {
         match server.reload_certificates() {
@@ -74,6 +77,20 @@ fn announce(server: &Server) {
     let folder = std::path::absolute(&config.server.data_dir);
     let folder = folder.unwrap_or_else(|_| config.server.data_dir.clone());
     tracing::info!(target: TARGET, "the data lies in {}", folder.display());
+}
+
+/// Says how the first account is made, until there is one.
+async fn welcome(server: &Server, file: Option<&Path>) -> anyhow::Result<()> {
+    if server.has_accounts().await? {
+        return Ok(());
+    }
+    let file = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
+    tracing::info!(
+        target: TARGET,
+        "there are no accounts yet; make the first, an administrator's, in another terminal in \
+         this folder: parley{file} user create --admin NAME"
+    );
+    Ok(())
 }
 
 /// Each connection is an open file, and many systems allow 1024 where nobody asks for more.

@@ -174,7 +174,8 @@ impl Drop for Observation {
         self.metrics.in_flight.decrement(1.0);
         let path = self.path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
         self.endpoint.record(path, self.outcome, duration);
-        let ms = duration.as_secs_f64() * 1_000.0;
+        // To the microsecond; more digits would only be noise.
+        let ms = duration.as_micros() as f64 / 1_000.0;
         match self.outcome {
             Outcome::Answered(status) if status.is_server_error() => {
                 tracing::info!(status = status.as_u16(), ms, "answered");

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-fn parley(folder: &Path) -> Command {
+pub(crate) fn parley(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_parley"));
     command
         .current_dir(folder)
@@ -22,7 +22,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
     parley(folder).args(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -86,6 +86,7 @@ fn without_arguments_it_serves_until_it_is_told_to_stop() {
     };
     line_with("localhost is served on http://127.0.0.1:");
     let data = line_with("the data lies in ");
+    line_with("in this folder: parley user create --admin NAME");
     assert!(data.ends_with("/parley-data"), "{data}");
     let id = process.id().to_string();
     assert!(

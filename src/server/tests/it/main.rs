@@ -7,3 +7,5 @@
 
 mod command_line;
 mod listeners;
+#[cfg(unix)]
+mod users;
