@@ -11,6 +11,7 @@ mod client_address;
 mod endpoints;
 mod error;
 mod events;
+mod filter;
 mod incoming;
 mod route;
 mod router;

@@ -22,6 +22,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn router(api: ClientApi) -> Router {
     let router = Router::new();
     let router = endpoints::discovery::routes(router);
+    let router = endpoints::directory::routes(router);
     let router = endpoints::rooms::routes(router);
     let router = endpoints::accounts::routes(router);
     let router = endpoints::login::routes(router);

@@ -5,8 +5,10 @@
 //! which holds nothing that isn't committed.
 
 pub mod aliases;
+pub mod context;
 pub mod create;
 pub mod direct;
+pub mod directory;
 pub mod edit;
 pub mod history;
 pub mod membership;

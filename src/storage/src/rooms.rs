@@ -249,6 +249,17 @@ impl Database {
         Ok(count)
     }
 
+    /// The rooms of the public directory that anyone is joined to: number and how many are joined, those with most
+    /// first.
+    pub async fn published_rooms(&self) -> Result<Vec<(i64, i64)>> {
+        statement(
+            "SELECT r.nid, COUNT(*) AS joined FROM rooms r JOIN memberships m ON m.room_nid = r.nid \
+             WHERE r.published AND m.membership = 'join' GROUP BY r.nid ORDER BY joined DESC, r.nid",
+        )
+        .all(self)
+        .await
+    }
+
     /// Whether a room stands in the public directory.
     pub async fn is_published(&self, room_nid: i64) -> Result<bool> {
         let row: Option<(bool,)> = statement("SELECT published FROM rooms WHERE nid = $1")

@@ -18,8 +18,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::admit;
-use crate::{ApiError, ClientApi, Incoming, Result};
+use crate::{ApiError, ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     let Incoming {

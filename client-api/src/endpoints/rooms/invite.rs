@@ -4,8 +4,8 @@
 use parley_engine::{limits::Action, rooms::membership::MembershipDetails};
 use ruma::api::client::membership::invite_user::v3::{InvitationRecipient, Request, Response};
 
-use super::{admit, create_room::no_third_parties};
-use crate::{ClientApi, Incoming, Result};
+use super::create_room::no_third_parties;
+use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Invite)?;

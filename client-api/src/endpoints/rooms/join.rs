@@ -4,8 +4,8 @@
 use parley_engine::limits::Action;
 use ruma::api::client::membership::join_room_by_id::v3::{Request, Response};
 
-use super::{admit, member_content};
-use crate::{ClientApi, Incoming, Result};
+use super::member_content;
+use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;

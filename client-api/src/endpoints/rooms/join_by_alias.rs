@@ -7,8 +7,8 @@ use ruma::{
     api::client::membership::join_room_by_id_or_alias::v3::{Request, Response},
 };
 
-use super::{admit, member_content};
-use crate::{ClientApi, Incoming, Result};
+use super::member_content;
+use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;

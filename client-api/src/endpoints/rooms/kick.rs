@@ -4,8 +4,7 @@
 use parley_engine::limits::Action;
 use ruma::api::client::membership::kick_user::v3::{Request, Response};
 
-use super::admit;
-use crate::{ClientApi, Incoming, Result};
+use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Write)?;

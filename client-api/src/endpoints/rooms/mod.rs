@@ -1,26 +1,32 @@
 //! Rooms: making them, being in them, writing to them, reading them.
 
+mod aliases;
 mod ban;
+mod context;
 mod create_room;
+mod direct_chat;
 mod forget;
+mod get_event;
 mod get_state;
 mod get_state_event;
 mod invite;
 mod join;
 mod join_by_alias;
+mod joined_members;
 mod joined_rooms;
 mod kick;
 mod leave;
 mod member_content;
+mod members;
+mod messages;
 mod redact;
 mod send;
 mod set_state;
 mod unban;
 
 use axum::Router;
-use parley_engine::{limits::Action, sessions::Session};
 
-use crate::{ClientApi, Result, route, route_at};
+use crate::{ClientApi, route, route_at};
 
 /// The paths at which a place of the state with an empty key is read and set, which ruma doesn't list.
 const EMPTY_STATE_KEY: [&str; 4] = [
@@ -47,17 +53,15 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, get_state::handle);
     let router = route(router, get_state_event::handle);
     let router = route(router, set_state::handle);
+    let router = route(router, messages::handle);
+    let router = route(router, context::handle);
+    let router = route(router, get_event::handle);
+    let router = route(router, members::handle);
+    let router = route(router, joined_members::handle);
+    let router = route(router, aliases::handle);
+    let router = route(router, direct_chat::handle);
     EMPTY_STATE_KEY.iter().fold(router, |router, path| {
         let router = route_at(router, path, get_state_event::handle);
         route_at(router, path, set_state::handle)
     })
-}
-
-/// Lets pass who may write at all, and hasn't done so too often.
-///
-/// # Errors
-/// `M_USER_SUSPENDED`, `M_LIMIT_EXCEEDED`.
-fn admit(api: &ClientApi, session: &Session, action: Action) -> Result<()> {
-    session.may_write()?;
-    Ok(api.engine.limits().check(action, session.user_nid)?)
 }

@@ -4,8 +4,7 @@
 use parley_engine::{limits::Action, rooms::send::Message};
 use ruma::api::{client::message::send_message_event::v3::Request, error::ErrorKind};
 
-use super::admit;
-use crate::{ApiError, ClientApi, Incoming, RawJson, Result};
+use crate::{ApiError, ClientApi, Incoming, RawJson, Result, endpoints::admit};
 
 /// The busiest endpoint of all: what it does per event is kept little.
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {

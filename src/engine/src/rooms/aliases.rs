@@ -1,15 +1,15 @@
-//! Names for rooms: aliases, and the room directory.
+//! Names for rooms.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId,
-    api::error::ErrorKind, events::StateEventType,
+    UserId, api::error::ErrorKind, events::StateEventType,
 };
 
 use parley_storage::commit::RoomEffect;
 
-use super::{Rooms, edit::Edit};
+use super::{Rooms, edit::Edit, state::RoomState};
 use crate::{EngineError, Result, sessions::Session};
 
 /// The aliases of one room that this server keeps at most.
@@ -76,10 +76,7 @@ impl Rooms {
             .ok_or_else(|| unknown(alias))?;
         let room = self.room(&room_id).await?;
         let state = self.registry.load(&room).await?;
-        let may_set = state.is_joined(&session.user_id)
-            && state
-                .power_levels()
-                .user_can_send_state(&session.user_id, StateEventType::RoomCanonicalAlias);
+        let may_set = may_set_aliases(&state, &session.user_id);
         if creator != session.user_id && !may_set && !session.admin {
             return Err(EngineError::forbidden("you may not remove this alias"));
         }
@@ -120,40 +117,14 @@ impl Rooms {
             .filter_map(|alias| alias.try_into().ok())
             .collect())
     }
+}
 
-    /// Whether a room stands in the public directory.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` if there is no such room.
-    pub async fn is_published(&self, room_id: &RoomId) -> Result<bool> {
-        let room = self.room(room_id).await?;
-        Ok(self.database.is_published(room.nid()).await?)
-    }
-
-    /// Puts a room into the public directory or takes it out: who may set the room's main alias may, and administrators
-    /// of this server.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN`.
-    pub async fn publish(
-        &self,
-        session: &Session,
-        room_id: &RoomId,
-        published: bool,
-    ) -> Result<()> {
-        let room = self.room(room_id).await?;
-        let state = self.registry.load(&room).await?;
-        let may_set = state.is_joined(&session.user_id)
-            && state
-                .power_levels()
-                .user_can_send_state(&session.user_id, StateEventType::RoomCanonicalAlias);
-        if !may_set && !session.admin {
-            return Err(EngineError::forbidden(
-                "you may not change whether this room is in the directory",
-            ));
-        }
-        Ok(self.database.set_published(room.nid(), published).await?)
-    }
+/// Whether a user decides by which names a room is known.
+pub(super) fn may_set_aliases(state: &RoomState, user_id: &UserId) -> bool {
+    state.is_joined(user_id)
+        && state
+            .power_levels()
+            .user_can_send_state(user_id, StateEventType::RoomCanonicalAlias)
 }
 
 fn unknown(alias: &RoomAliasId) -> EngineError {

@@ -27,10 +27,16 @@ pub struct DirectChat {
 impl Rooms {
     /// The direct chat of the session's user with another: the one that is there, joined if the other has invited the
     /// user to it, or a new one, to which the other is invited. A chat that one of them has left is no longer theirs.
+    /// `may_create` is asked before a new one is made.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` for a chat with oneself, `M_NOT_FOUND` if there is no such user.
-    pub async fn direct_chat(&self, session: &Session, user_id: &UserId) -> Result<DirectChat> {
+    /// `M_INVALID_PARAM` for a chat with oneself, `M_NOT_FOUND` if there is no such user, what `may_create` says.
+    pub async fn direct_chat(
+        &self,
+        session: &Session,
+        user_id: &UserId,
+        may_create: impl Fn() -> Result<()>,
+    ) -> Result<DirectChat> {
         if *user_id == session.user_id {
             return Err(EngineError::invalid_param("a direct chat has two people"));
         }
@@ -48,6 +54,7 @@ impl Rooms {
                     created: false,
                 });
             }
+            may_create()?;
             let plan = RoomPlan {
                 preset: Preset::TrustedPrivateChat,
                 invite: vec![user_id.to_owned()],

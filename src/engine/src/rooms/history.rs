@@ -1,8 +1,8 @@
 //! Reading the past of a room.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use parley_storage::{events::Span, state::Places};
+use parley_storage::events::Span;
 use ruma::{EventId, RoomId, events::room::member::MembershipState};
 
 use super::{
@@ -57,27 +57,6 @@ pub struct Page {
     pub state: Arc<RoomState>,
 }
 
-/// An event with those around it.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// The event.
-    pub event: Arc<TimelineEvent>,
-    /// Those before, the newest first.
-    pub before: Vec<Arc<TimelineEvent>>,
-    /// Those after, the oldest first.
-    pub after: Vec<Arc<TimelineEvent>>,
-    /// Where to read on backward.
-    pub start: i64,
-    /// Where to read on forward.
-    pub end: i64,
-    /// The state after the last of them.
-    pub state_at_end: Vec<Arc<TimelineEvent>>,
-    /// What the reader may see.
-    pub access: Access,
-    /// The room.
-    pub room: Arc<Room>,
-}
-
 impl Rooms {
     /// Reads a page. `fits` is a filter of the client.
     ///
@@ -94,23 +73,44 @@ impl Rooms {
     ) -> Result<Page> {
         let (room, state, access) = self.readable(room_id, &session.user_id).await?;
         let newest = room.last_position().unwrap_or_default();
-        let limit = access.state_limit().unwrap_or(newest).min(newest);
-        let from = match (request.from, request.direction) {
+        let start = match (request.from, request.direction) {
             (Some(from), _) => from,
             (None, Direction::Backward) => newest,
             (None, Direction::Forward) => 0,
         };
-        let start = from;
+        let fits = |event: &TimelineEvent| access.sees(event, &session.user_id) && fits(event);
+        let (events, end) = self.page(&room, &access, request, start, fits).await?;
+        Ok(Page {
+            events,
+            start,
+            end,
+            access,
+            room,
+            state,
+        })
+    }
+
+    /// The events of a page, and where the next begins.
+    pub(super) async fn page(
+        &self,
+        room: &Room,
+        access: &Access,
+        request: PageRequest,
+        start: i64,
+        fits: impl Fn(&TimelineEvent) -> bool,
+    ) -> Result<(Vec<Arc<TimelineEvent>>, Option<i64>)> {
+        let newest = room.last_position().unwrap_or_default();
+        let limit = access.state_limit().unwrap_or(newest).min(newest);
         let mut page = Vec::new();
         let mut at = match request.direction {
-            Direction::Backward => from.min(limit),
-            Direction::Forward => from,
+            Direction::Backward => start.min(limit),
+            Direction::Forward => start,
         };
         let mut scanned = 0;
         let mut exhausted = false;
         while page.len() < request.limit && !exhausted && scanned < MAX_SCANNED {
             let wanted = i64::try_from(request.limit - page.len()).unwrap_or(MAX_SCANNED) + 1;
-            let rows = self.stretch(&room, &request, at, limit, wanted).await?;
+            let rows = self.stretch(room, &request, at, limit, wanted).await?;
             exhausted = (rows.len() as i64) < wanted;
             scanned += rows.len() as i64;
             for event in rows {
@@ -123,19 +123,12 @@ impl Rooms {
                     Direction::Backward => event.position - 1,
                     Direction::Forward => event.position,
                 };
-                if access.sees(&event, &session.user_id) && fits(&event) {
+                if fits(&event) {
                     page.push(event);
                 }
             }
         }
-        Ok(Page {
-            events: page,
-            start,
-            end: (!exhausted).then_some(at),
-            access,
-            room,
-            state,
-        })
+        Ok((page, (!exhausted).then_some(at)))
     }
 
     async fn stretch(
@@ -200,56 +193,6 @@ impl Rooms {
         Ok((event, access, room))
     }
 
-    /// An event with those around it, and the state there.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` if there is no such event that the user may see.
-    pub async fn context(
-        &self,
-        session: &Session,
-        room_id: &RoomId,
-        event_id: &EventId,
-        limit: usize,
-        fits: impl Fn(&TimelineEvent) -> bool,
-    ) -> Result<Context> {
-        let (event, access, room) = self.event(session, room_id, event_id).await?;
-        let half = |count| PageRequest {
-            from: Some(event.position),
-            to: None,
-            direction: Direction::Forward,
-            limit: count,
-        };
-        let backward = PageRequest {
-            from: Some(event.position - 1),
-            direction: Direction::Backward,
-            ..half(limit.div_ceil(2))
-        };
-        let before = self.messages(session, room_id, backward, &fits).await?;
-        let after = self
-            .messages(session, room_id, half(limit / 2), &fits)
-            .await?;
-        let last = after.events.last().unwrap_or(&event).clone();
-        let state = self.database.state(last.snapshot, Places::All).await?;
-        let positions: Vec<i64> = state.iter().map(|row| row.position).collect();
-        let state_at_end = self.events.at(&positions).await?;
-        Ok(Context {
-            start: before.end.unwrap_or_else(|| {
-                before
-                    .events
-                    .last()
-                    .map_or(event.position, |first| first.position)
-                    - 1
-            }),
-            end: after.end.unwrap_or(last.position),
-            before: before.events,
-            after: after.events,
-            event,
-            state_at_end,
-            access,
-            room,
-        })
-    }
-
     /// The state of a room as the user may know it: the current one for members, that of their leaving for others.
     ///
     /// # Errors
@@ -305,6 +248,39 @@ impl Rooms {
     /// If the database fails.
     pub async fn timeline_events(&self, entries: &[StateEntry]) -> Result<Vec<Arc<TimelineEvent>>> {
         let positions: Vec<i64> = entries.iter().map(|entry| entry.position.get()).collect();
+        self.events.at(&positions).await
+    }
+
+    /// The member events that stood for the senders of `events` at the newest of them, each once.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn senders(
+        &self,
+        state: &RoomState,
+        events: &[Arc<TimelineEvent>],
+    ) -> Result<Vec<Arc<TimelineEvent>>> {
+        let Some(newest) = events.iter().max_by_key(|event| event.position) else {
+            return Ok(Vec::new());
+        };
+        let mut seen = HashSet::new();
+        let mut positions = Vec::new();
+        for event in events.iter().filter(|event| seen.insert(&event.sender)) {
+            let current = state
+                .member(&event.sender)
+                .map(|member| member.entry.position.get());
+            let position = match current {
+                Some(position) if position <= newest.position => Some(position),
+                // Changed since.
+                _ => {
+                    let user_id = event.sender.as_str();
+                    self.database
+                        .state_event(newest.snapshot, "m.room.member", user_id)
+                        .await?
+                }
+            };
+            positions.extend(position);
+        }
         self.events.at(&positions).await
     }
 

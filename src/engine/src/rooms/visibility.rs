@@ -190,7 +190,9 @@ impl Rooms {
         if !access.is_possible() {
             return Err(unknown());
         }
-        if let Some(nid) = self.database.user_nid(user_id).await?
+        // Who is joined has forgotten nothing.
+        if !state.is_joined(user_id)
+            && let Some(nid) = self.database.user_nid(user_id).await?
             && self.database.is_forgotten(nid, room.nid()).await? == Some(true)
         {
             return Err(unknown());

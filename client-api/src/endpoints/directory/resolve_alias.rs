@@ -1,0 +1,16 @@
+//! `GET /_matrix/client/v3/directory/room/{roomAlias}`:
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias>
+
+use ruma::api::client::alias::get_alias::v3::{Request, Response};
+
+use crate::{ClientApi, Incoming, Result};
+
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    let room_id = api
+        .engine
+        .rooms()
+        .resolve_alias(&incoming.room_alias)
+        .await?;
+    let servers = vec![api.engine.settings().server_name.clone()];
+    Ok(Response::new(room_id, servers))
+}
