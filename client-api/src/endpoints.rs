@@ -8,6 +8,7 @@ pub(crate) mod filters;
 pub(crate) mod login;
 pub(crate) mod profiles;
 pub(crate) mod rooms;
+pub(crate) mod sync;
 
 use parley_engine::{limits::Action, sessions::Session};
 

@@ -35,6 +35,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) room_id: Option<&'a RoomId>,
     /// Tells the receiver's membership at the event; without it, that is left out.
     pub(crate) access: Option<&'a Access>,
+    /// Whether the receiver was joined at every event that is shown, so that nothing has to tell.
+    pub(crate) joined: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -42,7 +44,15 @@ impl<'a> Shown<'a> {
     pub(crate) fn in_room(room_id: &'a RoomId) -> Self {
         Self {
             room_id: Some(room_id),
-            access: None,
+            ..Self::default()
+        }
+    }
+
+    /// With the membership of a receiver who was joined at every event.
+    pub(crate) fn joined(self) -> Self {
+        Self {
+            joined: true,
+            ..self
         }
     }
 
@@ -124,7 +134,9 @@ impl<'a> EventWriter<'a> {
 
     fn write_unsigned(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
         self.write_own(out, event);
-        if let Some(access) = shown.access {
+        if shown.joined {
+            out.push_str(",\"membership\":\"join\"");
+        } else if let Some(access) = shown.access {
             out.push_str(",\"membership\":");
             client_event::push_string(out, access.membership_at(event.position).as_str());
         }

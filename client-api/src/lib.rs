@@ -19,6 +19,7 @@ mod router;
 use std::sync::Arc;
 
 use parley_engine::Engine;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     answer::{Answer, RawJson, RawResponse},
@@ -37,14 +38,17 @@ pub struct ClientApi {
     pub engine: Engine,
     /// How it presents itself.
     pub settings: Arc<ClientApiSettings>,
+    /// Cancelled when the server stops: then every long poll is answered.
+    pub stopping: CancellationToken,
 }
 
 impl ClientApi {
-    /// The API of `engine`.
-    pub fn new(engine: Engine, settings: ClientApiSettings) -> Self {
+    /// The API of `engine`. When `stopping` is cancelled, long polls are answered.
+    pub fn new(engine: Engine, settings: ClientApiSettings, stopping: CancellationToken) -> Self {
         Self {
             engine,
             settings: Arc::new(settings),
+            stopping,
         }
     }
 }

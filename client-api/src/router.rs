@@ -29,6 +29,7 @@ pub fn router(api: ClientApi) -> Router {
     let router = endpoints::devices::routes(router);
     let router = endpoints::profiles::routes(router);
     let router = endpoints::filters::routes(router);
+    let router = endpoints::sync::routes(router);
     router.with_state(api)
 }
 

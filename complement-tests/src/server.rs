@@ -158,12 +158,12 @@ async fn run(
     let engine = Engine::start(settings, database.clone(), clock, Arc::new(SystemRandom))
         .await
         .expect("the engine starts");
-    let client_api = ClientApi::new(engine.clone(), options.client_api.clone());
+    let stopping = CancellationToken::new();
+    let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
     let router = parley_client_api::router(client_api).merge(parley_admin::router(engine.clone()));
     let router = parley_client_api::finish(router).layer(middleware::map_request(note_address));
     let listener = TcpListener::bind(address).await.expect("a port is free");
     let address = listener.local_addr().expect("the port has an address");
-    let stopping = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, router, stopping.clone()));
     let running = Running {
         engine,

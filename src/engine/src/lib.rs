@@ -21,11 +21,13 @@ pub mod rooms;
 pub mod sessions;
 pub mod settings;
 pub mod stream;
+pub mod sync;
 pub mod typing;
 pub mod unread;
 
 mod keys;
 mod personal;
+mod room_services;
 
 mod error;
 mod text;
@@ -44,15 +46,16 @@ use self::{
     hooks::AccountHooks,
     interactive::InteractiveAuthentication,
     limits::Limits,
-    personal::{PersonalServices, WatcherParts, Watchers},
     presence::Presence,
     profiles::Profiles,
     push::PushRules,
     random::Random,
     receipts::Receipts,
-    rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
+    room_services::{RoomServiceParts, RoomServices},
+    rooms::Rooms,
     sessions::Sessions,
-    stream::{Stream, committer::Committer, feeds::Feeds},
+    stream::Stream,
+    sync::Sync,
     typing::Typing,
     unread::Unread,
 };
@@ -74,10 +77,7 @@ struct Services {
     background: Background,
     limits: Limits,
     sessions: Sessions,
-    stream: Arc<Stream>,
-    feeds: Arc<Feeds>,
-    rooms: Arc<Rooms>,
-    personal: PersonalServices,
+    room_services: RoomServices,
     users: UserServices,
 }
 
@@ -158,43 +158,14 @@ impl Engine {
         let background = Background::default();
         let limits = Limits::new(&settings.rate_limits, &clock);
         let sessions = Sessions::start(&database, &clock, &background);
-        let key = keys::server_key(&database, &settings.server_name, &*clock, &random).await?;
-        let position = database.stream_position().await?;
-        let stream = Arc::new(Stream::new(position, random.number()));
-        let feeds = Arc::new(Feeds::default());
-        feeds.start_at(position);
-        let events = Arc::new(Events::new(database.clone()));
-        let registry = Arc::new(Registry::new(database.clone(), events.clone()));
-        let watchers = Watchers::start(&WatcherParts {
+        let room_services = RoomServices::start(&RoomServiceParts {
             database: &database,
-            registry: &registry,
-            stream: &stream,
-            feeds: &feeds,
             clock: &clock,
+            random: &random,
             settings: &settings,
             background: &background,
-        });
-        let committer = Committer::start(
-            database.clone(),
-            stream.clone(),
-            feeds.clone(),
-            registry.clone(),
-            events.clone(),
-            watchers.observers(),
-            &background,
-        );
-        let personal = PersonalServices::new(watchers, &database, &registry, &committer, &clock);
-        let rooms = Arc::new(Rooms::new(RoomsParts {
-            database: database.clone(),
-            registry,
-            events,
-            feeds: feeds.clone(),
-            committer,
-            key,
-            clock: clock.clone(),
-            random: random.clone(),
-            settings: settings.rooms.clone(),
-        }));
+        })
+        .await?;
         let users = UserServices::start(UserParts {
             database: &database,
             clock: &clock,
@@ -202,7 +173,7 @@ impl Engine {
             settings: &settings,
             limits: &limits,
             sessions: &sessions,
-            hooks: Arc::new(vec![rooms.clone() as Arc<dyn AccountHooks>]),
+            hooks: Arc::new(vec![room_services.rooms.clone() as Arc<dyn AccountHooks>]),
             background: &background,
         })?;
         users.accounts.finish_deactivations().await?;
@@ -213,10 +184,7 @@ impl Engine {
                 background,
                 limits,
                 sessions,
-                stream,
-                feeds,
-                rooms,
-                personal,
+                room_services,
                 users,
             }),
         })
@@ -244,42 +212,47 @@ impl Engine {
 
     /// How far the stream has come.
     pub fn stream(&self) -> &Stream {
-        &self.services.stream
+        &self.services.room_services.stream
+    }
+
+    /// What changed for whom.
+    pub fn sync(&self) -> &Sync {
+        &self.services.room_services.sync
     }
 
     /// Rooms.
     pub fn rooms(&self) -> &Rooms {
-        &self.services.rooms
+        &self.services.room_services.rooms
     }
 
     /// Up to where each user has read each room.
     pub fn receipts(&self) -> &Receipts {
-        &self.services.personal.receipts
+        &self.services.room_services.personal.receipts
     }
 
     /// What a user's clients keep on the server.
     pub fn account_data(&self) -> &AccountData {
-        &self.services.personal.account_data
+        &self.services.room_services.personal.account_data
     }
 
     /// Which events notify whom.
     pub fn push(&self) -> &PushRules {
-        &self.services.personal.push
+        &self.services.room_services.personal.push
     }
 
     /// Who is typing where.
     pub fn typing(&self) -> &Typing {
-        &self.services.personal.typing
+        &self.services.room_services.personal.typing
     }
 
     /// Who is online.
     pub fn presence(&self) -> &Presence {
-        &self.services.personal.presence
+        &self.services.room_services.personal.presence
     }
 
     /// How much of a room somebody hasn't read.
     pub fn unread(&self) -> &Unread {
-        &self.services.personal.unread
+        &self.services.room_services.personal.unread
     }
 
     /// Whose access token is whose.

@@ -82,7 +82,7 @@ pub(crate) struct PersonalServices {
     pub(crate) account_data: AccountData,
     pub(crate) typing: Arc<Typing>,
     pub(crate) presence: Arc<Presence>,
-    pub(crate) unread: Unread,
+    pub(crate) unread: Arc<Unread>,
 }
 
 impl PersonalServices {
@@ -108,7 +108,11 @@ impl PersonalServices {
                 committer.clone(),
                 push.clone(),
             ),
-            unread: Unread::new(database.clone(), receipts.clone(), push.clone()),
+            unread: Arc::new(Unread::new(
+                database.clone(),
+                receipts.clone(),
+                push.clone(),
+            )),
             typing: watchers.typing,
             presence: watchers.presence,
             receipts,

@@ -11,6 +11,7 @@ pub mod direct;
 pub mod directory;
 pub mod edit;
 pub mod history;
+pub mod lookup;
 pub mod membership;
 pub mod registry;
 pub mod room;

@@ -8,6 +8,8 @@ use ruma::{EventId, RoomId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::StateEvent;
+
 /// The fields of a PDU that clients see, borrowed from its JSON.
 #[derive(Debug, Deserialize)]
 pub struct ClientFields<'a> {
@@ -115,23 +117,15 @@ pub fn push_string(out: &mut String, text: &str) {
 /// The stripped form of a state event: just content, sender, state key and type.
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
-///
-/// # Errors
-/// If `json` is no event.
-pub fn stripped(json: &str) -> serde_json::Result<Box<RawValue>> {
-    let fields = ClientFields::parse(json)?;
-    let mut stripped = String::with_capacity(fields.content.get().len() + 128);
+pub fn stripped_event(event: &StateEvent) -> Box<RawValue> {
+    let mut stripped = String::with_capacity(event.content.get().len() + 128);
     stripped.push_str("{\"content\":");
-    stripped.push_str(fields.content.get());
-    push_member(&mut stripped, "sender", &fields.sender);
-    push_member(
-        &mut stripped,
-        "state_key",
-        fields.state_key.as_deref().unwrap_or_default(),
-    );
-    push_member(&mut stripped, "type", &fields.event_type);
+    stripped.push_str(event.content.get());
+    push_member(&mut stripped, "sender", event.sender.as_str());
+    push_member(&mut stripped, "state_key", &event.state_key);
+    push_member(&mut stripped, "type", &event.event_type.to_string());
     stripped.push('}');
-    RawValue::from_string(stripped)
+    RawValue::from_string(stripped).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]
@@ -166,8 +160,9 @@ mod tests {
     #[test]
     fn stripped_state_has_four_members() {
         let pdu = r#"{"content":{"name":"n"},"origin_server_ts":5,"sender":"@a:a","state_key":"","type":"m.room.name"}"#;
+        let event = StateEvent::parse(event_id!("$id").to_owned(), pdu).unwrap();
         assert_eq!(
-            stripped(pdu).unwrap().get(),
+            stripped_event(&event).get(),
             r#"{"content":{"name":"n"},"sender":"@a:a","state_key":"","type":"m.room.name"}"#
         );
     }

@@ -189,6 +189,7 @@ impl Server {
     pub async fn stop(mut self) -> bool {
         self.readiness.stop();
         sleep(self.config.server.drain_delay).await;
+        self.application.answer_long_polls();
         let finished = self.connections.stop(self.config.server.stop_timeout).await;
         #[cfg(unix)]
         if let Some(control) = self.control.take() {

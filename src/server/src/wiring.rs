@@ -14,6 +14,8 @@ use parley_engine::{
 };
 use parley_storage::{Database, StorageError};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{config::Config, http::health::ReadyCheck};
 
 /// Why engine and APIs didn't start. The message is a sentence for an administrator.
@@ -67,16 +69,23 @@ pub(crate) async fn hash_password(config: &Config, password: &str) -> Result<Str
 pub(crate) struct Application {
     homeserver: Homeserver,
     client_api: ClientApi,
+    stopping: CancellationToken,
 }
 
 impl Application {
     /// Opens the data.
     pub(crate) async fn start(config: &Config) -> Result<Self, WiringError> {
         let homeserver = Homeserver::open(config).await?;
-        let client_api = ClientApi::new(homeserver.engine.clone(), settings::client_api(config));
+        let stopping = CancellationToken::new();
+        let client_api = ClientApi::new(
+            homeserver.engine.clone(),
+            settings::client_api(config),
+            stopping.clone(),
+        );
         Ok(Self {
             homeserver,
             client_api,
+            stopping,
         })
     }
 
@@ -106,6 +115,11 @@ impl Application {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.homeserver.engine
+    }
+
+    /// Has the requests that wait for something to happen answered.
+    pub(crate) fn answer_long_polls(&self) {
+        self.stopping.cancel();
     }
 
     /// Writes what isn't written yet and closes the data. Called after the last request.

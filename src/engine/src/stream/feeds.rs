@@ -206,6 +206,19 @@ impl UserFeed {
     }
 }
 
+/// What a feed holds at one moment, up to one position.
+#[derive(Clone, Debug)]
+pub struct FeedSnapshot {
+    /// Everything up to here is in it, and nothing after.
+    pub position: i64,
+    /// Every change of a room after this position is marked.
+    pub complete_after: i64,
+    /// The user's memberships.
+    pub memberships: Vec<(i64, Membership)>,
+    /// The position of the newest account data that belongs to no room.
+    pub account_data: i64,
+}
+
 /// All feeds.
 #[derive(Debug, Default)]
 pub struct Feeds {
@@ -376,6 +389,29 @@ impl Feeds {
         marks.fleeting_after = inner.fleeting;
         marks.presence_after = inner.fleeting;
         Ok(())
+    }
+
+    /// What a feed holds now. Everything up to its position is published in the rooms in memory, too.
+    pub fn snapshot(&self, feed: &UserFeed) -> FeedSnapshot {
+        // With the lock held, nothing is noted meanwhile.
+        let inner = lock(&self.inner);
+        let marks = lock(&feed.marks);
+        let memberships = marks
+            .memberships
+            .iter()
+            .map(|(nid, membership)| (*nid, membership.clone()))
+            .collect();
+        FeedSnapshot {
+            position: inner.noted,
+            complete_after: marks.complete_after,
+            memberships,
+            account_data: marks.account_data,
+        }
+    }
+
+    /// Everything up to here is noted, and may be asked for.
+    pub fn position(&self) -> i64 {
+        lock(&self.inner).noted
     }
 
     /// The feed of a user, if they have one.

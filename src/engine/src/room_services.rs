@@ -1,0 +1,121 @@
+//! Putting together the services around rooms and the stream.
+
+use std::sync::Arc;
+
+use parley_storage::Database;
+
+use crate::{
+    Result,
+    background::Background,
+    clock::Clock,
+    keys,
+    personal::{PersonalServices, WatcherParts, Watchers},
+    random::Random,
+    rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
+    settings::EngineSettings,
+    stream::{Stream, committer::Committer, feeds::Feeds},
+    sync::{Sync, SyncParts},
+};
+
+/// The services.
+#[derive(Debug)]
+pub(crate) struct RoomServices {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) personal: PersonalServices,
+    pub(crate) sync: Sync,
+}
+
+/// What they are made of.
+#[derive(Debug)]
+pub(crate) struct RoomServiceParts<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) random: &'a Arc<dyn Random>,
+    pub(crate) settings: &'a EngineSettings,
+    pub(crate) background: &'a Background,
+}
+
+/// What all of them share.
+struct Shared {
+    stream: Arc<Stream>,
+    feeds: Arc<Feeds>,
+    events: Arc<Events>,
+    registry: Arc<Registry>,
+}
+
+impl Shared {
+    async fn new(parts: &RoomServiceParts<'_>) -> Result<Self> {
+        let position = parts.database.stream_position().await?;
+        let feeds = Arc::new(Feeds::default());
+        feeds.start_at(position);
+        let events = Arc::new(Events::new(parts.database.clone()));
+        Ok(Self {
+            stream: Arc::new(Stream::new(position, parts.random.number())),
+            feeds,
+            registry: Arc::new(Registry::new(parts.database.clone(), events.clone())),
+            events,
+        })
+    }
+}
+
+impl RoomServices {
+    pub(crate) async fn start(parts: &RoomServiceParts<'_>) -> Result<Self> {
+        let RoomServiceParts {
+            database,
+            clock,
+            random,
+            settings,
+            background,
+        } = parts;
+        let shared = Shared::new(parts).await?;
+        let watchers = Watchers::start(&WatcherParts {
+            database,
+            registry: &shared.registry,
+            stream: &shared.stream,
+            feeds: &shared.feeds,
+            clock,
+            settings,
+            background,
+        });
+        let committer = Committer::start(
+            (*database).clone(),
+            shared.stream.clone(),
+            shared.feeds.clone(),
+            shared.registry.clone(),
+            shared.events.clone(),
+            watchers.observers(),
+            background,
+        );
+        let personal =
+            PersonalServices::new(watchers, database, &shared.registry, &committer, clock);
+        let rooms = Arc::new(Rooms::new(RoomsParts {
+            database: (*database).clone(),
+            registry: shared.registry,
+            events: shared.events,
+            feeds: shared.feeds.clone(),
+            committer,
+            key: keys::server_key(database, &settings.server_name, &***clock, random).await?,
+            clock: (*clock).clone(),
+            random: (*random).clone(),
+            settings: settings.rooms.clone(),
+        }));
+        let sync = Sync::new(SyncParts {
+            database: (*database).clone(),
+            stream: shared.stream.clone(),
+            feeds: shared.feeds,
+            rooms: rooms.clone(),
+            receipts: personal.receipts.clone(),
+            typing: personal.typing.clone(),
+            presence: personal.presence.clone(),
+            unread: personal.unread.clone(),
+            clock: (*clock).clone(),
+        });
+        Ok(Self {
+            stream: shared.stream,
+            rooms,
+            personal,
+            sync,
+        })
+    }
+}

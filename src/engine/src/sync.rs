@@ -1,0 +1,258 @@
+//! What changed for a user between two points of the stream.
+//!
+//! [`Sync::wait`] answers a long poll. A connected client's changes are told from its user's feed and the rooms in
+//! memory; storage is asked by a client that comes back after longer than those reach. Everything up to one position is
+//! told, and nothing after it, so that the next answer begins exactly there.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#syncing>
+
+pub mod filter;
+
+mod invited;
+mod joined;
+mod lazy;
+mod left;
+mod rooms;
+mod state;
+mod summary;
+
+use std::{sync::Arc, time::Duration};
+
+use parley_storage::{Database, user_streams::AccountDataRow};
+use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    invited::InvitedRoom, joined::JoinedRoom, left::LeftRoom, rooms::Timeline, summary::Summary,
+};
+use self::{lazy::LazyMembers, rooms::Changes};
+use crate::{
+    Result,
+    clock::Clock,
+    presence::Presence,
+    receipts::Receipts,
+    rooms::Rooms,
+    sessions::Session,
+    stream::{
+        Stream,
+        feeds::{Feeds, UserFeed},
+        token::Token,
+    },
+    typing::Typing,
+    unread::Unread,
+};
+
+/// How many rooms are put together at once for one answer.
+const ROOMS_AT_ONCE: usize = 16;
+
+/// Answers /sync.
+#[derive(Debug)]
+pub struct Sync {
+    parts: SyncParts,
+    lazy: LazyMembers,
+}
+
+/// What [`Sync`] works with.
+#[derive(Debug)]
+pub struct SyncParts {
+    /// Where everything is stored.
+    pub database: Database,
+    /// How far the stream has come.
+    pub stream: Arc<Stream>,
+    /// Who waits for what.
+    pub feeds: Arc<Feeds>,
+    /// Rooms.
+    pub rooms: Arc<Rooms>,
+    /// Receipts.
+    pub receipts: Receipts,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+    /// What is unread.
+    pub unread: Arc<Unread>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    /// Where it stands; `None` at first.
+    pub since: Option<Token>,
+    /// What it wants to see.
+    pub filter: Arc<FilterDefinition>,
+    /// Whether it wants the whole state of its rooms, even where it hasn't changed.
+    pub full_state: bool,
+    /// How long it waits if there is nothing to tell.
+    pub timeout: Duration,
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug)]
+pub struct SyncAnswer {
+    /// Where the client stands with it.
+    pub next: Token,
+    /// Rooms that the user is joined to.
+    pub joined: Vec<JoinedRoom>,
+    /// Rooms that the user is invited to.
+    pub invited: Vec<InvitedRoom>,
+    /// Rooms that the user has left.
+    pub left: Vec<LeftRoom>,
+    /// Account data that belongs to no room.
+    pub account_data: Vec<AccountDataRow>,
+    /// The presence of users who share a room.
+    pub presence: Vec<Box<serde_json::value::RawValue>>,
+}
+
+impl SyncAnswer {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.joined.is_empty()
+            && self.invited.is_empty()
+            && self.left.is_empty()
+            && self.account_data.is_empty()
+            && self.presence.is_empty()
+    }
+}
+
+/// The stretch of the stream that an answer tells, and for whom.
+#[derive(Clone, Copy, Debug)]
+struct Stretch<'a> {
+    session: &'a Session,
+    feed: &'a Arc<UserFeed>,
+    filter: &'a FilterDefinition,
+    full_state: bool,
+    /// `None`: from the beginning.
+    since: Option<i64>,
+    to: i64,
+    /// The fleeting count that the client has seen; `None` if what it has seen says nothing here.
+    fleeting: Option<u64>,
+}
+
+impl Stretch<'_> {
+    /// The position after which events are new to the client.
+    fn after(&self) -> i64 {
+        self.since.unwrap_or(0)
+    }
+
+    fn user_id(&self) -> &OwnedUserId {
+        &self.session.user_id
+    }
+}
+
+impl Sync {
+    /// Puts the service together.
+    pub fn new(parts: SyncParts) -> Self {
+        Self {
+            parts,
+            lazy: LazyMembers::default(),
+        }
+    }
+
+    /// How far a client can be: no token is newer.
+    pub fn position(&self) -> i64 {
+        self.parts.feeds.position()
+    }
+
+    /// Tells what changed; if nothing has, waits until something does, the time is up, or `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn wait(
+        &self,
+        session: &Session,
+        request: &SyncRequest,
+        stopping: &CancellationToken,
+    ) -> Result<SyncAnswer> {
+        let deadline = Instant::now() + request.timeout;
+        let now = self.parts.clock.now_ms();
+        let feed = self
+            .parts
+            .feeds
+            .get(
+                &session.user_id,
+                session.user_nid,
+                now,
+                &self.parts.database,
+            )
+            .await?;
+        let mut changed = feed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let answer = self.changes(session, &feed, request).await?;
+            let answer_now = request.since.is_none() || request.full_state || !answer.is_empty();
+            if answer_now || stopping.is_cancelled() {
+                return Ok(answer);
+            }
+            tokio::select! {
+                biased;
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(answer),
+                () = stopping.cancelled() => return Ok(answer),
+            }
+        }
+    }
+
+    async fn changes(
+        &self,
+        session: &Session,
+        feed: &Arc<UserFeed>,
+        request: &SyncRequest,
+    ) -> Result<SyncAnswer> {
+        let instance = self.parts.stream.instance();
+        let fleeting = self.parts.stream.fleeting();
+        let seen = request
+            .since
+            .filter(|since| since.instance == instance)
+            .map(|since| since.fleeting);
+        let snapshot = self.parts.feeds.snapshot(feed);
+        let stretch = Stretch {
+            session,
+            feed,
+            filter: &request.filter,
+            full_state: request.full_state,
+            since: request.since.map(|since| since.position),
+            to: snapshot.position,
+            fleeting: seen,
+        };
+        if request.since.is_none() {
+            self.lazy.forget_device(session.device_nid);
+        }
+        let changes = self.rooms_changed(&stretch, snapshot).await?;
+        let account_data = self.global_account_data(&stretch, &changes).await?;
+        let newly_shared = changes.newly_joined.clone();
+        let rooms = self.tell_rooms(&stretch, changes).await?;
+        let presence = self
+            .parts
+            .presence
+            .changed(feed, seen, &newly_shared)
+            .await?;
+        Ok(SyncAnswer {
+            next: Token {
+                position: stretch.to,
+                instance,
+                fleeting,
+            },
+            joined: rooms.joined,
+            invited: rooms.invited,
+            left: rooms.left,
+            account_data,
+            presence,
+        })
+    }
+
+    async fn global_account_data(
+        &self,
+        stretch: &Stretch<'_>,
+        changes: &Changes,
+    ) -> Result<Vec<AccountDataRow>> {
+        let rows = changes.account_data.iter().filter(|row| row.room_nid == 0);
+        let filter = &stretch.filter.account_data;
+        let fits = |row: &&AccountDataRow| {
+            filter::type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
+        };
+        Ok(rows.filter(fits).cloned().collect())
+    }
+}

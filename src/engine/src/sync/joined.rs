@@ -1,0 +1,284 @@
+//! What is told of a room that the user is joined to.
+
+use std::{collections::HashSet, sync::Arc};
+
+use parley_storage::user_streams::AccountDataRow;
+use ruma::{OwnedUserId, events::room::member::MembershipState};
+
+use super::{
+    Stretch, Summary, Sync, Timeline,
+    filter::{event_fits, lazy_members, type_fits},
+    rooms::Candidate,
+    state::Positions,
+};
+use crate::{
+    Result,
+    receipts::Receipt,
+    rooms::{room::Room, state::RoomState, timeline::TimelineEvent, visibility::Access},
+    unread::Counts,
+};
+
+/// What is told of a joined room.
+#[derive(Clone, Debug)]
+pub struct JoinedRoom {
+    /// The room.
+    pub room: Arc<Room>,
+    /// Its new events.
+    pub timeline: Timeline,
+    /// The state before them.
+    pub state: Vec<Arc<TimelineEvent>>,
+    /// Its members in brief, if they changed.
+    pub summary: Option<Summary>,
+    /// New receipts.
+    pub receipts: Vec<Arc<Receipt>>,
+    /// Who types, if that changed.
+    pub typing: Option<Vec<OwnedUserId>>,
+    /// The user's new account data of it.
+    pub account_data: Vec<AccountDataRow>,
+    /// What is unread.
+    pub unread: Counts,
+    /// To tell the user's membership at each event; `None` if they were joined at all of them.
+    pub access: Option<Access>,
+}
+
+impl JoinedRoom {
+    fn is_empty(&self) -> bool {
+        self.timeline.events.is_empty()
+            && !self.timeline.limited
+            && self.state.is_empty()
+            && self.receipts.is_empty()
+            && self.typing.is_none()
+            && self.account_data.is_empty()
+    }
+}
+
+/// A joined room in the making.
+struct Telling<'a> {
+    stretch: &'a Stretch<'a>,
+    candidate: &'a Candidate,
+    state: Arc<RoomState>,
+    /// Up to where the client knows the room; 0 if it has only now come to know it.
+    after: i64,
+}
+
+impl Telling<'_> {
+    /// Whether the client is to have everything, as if it knew nothing.
+    fn whole(&self) -> bool {
+        self.after == 0 || self.stretch.full_state
+    }
+
+    fn ephemeral_wanted(&self, event_type: &str) -> bool {
+        let filter = &self.stretch.filter.room.ephemeral;
+        type_fits(event_type, filter.types.as_deref(), &filter.not_types)
+    }
+
+    /// The users whose member events explain what is told.
+    fn needed_members(
+        &self,
+        timeline: &Timeline,
+        summary: Option<&Summary>,
+    ) -> HashSet<OwnedUserId> {
+        let senders = timeline.events.iter().map(|event| &event.sender);
+        let heroes = summary
+            .into_iter()
+            .flat_map(|summary| summary.heroes.iter().flatten());
+        let own = self.whole().then_some(self.stretch.user_id());
+        senders.chain(heroes).chain(own).cloned().collect()
+    }
+
+    fn summary_if_changed(&self, timeline: &Timeline) -> Option<Summary> {
+        let members_changed = timeline
+            .events
+            .iter()
+            .any(|event| event.event_type.as_ref() == "m.room.member");
+        (self.whole() || timeline.limited || members_changed)
+            .then(|| Summary::new(&self.state, self.stretch.user_id()))
+    }
+
+    fn account_data(&self) -> Vec<AccountDataRow> {
+        let filter = &self.stretch.filter.room.account_data;
+        let fits = |row: &&AccountDataRow| {
+            type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
+        };
+        self.candidate
+            .account_data
+            .iter()
+            .filter(fits)
+            .cloned()
+            .collect()
+    }
+}
+
+impl Sync {
+    pub(super) async fn tell_joined(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<JoinedRoom>> {
+        let room = &candidate.room;
+        let telling = Telling {
+            stretch,
+            candidate,
+            state: self.parts.rooms.state_at(room, stretch.to).await?,
+            after: self.known_until(stretch, candidate).await?,
+        };
+        let access = match telling.after {
+            // Who was joined at all of it sees all of it.
+            after if after > 0 && candidate.membership.position <= after => None,
+            _ => Some(
+                self.parts
+                    .rooms
+                    .access(room, &telling.state, stretch.user_id())
+                    .await?,
+            ),
+        };
+        let timeline = self.joined_timeline(&telling, access.as_ref()).await?;
+        let summary = telling.summary_if_changed(&timeline);
+        let told = JoinedRoom {
+            room: room.clone(),
+            state: self
+                .joined_state(&telling, &timeline, summary.as_ref())
+                .await?,
+            summary,
+            receipts: self.new_receipts(&telling).await?,
+            typing: self.new_typing(&telling),
+            account_data: telling.account_data(),
+            unread: self
+                .parts
+                .unread
+                .counts(
+                    room,
+                    &telling.state,
+                    &stretch.session.user_id,
+                    stretch.session.user_nid,
+                    stretch.to,
+                )
+                .await?,
+            timeline,
+            access,
+        };
+        let whole = stretch.since.is_none() || stretch.full_state;
+        Ok((whole || !told.is_empty()).then_some(told))
+    }
+
+    /// Up to where the client knows the room.
+    async fn known_until(&self, stretch: &Stretch<'_>, candidate: &Candidate) -> Result<i64> {
+        let after = stretch.after();
+        if after == 0 || candidate.membership.position <= after {
+            return Ok(after);
+        }
+        // The membership changed meanwhile: was it a join before, too?
+        let before = self
+            .parts
+            .rooms
+            .membership_at(&candidate.room, stretch.user_id(), after)
+            .await?;
+        Ok(if before == MembershipState::Join {
+            after
+        } else {
+            0
+        })
+    }
+
+    async fn joined_timeline(
+        &self,
+        telling: &Telling<'_>,
+        access: Option<&Access>,
+    ) -> Result<Timeline> {
+        let Telling {
+            stretch,
+            candidate,
+            after,
+            ..
+        } = telling;
+        let user_id = stretch.user_id();
+        let sees = |event: &TimelineEvent| access.is_none_or(|access| access.sees(event, user_id));
+        let has_events = *after == 0 || candidate.marks.events > *after;
+        let from = if has_events { *after } else { stretch.to };
+        let filter = &stretch.filter.room.timeline;
+        let mut timeline = self
+            .timeline(&candidate.room, from, stretch.to, filter, sees)
+            .await?;
+        if *after == 0 && stretch.since.is_some() {
+            // New to the client, who can read on backward whatever is there.
+            timeline.limited = true;
+        }
+        Ok(timeline)
+    }
+
+    async fn joined_state(
+        &self,
+        telling: &Telling<'_>,
+        timeline: &Timeline,
+        summary: Option<&Summary>,
+    ) -> Result<Vec<Arc<TimelineEvent>>> {
+        let Telling {
+            stretch,
+            candidate,
+            state,
+            after,
+            ..
+        } = telling;
+        let room = &candidate.room;
+        let filter = &stretch.filter.room.state;
+        let lazy = lazy_members(filter);
+        if !telling.whole() && !timeline.limited && lazy.is_none() {
+            // The timeline tells all that changed.
+            return Ok(Vec::new());
+        }
+        let needed = lazy.map(|_| telling.needed_members(timeline, summary));
+        let Positions {
+            mut others,
+            members,
+        } = self
+            .state_before(room, state, timeline, needed.as_ref())
+            .await?;
+        let is_news = |position: &i64| telling.whole() || *position > *after;
+        others.retain(is_news);
+        if lazy.is_some() && !telling.whole() && !timeline.limited {
+            others.clear();
+        }
+        let mut positions = others;
+        match lazy {
+            None => positions.extend(members.into_iter().map(|(_, at)| at).filter(is_news)),
+            Some(true) => positions.extend(members.into_iter().map(|(_, at)| at)),
+            Some(false) => {
+                let device_nid = stretch.session.device_nid;
+                positions.extend(self.lazy.missing(device_nid, room.nid(), members));
+            }
+        }
+        positions.sort_unstable();
+        let mut events = self.parts.rooms.events_at(&positions).await?;
+        events.retain(|event| event_fits(filter, event));
+        Ok(events)
+    }
+
+    async fn new_receipts(&self, telling: &Telling<'_>) -> Result<Vec<Arc<Receipt>>> {
+        let Telling {
+            stretch,
+            candidate,
+            after,
+            ..
+        } = telling;
+        let known = *after > 0 && candidate.marks.receipts <= *after;
+        if known || !telling.ephemeral_wanted("m.receipt") {
+            return Ok(Vec::new());
+        }
+        let room_nid = candidate.room.nid();
+        self.parts
+            .receipts
+            .changed(room_nid, *after, stretch.to, stretch.user_id())
+            .await
+    }
+
+    fn new_typing(&self, telling: &Telling<'_>) -> Option<Vec<OwnedUserId>> {
+        if !telling.ephemeral_wanted("m.typing") {
+            return None;
+        }
+        let users = || self.parts.typing.users(telling.candidate.room.nid());
+        match telling.stretch.fleeting.filter(|_| telling.after > 0) {
+            Some(seen) => (telling.candidate.marks.typing > seen).then(users),
+            None => Some(users()).filter(|users| !users.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What is told of a room that the user has left.
+
+use std::sync::Arc;
+
+use parley_storage::user_streams::AccountDataRow;
+use ruma::events::room::member::MembershipState;
+
+use super::{Stretch, Sync, Timeline, filter::event_fits, rooms::Candidate, state::Positions};
+use crate::{
+    Result,
+    rooms::{room::Room, timeline::TimelineEvent, visibility::Access},
+};
+
+/// What is told of a room that was left.
+#[derive(Clone, Debug)]
+pub struct LeftRoom {
+    /// The room.
+    pub room: Arc<Room>,
+    /// What happened until the user was gone.
+    pub timeline: Timeline,
+    /// The state before that.
+    pub state: Vec<Arc<TimelineEvent>>,
+    /// The user's new account data of it.
+    pub account_data: Vec<AccountDataRow>,
+    /// To tell the user's membership at each event.
+    pub access: Access,
+}
+
+impl Sync {
+    pub(super) async fn tell_left(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<LeftRoom>> {
+        let membership = &candidate.membership;
+        let is_news = stretch.since.is_some() && membership.position > stretch.after();
+        let from_the_start = stretch.since.is_none() || stretch.full_state;
+        let is_wanted = from_the_start && stretch.filter.room.include_leave;
+        if membership.forgotten || !(is_news || is_wanted) {
+            return Ok(None);
+        }
+        let room = &candidate.room;
+        let now = self.parts.rooms.registry().load(room).await?;
+        let access = self
+            .parts
+            .rooms
+            .access(room, &now, stretch.user_id())
+            .await?;
+        let to = membership.position.min(stretch.to);
+        let after = self.left_known_until(stretch, room).await?;
+        let sees = |event: &TimelineEvent| access.sees(event, stretch.user_id());
+        let timeline = self
+            .timeline(room, after, to, &stretch.filter.room.timeline, sees)
+            .await?;
+        // Who only declined an invitation never knew the state.
+        let mut state = Vec::new();
+        if access.state_limit().is_some() && (after == 0 || timeline.limited) {
+            state = self.left_state(stretch, room, after, to, &timeline).await?;
+        }
+        Ok(Some(LeftRoom {
+            room: room.clone(),
+            timeline,
+            state,
+            account_data: candidate.account_data.clone(),
+            access,
+        }))
+    }
+
+    /// Up to where the client knows the room: 0 if the user was not joined to it then.
+    async fn left_known_until(&self, stretch: &Stretch<'_>, room: &Room) -> Result<i64> {
+        let Some(since) = stretch.since.filter(|_| !stretch.full_state) else {
+            return Ok(0);
+        };
+        let before = self
+            .parts
+            .rooms
+            .membership_at(room, stretch.user_id(), since)
+            .await?;
+        Ok(if before == MembershipState::Join {
+            since
+        } else {
+            0
+        })
+    }
+
+    async fn left_state(
+        &self,
+        stretch: &Stretch<'_>,
+        room: &Room,
+        after: i64,
+        to: i64,
+        timeline: &Timeline,
+    ) -> Result<Vec<Arc<TimelineEvent>>> {
+        let at_leaving = self.parts.rooms.state_at(room, to).await?;
+        let Positions { others, members } =
+            self.state_before(room, &at_leaving, timeline, None).await?;
+        let mut positions: Vec<i64> = others
+            .into_iter()
+            .chain(members.into_iter().map(|(_, position)| position))
+            .collect();
+        positions.retain(|position| *position > after);
+        positions.sort_unstable();
+        let mut state = self.parts.rooms.events_at(&positions).await?;
+        state.retain(|event| event_fits(&stretch.filter.room.state, event));
+        Ok(state)
+    }
+}

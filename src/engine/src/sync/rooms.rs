@@ -1,0 +1,346 @@
+//! Which of a user's rooms there is something to tell of.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt, TryStreamExt};
+use parley_storage::{events::Span, user_streams::AccountDataRow};
+use ruma::{api::client::filter::RoomEventFilter, events::room::member::MembershipState};
+
+use super::{
+    InvitedRoom, JoinedRoom, LeftRoom, ROOMS_AT_ONCE, Stretch, Sync,
+    filter::{event_fits, is_open, room_fits},
+};
+use crate::{
+    Result,
+    rooms::{room::Room, timeline::TimelineEvent},
+    stream::feeds::{FeedSnapshot, Membership, RoomMarks},
+};
+
+/// Timeline events that a client gets of each room unless it asks for another number.
+const DEFAULT_LIMIT: usize = 20;
+/// The most it can ask for.
+const MAX_LIMIT: usize = 100;
+/// Events that are looked through for those that fit a filter.
+const MAX_SCANNED: usize = 1_000;
+
+/// Events of a room, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    /// The events.
+    pub events: Vec<Arc<TimelineEvent>>,
+    /// Whether there are more between the client's last answer and the first of these.
+    pub limited: bool,
+    /// Where to read on backward.
+    pub prev_batch: i64,
+    /// Whether every event from the first of these on is among them: no filter took one away.
+    pub(super) is_whole: bool,
+}
+
+/// The rooms that something changed in, and what.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    rooms: Vec<(i64, Membership, RoomMarks)>,
+    pub(super) account_data: Vec<AccountDataRow>,
+    /// Rooms that the user has joined in this stretch.
+    pub(super) newly_joined: Vec<i64>,
+}
+
+/// What is told of all rooms.
+#[derive(Debug, Default)]
+pub(super) struct ToldRooms {
+    pub(super) joined: Vec<JoinedRoom>,
+    pub(super) invited: Vec<InvitedRoom>,
+    pub(super) left: Vec<LeftRoom>,
+}
+
+/// What is told of one room.
+enum Told {
+    Joined(Box<JoinedRoom>),
+    Invited(InvitedRoom),
+    Left(LeftRoom),
+    Nothing,
+}
+
+/// A room that something may be told of.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) room: Arc<Room>,
+    pub(super) membership: Membership,
+    pub(super) marks: RoomMarks,
+    pub(super) account_data: Vec<AccountDataRow>,
+}
+
+impl Sync {
+    /// The rooms that may have something to tell.
+    pub(super) async fn rooms_changed(
+        &self,
+        stretch: &Stretch<'_>,
+        snapshot: FeedSnapshot,
+    ) -> Result<Changes> {
+        let marks = self.marks(stretch, &snapshot).await?;
+        let account_data = if snapshot_has_account_data(stretch, &snapshot, &marks) {
+            self.parts
+                .database
+                .account_data_of(stretch.session.user_nid, stretch.after(), stretch.to)
+                .await?
+        } else {
+            Vec::new()
+        };
+        let all = stretch.since.is_none() || stretch.full_state;
+        let with_data: HashSet<i64> = account_data.iter().map(|row| row.room_nid).collect();
+        let mut changes = Changes {
+            account_data,
+            ..Changes::default()
+        };
+        for (room_nid, membership) in snapshot.memberships {
+            let marks = marks.get(&room_nid).copied();
+            let is_new = membership.position > stretch.after();
+            if is_new && membership.membership == MembershipState::Join {
+                changes.newly_joined.push(room_nid);
+            }
+            if all || is_new || marks.is_some() || with_data.contains(&room_nid) {
+                changes
+                    .rooms
+                    .push((room_nid, membership, marks.unwrap_or_default()));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// What changed in which room: from the feed, or from storage where the feed doesn't reach back so far.
+    async fn marks(
+        &self,
+        stretch: &Stretch<'_>,
+        snapshot: &FeedSnapshot,
+    ) -> Result<HashMap<i64, RoomMarks>> {
+        let fleeting = stretch.fleeting.unwrap_or(0);
+        let mut marks: HashMap<i64, RoomMarks> = stretch
+            .feed
+            .rooms_changed(stretch.after(), fleeting)
+            .into_iter()
+            .collect();
+        if stretch.since.is_none() || stretch.after() >= snapshot.complete_after {
+            return Ok(marks);
+        }
+        let user_nid = stretch.session.user_nid;
+        for row in self.parts.database.memberships_of(user_nid).await? {
+            if row.last_position > stretch.after() {
+                let mark = marks.entry(row.room_nid).or_default();
+                mark.events = mark.events.max(row.last_position);
+            }
+        }
+        let with_receipts = self
+            .parts
+            .database
+            .rooms_with_receipts(user_nid, stretch.after(), stretch.to)
+            .await?;
+        for room_nid in with_receipts {
+            marks.entry(room_nid).or_default().receipts = stretch.to;
+        }
+        Ok(marks)
+    }
+
+    /// Tells of the rooms, several at once.
+    pub(super) async fn tell_rooms(
+        &self,
+        stretch: &Stretch<'_>,
+        changes: Changes,
+    ) -> Result<ToldRooms> {
+        let mut data: HashMap<i64, Vec<AccountDataRow>> = HashMap::new();
+        for row in changes.account_data {
+            data.entry(row.room_nid).or_default().push(row);
+        }
+        let filter = &stretch.filter.room;
+        let wanted = changes.rooms.into_iter().filter(|(_, membership, _)| {
+            room_fits(
+                &membership.room_id,
+                filter.rooms.as_deref(),
+                &filter.not_rooms,
+            )
+        });
+        let candidates: Vec<_> = wanted
+            .map(|(room_nid, membership, marks)| {
+                (
+                    membership,
+                    marks,
+                    data.remove(&room_nid).unwrap_or_default(),
+                )
+            })
+            .collect();
+        let told: Vec<Told> = futures::stream::iter(candidates)
+            .map(|(membership, marks, account_data)| async move {
+                let room = self.parts.rooms.room(&membership.room_id).await?;
+                self.tell(
+                    stretch,
+                    Candidate {
+                        room,
+                        membership,
+                        marks,
+                        account_data,
+                    },
+                )
+                .await
+            })
+            .buffered(ROOMS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut rooms = ToldRooms::default();
+        for told in told {
+            match told {
+                Told::Joined(room) => rooms.joined.push(*room),
+                Told::Invited(room) => rooms.invited.push(room),
+                Told::Left(room) => rooms.left.push(room),
+                Told::Nothing => {}
+            }
+        }
+        Ok(rooms)
+    }
+
+    async fn tell(&self, stretch: &Stretch<'_>, candidate: Candidate) -> Result<Told> {
+        let told = match candidate.membership.membership {
+            MembershipState::Join => self
+                .tell_joined(stretch, &candidate)
+                .await?
+                .map_or(Told::Nothing, |room| Told::Joined(Box::new(room))),
+            MembershipState::Invite => self
+                .tell_invited(stretch, &candidate)
+                .await?
+                .map_or(Told::Nothing, Told::Invited),
+            MembershipState::Leave | MembershipState::Ban => self
+                .tell_left(stretch, &candidate)
+                .await?
+                .map_or(Told::Nothing, Told::Left),
+            // TODO: knocked rooms come with knocking (issue 4).
+            _ => Told::Nothing,
+        };
+        Ok(told)
+    }
+
+    /// The newest events of `after < position <= to` that fit the filter.
+    pub(super) async fn timeline(
+        &self,
+        room: &Room,
+        after: i64,
+        to: i64,
+        filter: &RoomEventFilter,
+        sees: impl Fn(&TimelineEvent) -> bool,
+    ) -> Result<Timeline> {
+        let limit = filter.limit.map_or(DEFAULT_LIMIT, |limit| {
+            usize::try_from(u64::from(limit))
+                .unwrap_or(MAX_LIMIT)
+                .min(MAX_LIMIT)
+        });
+        let open = is_open(filter);
+        let count = if open {
+            limit
+        } else {
+            limit.max(DEFAULT_LIMIT)
+        };
+        let mut window = self.newest(room, after, to, count).await?;
+        let mut kept = keep(&window.0, filter, &sees, limit);
+        while !window.1 && kept.len() < limit && window.0.len() < MAX_SCANNED && limit > 0 {
+            // The filter took some away: look further back.
+            window = self.newest(room, after, to, window.0.len() * 4).await?;
+            kept = keep(&window.0, filter, &sees, limit);
+        }
+        let (window, complete) = window;
+        let first = kept.first().map(|event| event.position);
+        let limited = !complete || dropped_older(&window, filter, &sees, first);
+        let prev_batch = match first {
+            Some(position) => position - 1,
+            None if limited => to,
+            None => after,
+        };
+        let is_whole = match first {
+            Some(first) => {
+                window
+                    .iter()
+                    .filter(|event| event.position >= first)
+                    .count()
+                    == kept.len()
+            }
+            None => window.is_empty() && complete,
+        };
+        Ok(Timeline {
+            events: kept,
+            limited,
+            prev_batch,
+            is_whole,
+        })
+    }
+
+    /// The newest events of a stretch, oldest first, at most `limit`, and whether these are all.
+    async fn newest(
+        &self,
+        room: &Room,
+        after: i64,
+        to: i64,
+        limit: usize,
+    ) -> Result<(Vec<Arc<TimelineEvent>>, bool)> {
+        if after >= to {
+            return Ok((Vec::new(), true));
+        }
+        if let Some(recent) = room.recent(after, to, limit) {
+            return Ok((recent.events, recent.complete));
+        }
+        let span = Span {
+            room_nid: room.nid(),
+            after,
+            to,
+        };
+        let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
+        let mut events = self.parts.rooms.newest_events(span, limit_rows).await?;
+        let complete = events.len() <= limit;
+        events.truncate(limit);
+        events.reverse();
+        Ok((events, complete))
+    }
+}
+
+/// The newest `limit` of the events that fit, oldest first.
+fn keep(
+    window: &[Arc<TimelineEvent>],
+    filter: &RoomEventFilter,
+    sees: &impl Fn(&TimelineEvent) -> bool,
+    limit: usize,
+) -> Vec<Arc<TimelineEvent>> {
+    let mut kept: Vec<_> = window
+        .iter()
+        .rev()
+        .filter(|event| event_fits(filter, event) && sees(event))
+        .take(limit)
+        .cloned()
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// Whether an event that fits lies in the window before the first that was kept.
+fn dropped_older(
+    window: &[Arc<TimelineEvent>],
+    filter: &RoomEventFilter,
+    sees: &impl Fn(&TimelineEvent) -> bool,
+    first: Option<i64>,
+) -> bool {
+    window
+        .iter()
+        .filter(|event| first.is_none_or(|first| event.position < first))
+        .any(|event| event_fits(filter, event) && sees(event))
+}
+
+/// Whether account data may have changed in the stretch.
+fn snapshot_has_account_data(
+    stretch: &Stretch<'_>,
+    snapshot: &FeedSnapshot,
+    marks: &HashMap<i64, RoomMarks>,
+) -> bool {
+    stretch.since.is_none()
+        || stretch.after() < snapshot.complete_after
+        || snapshot.account_data > stretch.after()
+        || marks
+            .values()
+            .any(|marks| marks.account_data > stretch.after())
+}
