@@ -1,14 +1,19 @@
 //! The endpoints, by area.
 
+pub(crate) mod account_data;
 pub(crate) mod accounts;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod discovery;
 pub(crate) mod filters;
 pub(crate) mod login;
+pub(crate) mod presence;
 pub(crate) mod profiles;
+pub(crate) mod push;
+pub(crate) mod receipts;
 pub(crate) mod rooms;
 pub(crate) mod sync;
+pub(crate) mod typing;
 
 use parley_engine::{limits::Action, sessions::Session};
 
@@ -21,4 +26,20 @@ use crate::{ClientApi, Result};
 pub(crate) fn admit(api: &ClientApi, session: &Session, action: Action) -> Result<()> {
     session.may_write()?;
     Ok(api.engine.limits().check(action, session.user_nid)?)
+pub(crate) mod typing;
+
+use parley_engine::{EngineError, sessions::Session};
+use ruma::UserId;
+
+use crate::Result;
+
+/// Lets pass who asks for what is their own.
+///
+/// # Errors
+/// `M_FORBIDDEN`.
+fn check_own(session: &Session, user_id: &UserId) -> Result<()> {
+    if session.user_id == user_id {
+        return Ok(());
+    }
+    Err(EngineError::forbidden("you may do that for yourself only").into())
 }

@@ -48,7 +48,7 @@ use self::{
     limits::Limits,
     presence::Presence,
     profiles::Profiles,
-    push::PushRules,
+    push::{PushRules, pushers::Pushers},
     random::Random,
     receipts::Receipts,
     room_services::{RoomServiceParts, RoomServices},
@@ -238,6 +238,11 @@ impl Engine {
     /// Which events notify whom.
     pub fn push(&self) -> &PushRules {
         &self.services.room_services.personal.push
+    }
+
+    /// Where notifications are pushed to.
+    pub fn pushers(&self) -> &Pushers {
+        &self.services.personal.pushers
     }
 
     /// Who is typing where.

@@ -7,6 +7,7 @@
 
 mod cache;
 mod defaults;
+pub mod pushers;
 
 use std::sync::Arc;
 

@@ -187,8 +187,12 @@ pub async fn find_all_except(
         .await
 }
 
-/// Removes devices. Their tokens have to be removed beside it, by [`crate::tokens::delete_of_devices`].
+/// Removes devices, and the pushers that they made. Their tokens have to be removed beside it, by [`crate::tokens::delete_of_devices`].
 pub async fn delete(transaction: &mut Transaction, device_nids: Vec<i64>) -> Result<()> {
+    statement("DELETE FROM pushers WHERE device_nid IN ({ints $1})")
+        .bind(device_nids.clone())
+        .run(transaction)
+        .await?;
     statement("DELETE FROM devices WHERE nid IN ({ints $1})")
         .bind(device_nids)
         .run(transaction)

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod notify;
 pub mod presence;
 pub mod profiles;
+pub mod pushers;
 pub mod registration_tokens;
 pub mod rooms;
 pub mod state;

@@ -26,6 +26,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "user streams",
         include_str!("../../../migrations/0003_user_streams.sql"),
     ),
+    (
+        4,
+        "pushers",
+        include_str!("../../../migrations/0004_pushers.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

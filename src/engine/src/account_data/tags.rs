@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-tagging>
 
 use ruma::RoomId;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::{AccountData, STRIPES};
 use crate::{EngineError, Result, sessions::Session};
@@ -27,22 +27,20 @@ impl AccountData {
     /// Puts a tag on a room, or changes what it says.
     ///
     /// # Errors
-    /// As [`AccountData::tags`]; `M_INVALID_PARAM` if the name is too long, `M_BAD_JSON` if what it says is no object,
+    /// As [`AccountData::tags`]; `M_INVALID_PARAM` if the name is too long, `M_BAD_JSON` if the order is no number,
     /// `M_TOO_LARGE` if the room has too many.
     pub async fn set_tag(
         &self,
         session: &Session,
         room_id: &RoomId,
         name: &str,
-        info: &RawValue,
+        info: Map<String, Value>,
     ) -> Result<()> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(EngineError::invalid_param(format!(
                 "a tag has 1 to {MAX_NAME_BYTES} bytes"
             )));
         }
-        let info: Map<String, Value> = serde_json::from_str(info.get())
-            .map_err(|error| EngineError::bad_json(format!("a tag is a JSON object: {error}")))?;
         if info.get("order").is_some_and(|order| !order.is_number()) {
             return Err(EngineError::bad_json("`order` is a number"));
         }
