@@ -242,7 +242,7 @@ impl Engine {
 
     /// Where notifications are pushed to.
     pub fn pushers(&self) -> &Pushers {
-        &self.services.personal.pushers
+        &self.services.room_services.personal.pushers
     }
 
     /// Who is typing where.
