@@ -28,7 +28,11 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         timeout: incoming.timeout.unwrap_or_default().min(MAX_TIMEOUT),
     };
     // Kept until the answer is there: as long as it is, the user counts as connected.
-    let _connected = api.engine.presence().seen(session, &incoming.set_presence);
+    let _connected = api
+        .engine
+        .presence()
+        .seen(session, &incoming.set_presence)
+        .await?;
     let answer = api
         .engine
         .sync()
