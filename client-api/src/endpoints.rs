@@ -15,7 +15,8 @@ pub(crate) mod rooms;
 pub(crate) mod sync;
 pub(crate) mod typing;
 
-use parley_engine::{limits::Action, sessions::Session};
+use parley_engine::{EngineError, limits::Action, sessions::Session};
+use ruma::UserId;
 
 use crate::{ClientApi, Result};
 
@@ -26,12 +27,7 @@ use crate::{ClientApi, Result};
 pub(crate) fn admit(api: &ClientApi, session: &Session, action: Action) -> Result<()> {
     session.may_write()?;
     Ok(api.engine.limits().check(action, session.user_nid)?)
-pub(crate) mod typing;
-
-use parley_engine::{EngineError, sessions::Session};
-use ruma::UserId;
-
-use crate::Result;
+}
 
 /// Lets pass who asks for what is their own.
 ///
