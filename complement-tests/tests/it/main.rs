@@ -4,3 +4,4 @@
 mod accounts;
 mod discovery;
 mod requests;
+mod rooms;

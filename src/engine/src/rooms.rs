@@ -14,6 +14,7 @@ pub mod history;
 pub mod lookup;
 pub mod membership;
 pub mod registry;
+pub(crate) mod restricted;
 pub mod room;
 pub mod send;
 pub mod state;

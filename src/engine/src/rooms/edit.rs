@@ -28,6 +28,7 @@ pub struct Edit<'a> {
     head: Head,
     base_revision: i64,
     new_room: bool,
+    changes_state: bool,
     events: Vec<NewEntry>,
     effects: Vec<RoomEffect>,
 }
@@ -64,6 +65,7 @@ impl<'a> Edit<'a> {
             head,
             base_revision,
             new_room,
+            changes_state: false,
             events: Vec::new(),
             effects: Vec::new(),
         }
@@ -111,6 +113,14 @@ impl<'a> Edit<'a> {
         let depth = self.head.depth + 1;
         let built = self.build(draft, depth)?;
         self.authorise(&built)?;
+        if let (Some(redaction), Some(state)) = (&redaction, &mut self.head.state) {
+            let version = self.room.version();
+            let mut redacted = state.clone();
+            if Arc::make_mut(&mut redacted).redact(redaction.target, &redaction.json, version) {
+                *state = redacted;
+                self.changes_state = true;
+            }
+        }
         Ok(self.push(built, depth, origin, redaction))
     }
 
@@ -214,6 +224,7 @@ impl<'a> Edit<'a> {
 
     /// Puts a state event into the state, and gives what stood in its place.
     fn apply(&mut self, event: &Arc<StateEvent>, position: &Assigned) -> Option<StateEntry> {
+        self.changes_state = true;
         let entry = StateEntry {
             event: event.clone(),
             position: position.clone(),
@@ -261,10 +272,6 @@ impl<'a> Edit<'a> {
         if !self.events.is_empty() {
             self.head.revision += 1;
         }
-        let changes_state = self
-            .events
-            .iter()
-            .any(|entry| entry.event.state_key.is_some());
         let new_room = self.new_room.then(|| NewRoom {
             room_id: room.id().to_owned(),
             version: room.version().id().to_string(),
@@ -290,7 +297,7 @@ impl<'a> Edit<'a> {
             generation: self.head.generation,
             room,
             events: self.events,
-            state: self.head.state.clone().filter(|_| changes_state),
+            state: self.head.state.clone().filter(|_| self.changes_state),
         };
         (write, publication, self.head)
     }

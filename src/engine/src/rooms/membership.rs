@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::{Rooms, edit::Edit, room::Room};
+use super::{Rooms, edit::Edit, restricted, room::Room};
 use crate::{EngineError, Result, sessions::Session};
 
 /// What the member event says beside the membership.
@@ -54,13 +54,18 @@ impl Rooms {
             membership: MembershipState::Join,
             details,
         };
-        self.change(session, &room, change, |edit| {
-            // Joining once more changes nothing; a new name is the profile's business.
+        let qualifies = self.qualifies(&room, &session.user_id).await?;
+        self.change(session, &room, change, |edit, draft| {
             let state = edit.state()?;
-            Ok(state
-                .is_joined(&session.user_id)
-                .then(|| own_event(edit, &session.user_id))
-                .flatten())
+            if state.is_joined(&session.user_id) {
+                // Joining once more changes nothing; a new name is the profile's business.
+                return Ok(own_event(edit, &session.user_id));
+            }
+            let invited = state.membership(&session.user_id) == MembershipState::Invite;
+            if qualifies && !invited {
+                restricted::vouch(state, self.key.server_name(), draft)?;
+            }
+            Ok(None)
         })
         .await?;
         Ok(room.id().to_owned())
@@ -88,7 +93,7 @@ impl Rooms {
             membership: MembershipState::Leave,
             details: &details,
         };
-        self.change(session, &room, change, |edit| {
+        self.change(session, &room, change, |edit, _| {
             match edit
                 .state()?
                 .member(&session.user_id)
@@ -125,7 +130,7 @@ impl Rooms {
             membership: MembershipState::Invite,
             details,
         };
-        self.change(session, &room, change, |edit| {
+        self.change(session, &room, change, |edit, _| {
             match edit.state()?.membership(user_id) {
                 MembershipState::Join => Err(EngineError::forbidden(format!(
                     "{user_id} is already in the room"
@@ -239,7 +244,7 @@ impl Rooms {
             membership,
             details,
         };
-        self.change(session, &room, change, |edit| {
+        self.change(session, &room, change, |edit, _| {
             if !fits(&edit.state()?.membership(user_id)) {
                 return Err(EngineError::forbidden(format!(
                     "{user_id} has no membership here that this would change"
@@ -289,13 +294,14 @@ impl Rooms {
         Ok(())
     }
 
-    /// Makes a change of membership. `check` may refuse it, or say that an event is there already which makes it so.
+    /// Makes a change of membership. `check` may refuse it, add to it, or say that an event is there already which makes
+    /// it so.
     async fn change(
         &self,
         session: &Session,
         room: &Arc<Room>,
         change: Change<'_>,
-        check: impl Fn(&Edit<'_>) -> Result<Option<OwnedEventId>>,
+        check: impl Fn(&Edit<'_>, &mut EventDraft) -> Result<Option<OwnedEventId>>,
     ) -> Result<OwnedEventId> {
         let profile = match change.membership {
             MembershipState::Join | MembershipState::Invite => {
@@ -309,13 +315,14 @@ impl Rooms {
             _ => None,
         };
         self.edit(room, |edit| {
-            if let Some(event_id) = check(edit)? {
+            let mut draft = draft.clone();
+            if let Some(event_id) = check(edit, &mut draft)? {
                 return Ok(event_id);
             }
             if let Some((one, other)) = ends_direct_chat {
                 edit.effect(RoomEffect::NoDirectChat { one, other });
             }
-            edit.append(draft.clone(), Some((session.device_nid, None)))
+            edit.append(draft, Some((session.device_nid, None)))
         })
         .await
     }

@@ -266,10 +266,28 @@ impl Registry {
                 Arc::make_mut(&mut state).apply(entry, room.version());
                 changed = true;
             }
+            changed |= self.redact_in(&mut state, room, row).await?;
         }
         let events = self.events.keep(rows)?;
         room.publish(&events, changed.then_some(state));
         Ok(())
+    }
+
+    /// If an event is a redaction, takes what it redacts out of the state. Whether that changed it.
+    async fn redact_in(
+        &self,
+        state: &mut Arc<RoomState>,
+        room: &Room,
+        row: &EventRow,
+    ) -> Result<bool> {
+        let Some(target) = redacted_event(row) else {
+            return Ok(false);
+        };
+        let Some(target) = self.database.event(&target).await? else {
+            return Ok(false);
+        };
+        let applies = target.room_nid == room.nid() && target.redacted_by == Some(row.position);
+        Ok(applies && Arc::make_mut(state).redact(target.position, &target.json, room.version()))
     }
 
     /// Reads the state of a snapshot; `to` is the position up to which the history visibility is looked at.
@@ -317,6 +335,16 @@ impl Registry {
         );
         Ok(state)
     }
+}
+
+/// The event that an event redacts, if it is a redaction.
+pub(crate) fn redacted_event(row: &EventRow) -> Option<ruma::OwnedEventId> {
+    // Cheaper than parsing each.
+    if !row.json.contains("\"m.room.redaction\"") {
+        return None;
+    }
+    let pdu = Pdu::parse(row.event_id.clone(), &row.json).ok()?;
+    pdu.redacts(true).or_else(|| pdu.redacts(false))
 }
 
 fn depth_of(row: &EventRow) -> u64 {

@@ -245,12 +245,12 @@ impl Room {
     pub(crate) fn replace_recent(&self, redacted: &Arc<TimelineEvent>) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view.as_mut() else { return };
-        if let Some(event) = view
-            .recent
-            .iter_mut()
-            .find(|event| event.position == redacted.position)
-        {
-            *event = redacted.clone();
+        for event in &mut view.recent {
+            if event.position == redacted.position {
+                *event = redacted.clone();
+            } else if event.has_replaced(redacted.position) {
+                *event = Arc::new(event.with_redacted_predecessor(redacted));
+            }
         }
     }
 }

@@ -10,7 +10,9 @@ use ruma::{
     events::{
         StateEventType, TimelineEventType,
         room::{
-            history_visibility::HistoryVisibility, join_rules::JoinRule, member::MembershipState,
+            history_visibility::HistoryVisibility,
+            join_rules::{JoinRule, RoomJoinRulesEventContent},
+            member::MembershipState,
             power_levels::RoomPowerLevels,
         },
     },
@@ -81,6 +83,11 @@ impl RoomState {
             event.state_key.clone(),
         );
         self.events.insert_mut(key, entry);
+        self.decide_power(&event, version);
+    }
+
+    /// Reads the power levels anew, if `event` is one that decides on them.
+    fn decide_power(&mut self, event: &StateEvent, version: &RoomVersion) {
         let decides = matches!(
             event.event_type,
             TimelineEventType::RoomPowerLevels | TimelineEventType::RoomCreate
@@ -91,6 +98,39 @@ impl RoomState {
                 .map(|entry| entry.event.as_ref());
             self.power_levels = Arc::new(power::power_levels(levels, &create.event, version));
         }
+    }
+
+    /// Puts what a redaction leaves of an event into the place of that event. Whether the state has that event.
+    ///
+    /// What redaction leaves is what the authorisation rules need: nobody's membership changes by it, nor who may read.
+    pub(crate) fn redact(&mut self, target: i64, json: &str, version: &RoomVersion) -> bool {
+        // The id is put in below.
+        let Some(mut event) = StateEvent::parse(ruma::event_id!("$redacted").to_owned(), json)
+        else {
+            return false;
+        };
+        let event_type = event.event_type.to_string();
+        let Some(entry) = self
+            .get(&event_type, &event.state_key)
+            .filter(|entry| entry.position.get() == target)
+            .cloned()
+        else {
+            return false;
+        };
+        event.event_id = entry.event.event_id.clone();
+        let event = Arc::new(event);
+        let entry = StateEntry {
+            event: event.clone(),
+            ..entry
+        };
+        if event.event_type == TimelineEventType::RoomMember {
+            self.apply_member(entry);
+        } else {
+            let key = (event_type.into_boxed_str(), event.state_key.clone());
+            self.events.insert_mut(key, entry);
+            self.decide_power(&event, version);
+        }
+        true
     }
 
     fn apply_member(&mut self, entry: StateEntry) {
@@ -204,13 +244,8 @@ impl RoomState {
 
     /// Who may join.
     pub fn join_rule(&self) -> JoinRule {
-        #[derive(Deserialize)]
-        struct Content {
-            #[serde(flatten)]
-            join_rule: JoinRule,
-        }
         self.get("m.room.join_rules", "")
-            .and_then(|entry| entry.event.content_as::<Content>())
+            .and_then(|entry| entry.event.content_as::<RoomJoinRulesEventContent>())
             .map_or(JoinRule::Invite, |content| content.join_rule)
     }
 

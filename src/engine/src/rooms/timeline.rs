@@ -172,6 +172,22 @@ impl TimelineEvent {
             == Some(MembershipState::Join)
     }
 
+    /// Whether it took the place of the event at a position.
+    pub fn has_replaced(&self, position: i64) -> bool {
+        self.replaced
+            .as_ref()
+            .is_some_and(|replaced| replaced.position == position)
+    }
+
+    /// The same event, after that whose place it took was redacted.
+    pub(crate) fn with_redacted_predecessor(&self, redacted: &Self) -> Self {
+        let mut event = self.clone();
+        if let Some(replaced) = &mut event.replaced {
+            replaced.content = redacted.content().into();
+        }
+        event
+    }
+
     /// Whether it is a state event.
     pub fn is_state(&self) -> bool {
         self.state_key.is_some()
@@ -271,5 +287,13 @@ impl Events {
     /// Forgets an event that has changed, as a redaction changes one.
     pub fn forget(&self, position: i64) {
         self.cache.remove(&position);
+    }
+
+    /// Forgets the events that took the place of one that has changed, as they tell its content.
+    pub fn forget_replacing(&self, changed: &TimelineEvent) {
+        if changed.is_state() {
+            self.cache
+                .retain(|_, event| !event.has_replaced(changed.position));
+        }
     }
 }

@@ -295,7 +295,10 @@ impl Worker {
     async fn redacted(&self, room: &crate::rooms::room::Room, target: i64) {
         self.events.forget(target);
         match self.events.at(&[target]).await {
-            Ok(events) => events.iter().for_each(|event| room.replace_recent(event)),
+            Ok(events) => events.iter().for_each(|event| {
+                self.events.forget_replacing(event);
+                room.replace_recent(event);
+            }),
             Err(error) => tracing::error!(%error, "a redacted event can't be read"),
         }
     }

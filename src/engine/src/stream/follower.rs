@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     Result,
-    rooms::{registry::Registry, state::membership_of, timeline::Events},
+    rooms::{
+        registry::{Registry, redacted_event},
+        state::membership_of,
+        timeline::Events,
+    },
 };
 
 /// Rows that are read at once.
@@ -67,7 +71,7 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
     for row in &rows {
         noted.add_event(row.room_nid, row.position);
         note_member(parts, row, &mut noted).await?;
-        if let Some(target) = redacted(row) {
+        if let Some(target) = redacted_event(row) {
             redact(parts, row.room_nid, &target).await?;
         }
     }
@@ -118,21 +122,15 @@ async fn note_member(parts: &Parts<'_>, row: &EventRow, noted: &mut Noted) -> Re
     Ok(())
 }
 
-/// The event that a redaction is for.
-fn redacted(row: &EventRow) -> Option<ruma::OwnedEventId> {
-    if !row.json.contains("\"m.room.redaction\"") {
-        return None;
-    }
-    let pdu = parley_protocol::Pdu::parse(row.event_id.clone(), &row.json).ok()?;
-    pdu.redacts(true).or_else(|| pdu.redacts(false))
-}
-
 async fn redact(parts: &Parts<'_>, room_nid: i64, target: &ruma::EventId) -> Result<()> {
     let Some(row) = parts.database.event(target).await? else {
         return Ok(());
     };
     parts.events.forget(row.position);
     let events = parts.events.keep(vec![row])?;
+    events
+        .iter()
+        .for_each(|event| parts.events.forget_replacing(event));
     if let Some(room) = parts.registry.in_memory(room_nid) {
         events.iter().for_each(|event| room.replace_recent(event));
     }
