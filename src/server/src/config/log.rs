@@ -30,7 +30,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::default(),
-            filter: "info,ruma_state_res=warn".to_owned(),
+            filter: "info".to_owned(),
         }
     }
 }
