@@ -3,6 +3,11 @@
 //!
 //! `PARLEY_CRASH_KILLS` sets how often it is killed (20 by default), `PARLEY_CRASH_SEED` repeats a run.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers outside of test functions are tests too"
+)]
+
 mod client;
 mod program;
 
@@ -44,6 +49,10 @@ async fn what_was_answered_is_there_after_each_kill_once_and_in_order() {
     let seed = environment("PARLEY_CRASH_SEED").unwrap_or_else(|| rand::rng().random());
     println!("PARLEY_CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
+    // For the client; there is no TLS here.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut program = Program::start(folder.path()).await;
     let (clients, rooms) = set_up(&program).await;

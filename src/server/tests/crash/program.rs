@@ -86,6 +86,6 @@ fn configuration(data: &Path, port: u16) -> String {
          [listener]\naddress = \"127.0.0.1:{port}\"\n\
          [registration]\nmode = \"open-without-verification\"\n\
          [rate_limits]\nenabled = false\n\
-         [passwords]\nmemory_kib = 64\niterations = 1\n"
+         [passwords]\nmemory = \"1 MiB\"\niterations = 1\n"
     )
 }
