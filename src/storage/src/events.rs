@@ -81,6 +81,19 @@ pub(crate) fn read_event_id(bytes: &[u8]) -> Result<OwnedEventId> {
         .ok_or_else(|| StorageError::Corrupt("an event id is unreadable".to_owned()))
 }
 
+/// An event that was sent with a transaction id.
+#[derive(Clone, Debug)]
+pub struct TransactionRow {
+    /// Its room.
+    pub room_nid: i64,
+    /// Its type.
+    pub event_type: String,
+    /// The transaction id.
+    pub transaction_id: String,
+    /// Its id.
+    pub event_id: OwnedEventId,
+}
+
 /// A part of a room's timeline.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -201,15 +214,32 @@ impl Database {
         row.map(|(bytes,)| read_event_id(&bytes)).transpose()
     }
 
-    /// Whether a device has ever sent with a transaction id.
-    pub async fn device_has_transactions(&self, device_nid: i64) -> Result<bool> {
-        let row: Option<(i64,)> = statement(
-            "SELECT position FROM events WHERE device_nid = $1 AND transaction_id IS NOT NULL LIMIT 1",
+    /// The transactions that a device made last, at most `limit`, in no order.
+    pub async fn newest_transactions(
+        &self,
+        device_nid: i64,
+        limit: i64,
+    ) -> Result<Vec<TransactionRow>> {
+        let rows: Vec<(i64, String, String, Vec<u8>)> = statement(
+            "SELECT e.room_nid, t.name, e.transaction_id, e.event_id FROM events e \
+             JOIN event_types t ON t.nid = e.type_nid WHERE e.position IN ( \
+               SELECT position FROM events WHERE device_nid = $1 AND transaction_id IS NOT NULL \
+               ORDER BY position DESC LIMIT $2)",
         )
         .bind(device_nid)
-        .optional(self)
+        .bind(limit)
+        .all(self)
         .await?;
-        Ok(row.is_some())
+        rows.into_iter()
+            .map(|(room_nid, event_type, transaction_id, event_id)| {
+                Ok(TransactionRow {
+                    room_nid,
+                    event_type,
+                    transaction_id,
+                    event_id: read_event_id(&event_id)?,
+                })
+            })
+            .collect()
     }
 
     /// The first event of a room at or after a time, or the last at or before it: position and time.

@@ -112,6 +112,44 @@ async fn a_repeated_transaction_is_the_same_event_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_transaction_older_than_what_is_remembered_is_still_not_made_twice() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let bobs_room = create(&bob, json!({})).await;
+        let first = say(&alice, &room_id, "first").await;
+        for batch in 0..6 {
+            let sends = (0..100).map(async |number: usize| {
+                say(&alice, &room_id, &format!("m{batch}-{number}")).await
+            });
+            futures::future::join_all(sends).await;
+        }
+        server.restart().await;
+        // The repetition fails what is committed together with it, and nobody but the database notices.
+        let others =
+            (0..20).map(async |number: usize| say(&bob, &bobs_room, &format!("m{number}")).await);
+        let (again, _) = tokio::join!(
+            try_say(&alice, &room_id, "changed", "first"),
+            futures::future::join_all(others)
+        );
+        assert_eq!(event_id(&again.ok()), first);
+        say(&alice, &room_id, "last").await;
+        let page = alice
+            .get(&room_path(&room_id, "messages?dir=b&limit=1000"))
+            .await
+            .ok();
+        assert_eq!(page["chunk"].as_array().unwrap().len(), 6 + 602);
+        let page = bob
+            .get(&room_path(&bobs_room, "messages?dir=b&limit=1000"))
+            .await
+            .ok();
+        assert_eq!(page["chunk"].as_array().unwrap().len(), 6 + 20);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn equal_requests_at_once_make_one_event() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;

@@ -44,33 +44,23 @@ impl Rooms {
     ) -> Result<OwnedEventId> {
         let (room, _) = self.joined_room(session, room_id).await?;
         let content = parse(message.content)?;
-        let making = match self
-            .begin(session, &room, message.event_type, message.transaction_id)
-            .await?
-        {
+        let key = key(session, &room, message.event_type, message.transaction_id)?;
+        let making = match self.transactions.begin(&self.database, key).await? {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,
         };
         if message.event_type == "m.room.redaction" {
             let target = redacts(&content)?;
             return self
-                .redact_new(
-                    session,
-                    &room,
-                    &target,
-                    content,
-                    message.transaction_id,
-                    making,
-                )
+                .redact_new(session, &room, &target, content, key, making)
                 .await;
         }
         let draft = self.draft(session, message.event_type.into(), None, content);
         let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
-        let event_id = self
+        let sent = self
             .edit(&room, |edit| edit.append(draft.clone(), origin.clone()))
-            .await?;
-        making.made(&event_id);
-        Ok(event_id)
+            .await;
+        self.sent(sent, key, making).await
     }
 
     /// Redacts an event.
@@ -88,10 +78,8 @@ impl Rooms {
         reason: Option<String>,
     ) -> Result<OwnedEventId> {
         let (room, _) = self.joined_room(session, room_id).await?;
-        let making = match self
-            .begin(session, &room, "m.room.redaction", transaction_id)
-            .await?
-        {
+        let key = key(session, &room, "m.room.redaction", transaction_id)?;
+        let making = match self.transactions.begin(&self.database, key).await? {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,
         };
@@ -99,7 +87,7 @@ impl Rooms {
         if let Some(reason) = reason {
             content.insert("reason".to_owned(), reason.into());
         }
-        self.redact_new(session, &room, target, content, transaction_id, making)
+        self.redact_new(session, &room, target, content, key, making)
             .await
     }
 
@@ -109,7 +97,7 @@ impl Rooms {
         room: &Arc<Room>,
         target: &EventId,
         content: CanonicalJsonObject,
-        transaction_id: &str,
+        key: Key<'_>,
         making: Making,
     ) -> Result<OwnedEventId> {
         let row = self
@@ -125,8 +113,8 @@ impl Rooms {
             .ok_or_else(|| EngineError::Internal("a stored event can't be redacted".to_owned()))?;
         let mut draft = self.draft(session, TimelineEventType::RoomRedaction, None, content);
         draft.redacts = Some(target.to_owned());
-        let origin = Some((session.device_nid, Some(transaction_id.to_owned())));
-        let event_id = self
+        let origin = Some((session.device_nid, Some(key.transaction_id.to_owned())));
+        let sent = self
             .edit(room, |edit| {
                 if sender != session.user_id
                     && !edit
@@ -146,7 +134,24 @@ impl Rooms {
                 let redaction = row.redacted_by.is_none().then_some(redaction);
                 edit.append_redacting(draft.clone(), origin.clone(), redaction)
             })
-            .await?;
+            .await;
+        self.sent(sent, key, making).await
+    }
+
+    /// Notes what a transaction gave, which may be that it was made before.
+    async fn sent(
+        &self,
+        sent: Result<OwnedEventId>,
+        key: Key<'_>,
+        making: Making,
+    ) -> Result<OwnedEventId> {
+        let event_id = match sent {
+            Ok(event_id) => event_id,
+            Err(error) => {
+                let transactions = &self.transactions;
+                transactions.repeated(&self.database, key, error).await?
+            }
+        };
         making.made(&event_id);
         Ok(event_id)
     }
@@ -231,28 +236,6 @@ impl Rooms {
         Ok(())
     }
 
-    async fn begin(
-        &self,
-        session: &Session,
-        room: &Room,
-        event_type: &str,
-        transaction_id: &str,
-    ) -> Result<Begun> {
-        if transaction_id.contains('\0') {
-            return Err(EngineError::invalid_param(
-                "a transaction id has no null bytes",
-            ));
-        }
-        let key = Key {
-            device_nid: session.device_nid,
-            room_id: room.id(),
-            room_nid: room.nid(),
-            event_type,
-            transaction_id,
-        };
-        self.transactions.begin(&self.database, key).await
-    }
-
     /// An event of the session's user, made now.
     pub(super) fn draft(
         &self,
@@ -280,6 +263,26 @@ impl Rooms {
             origin_server_ts: self.now(),
         }
     }
+}
+
+/// The transaction of a request.
+fn key<'a>(
+    session: &Session,
+    room: &Room,
+    event_type: &'a str,
+    transaction_id: &'a str,
+) -> Result<Key<'a>> {
+    if transaction_id.contains('\0') {
+        return Err(EngineError::invalid_param(
+            "a transaction id has no null bytes",
+        ));
+    }
+    Ok(Key {
+        device_nid: session.device_nid,
+        room_nid: room.nid(),
+        event_type,
+        transaction_id,
+    })
 }
 
 /// Reads a client's content.

@@ -1,38 +1,53 @@
 //! Transaction ids: a request that a client repeats must not happen twice.
 //!
+//! The newest transactions of each device that is active are kept in memory, so that a new one costs no query. An older
+//! one that is repeated is found by the database when the event is to be committed: see [`Transactions::repeated`].
+//!
 //! <https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers>
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use parley_storage::Database;
-use ruma::{OwnedEventId, RoomId};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use quick_cache::sync::Cache;
+use ruma::OwnedEventId;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
-use crate::Result;
+use crate::{EngineError, Result};
 
-/// Devices whose transactions are remembered.
-const DEVICES: usize = 2_000;
-/// Transactions that are remembered of each.
-const PER_DEVICE: usize = 4_096;
+/// Devices whose transactions are in memory.
+const DEVICES: usize = 5_000;
+/// Transactions of a device that are read when it becomes active.
+const READ: i64 = 500;
+/// Transactions of a device that are kept at least, the newest; at most twice as many are.
+const KEPT: usize = 1_000;
 
 /// What makes a transaction: sent by a device, of a type, to a room, with an id.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key<'a> {
     pub(super) device_nid: i64,
-    pub(super) room_id: &'a RoomId,
     pub(super) room_nid: i64,
     pub(super) event_type: &'a str,
     pub(super) transaction_id: &'a str,
 }
 
-/// The transactions that were made lately. What isn't remembered is looked up in storage, unless it's known that the
-/// device made none before those remembered.
-#[derive(Debug, Default)]
+impl Key<'_> {
+    fn text(&self) -> Box<str> {
+        // Neither the number nor a null byte can be mistaken for a part of the others.
+        format!(
+            "{}\0{}\0{}",
+            self.room_nid, self.event_type, self.transaction_id
+        )
+        .into_boxed_str()
+    }
+}
+
+/// The transactions that were made lately.
+#[derive(Debug)]
 pub(super) struct Transactions {
-    devices: Mutex<HashMap<i64, Device>>,
+    devices: Cache<i64, Arc<Device>>,
 }
 
 /// One transaction. Its lock is held while it is made, so that of two equal requests at once the second finds what the
@@ -42,9 +57,15 @@ type Slot = Arc<AsyncMutex<Option<OwnedEventId>>>;
 /// One device's transactions.
 #[derive(Debug, Default)]
 struct Device {
-    slots: HashMap<String, Slot>,
-    /// `Some(true)`: all that the device ever made are in `slots`.
-    complete: Option<bool>,
+    read: OnceCell<()>,
+    slots: Mutex<Slots>,
+}
+
+/// Two generations: when the newer is full, the older is dropped.
+#[derive(Debug, Default)]
+struct Slots {
+    newer: HashMap<Box<str>, Slot>,
+    older: HashMap<Box<str>, Slot>,
 }
 
 /// The right to make a transaction. Who repeats the same waits until it is dropped.
@@ -56,85 +77,85 @@ pub(super) struct Making(OwnedMutexGuard<Option<OwnedEventId>>);
 pub(super) enum Begun {
     /// It was made before, and gave this event.
     Made(OwnedEventId),
-    /// It is new.
+    /// It is new, as far as is known.
     New(Making),
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self {
+            devices: Cache::new(DEVICES),
+        }
+    }
 }
 
 impl Transactions {
     /// Begins a transaction, or finds that it was made.
     pub(super) async fn begin(&self, database: &Database, key: Key<'_>) -> Result<Begun> {
-        let (slot, complete) = self.slot(&key);
-        let mut slot = slot.lock_owned().await;
-        if let Some(event_id) = slot.as_ref() {
-            return Ok(Begun::Made(event_id.clone()));
-        }
-        let complete = match complete {
-            Some(complete) => complete,
-            None => {
-                let complete = !database.device_has_transactions(key.device_nid).await?;
-                self.set_complete(key.device_nid, complete);
-                complete
-            }
-        };
-        if !complete {
-            *slot = database
-                .event_of_transaction(
-                    key.device_nid,
-                    key.transaction_id,
-                    key.room_nid,
-                    key.event_type,
-                )
-                .await?;
-        }
+        let made: Result<_, std::convert::Infallible> = self
+            .devices
+            .get_or_insert_with(&key.device_nid, || Ok(Arc::default()));
+        let Ok(device) = made;
+        device
+            .read
+            .get_or_try_init(|| device.read(database, key.device_nid))
+            .await?;
+        let slot = device.slot(key.text()).lock_owned().await;
         Ok(match slot.as_ref() {
             Some(event_id) => Begun::Made(event_id.clone()),
             None => Begun::New(Making(slot)),
         })
     }
 
-    fn slot(&self, key: &Key<'_>) -> (Slot, Option<bool>) {
-        let text = format!("{} {} {}", key.room_id, key.event_type, key.transaction_id);
-        let mut devices = lock(&self.devices);
-        if devices.len() >= DEVICES && !devices.contains_key(&key.device_nid) {
-            drop_idle_device(&mut devices);
+    /// The event that a transaction gave which is older than what is in memory. To be asked when the commit of a new one
+    /// was refused as a duplicate.
+    pub(super) async fn repeated(
+        &self,
+        database: &Database,
+        key: Key<'_>,
+        error: EngineError,
+    ) -> Result<OwnedEventId> {
+        if !matches!(error, EngineError::Duplicate) {
+            return Err(error);
         }
-        let device = devices.entry(key.device_nid).or_default();
-        if device.slots.len() >= PER_DEVICE && !device.slots.contains_key(&text) {
-            // Those under way stay, what is dropped is found in storage.
-            device.slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-            device.complete = Some(false);
-        }
-        (
-            device.slots.entry(text).or_default().clone(),
-            device.complete,
-        )
-    }
-
-    fn set_complete(&self, device_nid: i64, complete: bool) {
-        if let Some(device) = lock(&self.devices).get_mut(&device_nid) {
-            device.complete.get_or_insert(complete);
-        }
+        database
+            .event_of_transaction(
+                key.device_nid,
+                key.transaction_id,
+                key.room_nid,
+                key.event_type,
+            )
+            .await?
+            .ok_or(error)
     }
 }
 
-fn lock(devices: &Mutex<HashMap<i64, Device>>) -> MutexGuard<'_, HashMap<i64, Device>> {
-    devices.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl Device {
+    async fn read(&self, database: &Database, device_nid: i64) -> Result<()> {
+        let rows = database.newest_transactions(device_nid, READ).await?;
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            let key = Key {
+                device_nid,
+                room_nid: row.room_nid,
+                event_type: &row.event_type,
+                transaction_id: &row.transaction_id,
+            };
+            let slot = Arc::new(AsyncMutex::new(Some(row.event_id)));
+            slots.newer.insert(key.text(), slot);
+        }
+        Ok(())
+    }
 
-/// Forgets a device that makes nothing just now; what it made is found in storage.
-fn drop_idle_device(devices: &mut HashMap<i64, Device>) {
-    let idle = |device: &Device| {
-        device
-            .slots
-            .values()
-            .all(|slot| Arc::strong_count(slot) == 1)
-    };
-    let found = devices
-        .iter()
-        .find(|(_, device)| idle(device))
-        .map(|(nid, _)| *nid);
-    if let Some(nid) = found {
-        devices.remove(&nid);
+    fn slot(&self, key: Box<str>) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.newer.get(&key).or_else(|| slots.older.get(&key)) {
+            return slot.clone();
+        }
+        if slots.newer.len() >= KEPT {
+            slots.older = std::mem::take(&mut slots.newer);
+        }
+        slots.newer.entry(key).or_default().clone()
     }
 }
 

@@ -201,8 +201,8 @@ impl Worker {
         }
     }
 
-    /// Commits a group. If that fails as a whole, each write is tried by itself, so that one that can't be made (a
-    /// duplicate, say) doesn't take the others with it.
+    /// Commits a group. If one of it is a duplicate of something, so that the whole fails, each half is tried by itself,
+    /// until that one is alone: it doesn't take the others with it, nor cost a commit for each of them.
     async fn commit_group(&self, group: Vec<Queued>) {
         let group = drop_outdated(group);
         let writes: Vec<&Write> = group.iter().map(|queued| &queued.write).collect();
@@ -218,9 +218,10 @@ impl Worker {
                 fail(group, error);
             }
             Err(_) => {
-                for queued in group {
-                    Box::pin(self.commit_group(vec![queued])).await;
-                }
+                let mut group = group;
+                let rest = group.split_off(group.len() / 2);
+                Box::pin(self.commit_group(group)).await;
+                Box::pin(self.commit_group(rest)).await;
             }
         }
     }
