@@ -11,7 +11,7 @@ use crate::{
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
-    rooms::registry::Registry,
+    rooms::{registry::Registry, timeline::Events},
     settings::EngineSettings,
     stream::{Stream, committer::Committer, feeds::Feeds, observer::Observers},
     typing::Typing,
@@ -91,8 +91,10 @@ impl PersonalServices {
         watchers: Watchers,
         database: &Database,
         registry: &Arc<Registry>,
+        events: &Arc<Events>,
         committer: &Committer,
         clock: &Arc<dyn Clock>,
+        background: &Background,
     ) -> Self {
         let receipts = Receipts::new(
             database.clone(),
@@ -109,11 +111,13 @@ impl PersonalServices {
                 committer.clone(),
                 push.clone(),
             ),
-            unread: Arc::new(Unread::new(
+            unread: Unread::start(
                 database.clone(),
+                events.clone(),
                 receipts.clone(),
                 push.clone(),
-            )),
+                background,
+            ),
             pushers: Pushers::new(database.clone(), clock.clone()),
             typing: watchers.typing,
             presence: watchers.presence,

@@ -87,8 +87,15 @@ impl RoomServices {
             watchers.observers(),
             background,
         );
-        let personal =
-            PersonalServices::new(watchers, database, &shared.registry, &committer, clock);
+        let personal = PersonalServices::new(
+            watchers,
+            database,
+            &shared.registry,
+            &shared.events,
+            &committer,
+            clock,
+            background,
+        );
         let rooms = Arc::new(Rooms::new(RoomsParts {
             database: (*database).clone(),
             registry: shared.registry,

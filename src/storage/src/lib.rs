@@ -24,6 +24,7 @@ pub mod rooms;
 pub mod state;
 pub mod statement;
 pub mod tokens;
+pub mod unread;
 pub mod user_streams;
 
 mod database;
