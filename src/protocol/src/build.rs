@@ -2,12 +2,12 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#signing-events>
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
     OwnedUserId, RoomId, UInt,
     events::TimelineEventType,
-    room_version_rules::EventIdFormatVersion,
-    signatures::{JsonError, hash_and_sign_event, reference_hash},
+    signatures::{JsonError, content_hash, hash_and_sign_event, reference_hash},
 };
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -116,27 +116,28 @@ pub fn build(
         depth: UInt::new_saturating(placement.depth),
         redacts,
     };
-    let mut object = to_object(&fields, content);
+    let mut object = to_object(&fields, content, placement.version);
+    let given = match placement.version.events_carry_ids() {
+        true => Some(give_id(&mut object, key)?),
+        false => None,
+    };
     hash_and_sign_event(
         key.server_name().as_str(),
         key,
         &mut object,
         &rules.redaction,
-    )
-    .map_err(|error| BuildError::Signing(error.to_string()))?;
-    let hash =
-        reference_hash(&object, rules).map_err(|error| BuildError::Signing(error.to_string()))?;
+    )?;
+    let hash = reference_hash(&object, rules)?;
     let json =
         serde_json::to_string(&object).map_err(|error| BuildError::Signing(error.to_string()))?;
     if json.len() > MAX_EVENT_BYTES {
         return Err(BuildError::TooLarge);
     }
-    let event_id = OwnedEventId::try_from(format!("${hash}"))
-        .map_err(|error| BuildError::Signing(error.to_string()))?;
-    debug_assert!(
-        rules.event_id_format != EventIdFormatVersion::V1,
-        "rooms of version 1 are not made here"
-    );
+    let event_id = match given {
+        Some(event_id) => event_id,
+        None => OwnedEventId::try_from(format!("${hash}"))
+            .map_err(|error| BuildError::Signing(error.to_string()))?,
+    };
     Ok(BuiltEvent {
         pdu: Pdu { event_id, fields },
         json,
@@ -146,6 +147,18 @@ pub fn build(
 /// The id of a room that is named after its create event.
 pub fn room_id_of_create_event(create: &Pdu) -> Option<OwnedRoomId> {
     OwnedRoomId::try_from(format!("!{}", create.event_id.as_str().strip_prefix('$')?)).ok()
+}
+
+/// Puts an id into an event of versions 1 and 2: the hash of what it says, before its server's name.
+fn give_id(object: &mut CanonicalJsonObject, key: &ServerKey) -> Result<OwnedEventId, BuildError> {
+    let hash = URL_SAFE_NO_PAD.encode(content_hash(object)?.as_bytes());
+    let event_id = OwnedEventId::try_from(format!("${hash}:{}", key.server_name()))
+        .map_err(|error| BuildError::Signing(error.to_string()))?;
+    object.insert(
+        "event_id".to_owned(),
+        CanonicalJsonValue::String(event_id.to_string()),
+    );
+    Ok(event_id)
 }
 
 fn check_fields(draft: &EventDraft, placement: &Placement<'_>) -> Result<(), BuildError> {
@@ -177,14 +190,23 @@ fn raw(content: &CanonicalJsonObject) -> Result<Box<RawValue>, BuildError> {
     Ok(raw)
 }
 
-fn to_object(fields: &PduFields, content: CanonicalJsonObject) -> CanonicalJsonObject {
-    let ids = |ids: &[OwnedEventId]| {
-        CanonicalJsonValue::Array(
-            ids.iter()
-                .map(|id| CanonicalJsonValue::String(id.to_string()))
-                .collect(),
-        )
+fn to_object(
+    fields: &PduFields,
+    content: CanonicalJsonObject,
+    version: &RoomVersion,
+) -> CanonicalJsonObject {
+    let reference = |id: &OwnedEventId| {
+        let id = CanonicalJsonValue::String(id.to_string());
+        match version.events_carry_ids() {
+            // No server looks at the hashes that the format has room for.
+            true => CanonicalJsonValue::Array(vec![
+                id,
+                CanonicalJsonValue::Object(CanonicalJsonObject::new()),
+            ]),
+            false => id,
+        }
     };
+    let ids = |ids: &[OwnedEventId]| CanonicalJsonValue::Array(ids.iter().map(reference).collect());
     let mut object = CanonicalJsonObject::new();
     object.insert("auth_events".to_owned(), ids(&fields.auth_events));
     object.insert("content".to_owned(), CanonicalJsonValue::Object(content));
@@ -274,6 +296,24 @@ mod tests {
         assert_eq!(serde_json::to_string(&object).unwrap(), event.json);
         let hash = reference_hash(&object, version.rules()).unwrap();
         assert_eq!(event.pdu.event_id.as_str(), format!("${hash}"));
+    }
+
+    #[test]
+    fn an_event_of_version_2_carries_its_id_and_names_others_in_pairs() {
+        let version = RoomVersion::new(&RoomVersionId::V2).unwrap();
+        let mut placement = placement(&version);
+        placement.prev_events = vec![ruma::event_id!("$before:example.org").to_owned()];
+        let event = build(draft("hello"), placement, &key()).unwrap();
+        let id = event.pdu.event_id.as_str();
+        assert!(id.ends_with(":example.org"), "{id}");
+        assert!(event.json.contains(&format!(r#""event_id":"{id}""#)));
+        assert!(
+            event
+                .json
+                .contains(r#""prev_events":[["$before:example.org",{}]]"#)
+        );
+        let read = Pdu::parse(event.pdu.event_id.clone(), &event.json).unwrap();
+        assert_eq!(read.fields.prev_events, event.pdu.fields.prev_events);
     }
 
     #[test]

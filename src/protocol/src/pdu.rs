@@ -4,7 +4,7 @@ use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt,
     UserId, events::TimelineEventType, state_res::Event,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 /// A persistent data unit with its id: what authorisation and state resolution look at.
@@ -35,13 +35,30 @@ pub struct PduFields {
     /// Where it stands in the room's state, if it is a state event.
     pub state_key: Option<String>,
     /// The forward extremities that its server saw.
+    #[serde(deserialize_with = "event_ids")]
     pub prev_events: Vec<OwnedEventId>,
     /// The events that allow it.
+    #[serde(deserialize_with = "event_ids")]
     pub auth_events: Vec<OwnedEventId>,
     /// One more than that of its prev events.
     pub depth: UInt,
     /// What it redacts, before room version 11.
     pub redacts: Option<OwnedEventId>,
+}
+
+/// Reads references to events: ids, or in versions 1 and 2 pairs of an id and hashes.
+fn event_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OwnedEventId>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Reference {
+        Id(OwnedEventId),
+        Pair(OwnedEventId, IgnoredAny),
+    }
+    let references = Vec::<Reference>::deserialize(deserializer)?;
+    Ok(references
+        .into_iter()
+        .map(|(Reference::Id(id) | Reference::Pair(id, _))| id)
+        .collect())
 }
 
 impl Pdu {

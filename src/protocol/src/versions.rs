@@ -2,11 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/rooms/>
 
-use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{
+    RoomVersionId,
+    room_version_rules::{EventIdFormatVersion, RoomVersionRules},
+};
 
-/// The versions that rooms can be made in. 1 and 2, whose event ids are no hashes, can only be joined, which comes with
-/// federation.
+/// The versions that rooms can be made in. Version 1, whose state resolution is another, can only be joined, which comes
+/// with federation.
 pub const CREATABLE: &[RoomVersionId] = &[
+    RoomVersionId::V2,
     RoomVersionId::V3,
     RoomVersionId::V4,
     RoomVersionId::V5,
@@ -46,6 +50,12 @@ impl RoomVersion {
     /// Its rules.
     pub fn rules(&self) -> &RoomVersionRules {
         &self.rules
+    }
+
+    /// Whether events are given ids, which they carry, and name others by id and hash (versions 1 and 2); later, an id is
+    /// the hash.
+    pub fn events_carry_ids(&self) -> bool {
+        self.rules.event_id_format == EventIdFormatVersion::V1
     }
 
     /// Whether the id of a room is the reference hash of its create event (version 12).

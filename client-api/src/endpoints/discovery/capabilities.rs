@@ -1,29 +1,14 @@
 //! `GET /_matrix/client/v3/capabilities`: <https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation>
 
-use ruma::{RoomVersionId, api::client::discovery::get_capabilities::v3::Request};
+use parley_protocol::versions::CREATABLE;
+use ruma::api::client::discovery::get_capabilities::v3::Request;
 use serde_json::{Map, Value, json};
 
 use crate::{ClientApi, Incoming, RawJson, Result};
 
-/// The room versions of the specification.
-const ROOM_VERSIONS: [RoomVersionId; 12] = [
-    RoomVersionId::V1,
-    RoomVersionId::V2,
-    RoomVersionId::V3,
-    RoomVersionId::V4,
-    RoomVersionId::V5,
-    RoomVersionId::V6,
-    RoomVersionId::V7,
-    RoomVersionId::V8,
-    RoomVersionId::V9,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
-];
-
 /// Not by ruma's type, which leaves out what is the default: clients do look for `m.change_password`.
 pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<RawJson> {
-    let available: Map<String, Value> = ROOM_VERSIONS
+    let available: Map<String, Value> = CREATABLE
         .iter()
         .map(|version| (version.to_string(), json!("stable")))
         .collect();

@@ -4,10 +4,12 @@
 use parley_engine::limits::Action;
 use ruma::api::client::redact::redact_event::v3::{Request, Response};
 
-use crate::{ClientApi, Incoming, Result, endpoints::admit};
+use crate::{ClientApi, Incoming, Result};
 
+/// Suspended users may redact what they sent themselves.
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
-    admit(&api, &incoming.session, Action::Message)?;
+    let user_nid = incoming.session.user_nid;
+    api.engine.limits().check(Action::Message, user_nid)?;
     let event_id = api
         .engine
         .rooms()

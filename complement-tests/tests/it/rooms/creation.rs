@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{BASE, create, get_state, join, quoted, room_path, say};
 
-const VERSIONS: [&str; 10] = ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
+const VERSIONS: [&str; 11] = ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
 
 #[tokio::test]
 async fn a_room_of_each_version_can_be_made_joined_and_written_to() {

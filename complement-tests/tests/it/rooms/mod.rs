@@ -3,6 +3,7 @@
 mod creation;
 mod direct;
 mod history;
+mod limits;
 
 mod membership;
 mod names;

@@ -68,6 +68,11 @@ async fn an_event_over_the_size_limit_is_refused_and_the_room_lives_on() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
         let room_id = create(&alice, json!({})).await;
+        // The content fits, the event around it doesn't.
+        let nearly = "x".repeat(65_400);
+        try_say(&alice, &room_id, &nearly, "0")
+            .await
+            .is_refused(413, "M_TOO_LARGE");
         let large = "x".repeat(70_000);
         try_say(&alice, &room_id, &large, "1")
             .await
@@ -225,7 +230,7 @@ async fn many_senders_in_one_room_all_get_through() {
 async fn what_was_redacted_is_gone_everywhere() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
-        for version in ["10", "11"] {
+        for version in ["2", "3", "10", "11", "12"] {
             let room_id = create(&alice, json!({ "room_version": version })).await;
             let secret = say(&alice, &room_id, "secret").await;
             let path = room_path(&room_id, &format!("redact/{}/txn", quoted(&secret)));

@@ -63,7 +63,7 @@ impl Rooms {
         self.sent(sent, key, making).await
     }
 
-    /// Redacts an event.
+    /// Redacts an event. A suspended user may redact their own, and no other.
     ///
     /// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`
     ///
@@ -109,6 +109,9 @@ impl Rooms {
         let sender = parley_protocol::client_event::ClientFields::parse(&row.json)
             .map(|fields| fields.sender.into_owned())
             .map_err(|error| EngineError::Internal(error.to_string()))?;
+        if sender != session.user_id {
+            session.may_write()?;
+        }
         let json = redacted_json(&row.json, room.version())
             .ok_or_else(|| EngineError::Internal("a stored event can't be redacted".to_owned()))?;
         let mut draft = self.draft(session, TimelineEventType::RoomRedaction, None, content);

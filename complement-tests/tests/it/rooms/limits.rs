@@ -1,0 +1,115 @@
+//! Who may not write, and how often one may.
+
+use parley_conformance::{TestOptions, on_each_engine, on_each_engine_with};
+use parley_engine::settings::RateLimit;
+use serde_json::json;
+
+use super::{
+    BASE, act, act_self, create_public, get_event, join, quoted, room_path, say, set_state, try_say,
+};
+
+/// Little of everything, and then nothing for long.
+fn options() -> TestOptions {
+    let mut options = TestOptions::default();
+    let limits = &mut options.engine.rate_limits;
+    limits.enabled = true;
+    let few = RateLimit::new(0.001, 3);
+    limits.messages = few;
+    limits.invites = few;
+    limits.joins = few;
+    limits.room_creation = few;
+    options
+}
+
+#[tokio::test]
+async fn who_does_something_too_often_is_told_to_wait() {
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        create_public(&alice).await;
+        create_public(&alice).await;
+        let answer = alice.post(&format!("{BASE}/createRoom"), json!({})).await;
+        answer.is_refused(429, "M_LIMIT_EXCEEDED");
+        assert!(answer.body["retry_after_ms"].is_u64());
+        assert!(answer.headers.contains_key("retry-after"));
+        for text in ["a", "b", "c"] {
+            say(&alice, &room_id, text).await;
+        }
+        let refused = [
+            try_say(&alice, &room_id, "d", "d").await,
+            set_state(&alice, &room_id, "m.room.name", "", json!({})).await,
+            alice
+                .put(&room_path(&room_id, "redact/$x/1"), json!({}))
+                .await,
+        ];
+        for answer in refused {
+            answer.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        for _ in 0..3 {
+            join(&bob, &room_id).await.ok();
+        }
+        join(&bob, &room_id)
+            .await
+            .is_refused(429, "M_LIMIT_EXCEEDED");
+        act_self(&bob, &room_id, "join")
+            .await
+            .is_refused(429, "M_LIMIT_EXCEEDED");
+        say(&bob, &room_id, "others are not limited").await;
+        for _ in 0..3 {
+            act(&alice, &room_id, "invite", &bob)
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+        }
+        act(&alice, &room_id, "invite", &bob)
+            .await
+            .is_refused(429, "M_LIMIT_EXCEEDED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspended_user_reads_leaves_redacts_what_was_theirs_and_does_nothing_else() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        let other_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let id = say(&bob, &room_id, "hello").await;
+        let others = say(&alice, &room_id, "hello").await;
+        let user_id = bob.user_id.as_str().try_into().unwrap();
+        server
+            .engine()
+            .accounts()
+            .set_suspended(user_id, true)
+            .await
+            .unwrap();
+        let redact = |id: &str| room_path(&room_id, &format!("redact/{}/1", quoted(id)));
+        let alias = format!("{BASE}/directory/room/{}", quoted("#bob:parley.test"));
+        let chat = format!(
+            "/_matrix/client/unstable/im.parley/direct_chat/{}",
+            quoted(&alice.user_id)
+        );
+        let refused = [
+            try_say(&bob, &room_id, "again", "2").await,
+            set_state(&bob, &room_id, "com.example", &bob.user_id, json!({})).await,
+            bob.put(&redact(&others), json!({})).await,
+            bob.post(&format!("{BASE}/createRoom"), json!({})).await,
+            join(&bob, &other_id).await,
+            act_self(&bob, &other_id, "join").await,
+            act(&bob, &room_id, "invite", &alice).await,
+            act(&bob, &room_id, "kick", &alice).await,
+            bob.put(&alias, json!({ "room_id": room_id })).await,
+            bob.post(&chat, json!({})).await,
+        ];
+        for answer in refused {
+            answer.is_refused(403, "M_USER_SUSPENDED");
+        }
+        bob.put(&redact(&id), json!({})).await.ok();
+        get_event(&bob, &room_id, &id).await.ok();
+        act_self(&bob, &room_id, "leave").await.ok();
+        act_self(&bob, &room_id, "forget").await.ok();
+    })
+    .await;
+}
