@@ -3,5 +3,6 @@
 
 mod accounts;
 mod discovery;
+mod personal;
 mod requests;
 mod rooms;

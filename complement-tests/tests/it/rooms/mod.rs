@@ -14,10 +14,10 @@ use parley_conformance::{Answer, Client};
 use serde_json::{Value, json};
 
 /// The base of all paths.
-const BASE: &str = "/_matrix/client/v3";
+pub(crate) const BASE: &str = "/_matrix/client/v3";
 
 /// A text as a part of a path.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut path = String::new();
     for byte in text.bytes() {
         match byte {
@@ -31,39 +31,39 @@ fn quoted(text: &str) -> String {
 }
 
 /// The path of a room.
-fn room_path(room_id: &str, rest: &str) -> String {
+pub(crate) fn room_path(room_id: &str, rest: &str) -> String {
     format!("{BASE}/rooms/{}/{rest}", quoted(room_id))
 }
 
 /// Makes a room; its id.
-async fn create(client: &Client, plan: Value) -> String {
+pub(crate) async fn create(client: &Client, plan: Value) -> String {
     let answer = client.post(&format!("{BASE}/createRoom"), plan).await.ok();
     answer["room_id"].as_str().unwrap().to_owned()
 }
 
 /// Makes a room that anyone may join.
-async fn create_public(client: &Client) -> String {
+pub(crate) async fn create_public(client: &Client) -> String {
     create(client, json!({ "preset": "public_chat" })).await
 }
 
-async fn join(client: &Client, room_id: &str) -> Answer {
+pub(crate) async fn join(client: &Client, room_id: &str) -> Answer {
     client
         .post(&format!("{BASE}/join/{}", quoted(room_id)), json!({}))
         .await
 }
 
 /// Does something to a member: `invite`, `kick`, `ban`, `unban`.
-async fn act(client: &Client, room_id: &str, action: &str, target: &Client) -> Answer {
+pub(crate) async fn act(client: &Client, room_id: &str, action: &str, target: &Client) -> Answer {
     let body = json!({ "user_id": target.user_id });
     client.post(&room_path(room_id, action), body).await
 }
 
 /// Does something to oneself: `join`, `leave`, `forget`.
-async fn act_self(client: &Client, room_id: &str, action: &str) -> Answer {
+pub(crate) async fn act_self(client: &Client, room_id: &str, action: &str) -> Answer {
     client.post(&room_path(room_id, action), json!({})).await
 }
 
-async fn set_state(
+pub(crate) async fn set_state(
     client: &Client,
     room_id: &str,
     event_type: &str,
@@ -74,30 +74,40 @@ async fn set_state(
     client.put(&room_path(room_id, &path), content).await
 }
 
-async fn get_state(client: &Client, room_id: &str, event_type: &str, state_key: &str) -> Answer {
+pub(crate) async fn get_state(
+    client: &Client,
+    room_id: &str,
+    event_type: &str,
+    state_key: &str,
+) -> Answer {
     let path = format!("state/{event_type}/{}", quoted(state_key));
     client.get(&room_path(room_id, &path)).await
 }
 
 /// Sends a text; the answer.
-async fn try_say(client: &Client, room_id: &str, text: &str, transaction: &str) -> Answer {
+pub(crate) async fn try_say(
+    client: &Client,
+    room_id: &str,
+    text: &str,
+    transaction: &str,
+) -> Answer {
     let path = format!("send/m.room.message/{transaction}");
     let content = json!({ "msgtype": "m.text", "body": text });
     client.put(&room_path(room_id, &path), content).await
 }
 
 /// Sends a text, with the text as transaction id; the id of the event.
-async fn say(client: &Client, room_id: &str, text: &str) -> String {
+pub(crate) async fn say(client: &Client, room_id: &str, text: &str) -> String {
     let answer = try_say(client, room_id, text, text).await.ok();
     event_id(&answer)
 }
 
-fn event_id(answer: &Value) -> String {
+pub(crate) fn event_id(answer: &Value) -> String {
     answer["event_id"].as_str().unwrap().to_owned()
 }
 
 /// An event by its id.
-async fn get_event(client: &Client, room_id: &str, event_id: &str) -> Answer {
+pub(crate) async fn get_event(client: &Client, room_id: &str, event_id: &str) -> Answer {
     let path = format!("event/{}", quoted(event_id));
     client.get(&room_path(room_id, &path)).await
 }

@@ -1,0 +1,194 @@
+//! Receipts and read markers.
+
+use parley_conformance::{Answer, Client, on_each_engine};
+use serde_json::{Value, json};
+
+use super::{content, joined, nothing, own, room_of_two, sync, sync_until, token};
+use crate::rooms::{create, quoted, room_path, say};
+
+async fn receive(
+    client: &Client,
+    room_id: &str,
+    kind: &str,
+    event_id: &str,
+    body: Value,
+) -> Answer {
+    let path = format!("receipt/{kind}/{}", quoted(event_id));
+    client.post(&room_path(room_id, &path), body).await
+}
+
+/// The content of the `m.receipt` event of a room in a /sync.
+fn receipts(answer: &Value, room_id: &str) -> Option<Value> {
+    content(&joined(answer, room_id)["ephemeral"]["events"], "m.receipt")
+}
+
+fn of(answer: &Value, room_id: &str, event_id: &str, kind: &str, client: &Client) -> Option<Value> {
+    let receipt = receipts(answer, room_id)?[event_id][kind][&client.user_id].clone();
+    (!receipt.is_null()).then_some(receipt)
+}
+
+#[tokio::test]
+async fn a_receipt_reaches_everyone_in_the_room_once() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let event = say(&alice, &room_id, "hello").await;
+        let since = token(&alice).await;
+        let waiting = sync_until(&alice, &since, |answer| {
+            of(answer, &room_id, &event, "m.read", &bob)
+        });
+        let (found, put) = tokio::join!(
+            waiting,
+            receive(&bob, &room_id, "m.read", &event, nothing())
+        );
+        assert_eq!(put.ok(), json!({}));
+        let (receipt, next) = found;
+        assert!(receipt["ts"].is_u64());
+        assert!(receipt.get("thread_id").is_none());
+        let later = sync(&alice, Some(&next), "").await;
+        assert_eq!(receipts(&later, &room_id), None);
+        // The same token gives the same again; a first /sync has it, too.
+        for answer in [
+            sync(&alice, Some(&since), "").await,
+            sync(&bob, None, "").await,
+        ] {
+            assert!(of(&answer, &room_id, &event, "m.read", &bob).is_some());
+            let events = &joined(&answer, &room_id)["ephemeral"]["events"];
+            assert!(!events.to_string().contains("room_id"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_receipt_takes_the_place_and_an_older_one_does_not() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let first = say(&alice, &room_id, "1").await;
+        let second = say(&alice, &room_id, "2").await;
+        for event in [&first, &second, &first] {
+            receive(&alice, &room_id, "m.read", event, nothing())
+                .await
+                .ok();
+        }
+        server.restart().await;
+        let answer = sync(&alice, None, "").await;
+        assert!(of(&answer, &room_id, &second, "m.read", &alice).is_some());
+        assert!(of(&answer, &room_id, &first, "m.read", &alice).is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_learns_of_another_ones_private_receipt() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let event = say(&alice, &room_id, "hello").await;
+        let (alice_since, bob_since) = (token(&alice).await, token(&bob).await);
+        receive(&bob, &room_id, "m.read.private", &event, nothing())
+            .await
+            .ok();
+        let answer = sync(&bob, Some(&bob_since), "").await;
+        assert!(of(&answer, &room_id, &event, "m.read.private", &bob).is_some());
+        for since in [Some(alice_since.as_str()), None] {
+            let answer = sync(&alice, since, "").await;
+            assert_eq!(receipts(&answer, &room_id), None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn receipts_of_threads_stand_beside_each_other_and_one_without_goes_first() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let root = say(&alice, &room_id, "root").await;
+        let event = say(&alice, &room_id, "more").await;
+        let main = json!({ "thread_id": "main" });
+        receive(&alice, &room_id, "m.read", &root, main).await.ok();
+        receive(&alice, &room_id, "m.read", &event, nothing())
+            .await
+            .ok();
+        let thread = json!({ "thread_id": root });
+        receive(&alice, &room_id, "m.read", &event, thread)
+            .await
+            .ok();
+        let answer = sync(&alice, None, "").await;
+        let in_main = of(&answer, &room_id, &root, "m.read", &alice).unwrap();
+        assert_eq!(in_main["thread_id"], "main");
+        let unthreaded = of(&answer, &room_id, &event, "m.read", &alice).unwrap();
+        assert!(unthreaded.get("thread_id").is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn read_markers_move_the_fully_read_marker_and_receipts() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let first = say(&alice, &room_id, "1").await;
+        let second = say(&alice, &room_id, "2").await;
+        let since = token(&alice).await;
+        let markers = json!({ "m.fully_read": first, "m.read": second, "m.read.private": second });
+        let path = room_path(&room_id, "read_markers");
+        alice.post(&path, markers).await.ok();
+        let answer = sync(&alice, Some(&since), "").await;
+        let data = &joined(&answer, &room_id)["account_data"]["events"];
+        assert_eq!(
+            content(data, "m.fully_read"),
+            Some(json!({ "event_id": first }))
+        );
+        for kind in ["m.read", "m.read.private"] {
+            assert!(
+                of(&answer, &room_id, &second, kind, &alice).is_some(),
+                "{kind}"
+            );
+        }
+        receive(&alice, &room_id, "m.fully_read", &second, nothing())
+            .await
+            .ok();
+        let data = own(
+            &alice,
+            &format!("rooms/{}/account_data/m.fully_read", quoted(&room_id)),
+        );
+        assert_eq!(alice.get(&data).await.ok(), json!({ "event_id": second }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_receipt_is_refused() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let other_room = create(&alice, json!({})).await;
+        let event = say(&alice, &room_id, "hello").await;
+        let refused = async |client: &Client, kind: &str, event_id: &str, body: Value| {
+            receive(client, &room_id, kind, event_id, body).await
+        };
+        let answer = refused(&bob, "m.read", &event, nothing()).await;
+        answer.is_refused(403, "M_FORBIDDEN");
+        let answer = refused(&alice, "m.seen", &event, nothing()).await;
+        answer.is_refused(400, "M_INVALID_PARAM");
+        let answer = refused(&alice, "m.read", "$unknown", nothing()).await;
+        answer.is_refused(404, "M_NOT_FOUND");
+        let answer = refused(&alice, "m.read", &event, json!({ "thread_id": 5 })).await;
+        answer.is_refused(400, "M_BAD_JSON");
+        let thread = json!({ "thread_id": "somewhere" });
+        let answer = refused(&alice, "m.read", &event, thread).await;
+        answer.is_refused(400, "M_INVALID_PARAM");
+        let main = json!({ "thread_id": "main" });
+        let answer = refused(&alice, "m.fully_read", &event, main).await;
+        answer.is_refused(400, "M_INVALID_PARAM");
+        let answer = receive(&alice, &other_room, "m.read", &event, nothing()).await;
+        answer.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}

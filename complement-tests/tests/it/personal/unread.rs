@@ -1,0 +1,195 @@
+//! How much is unread.
+
+use parley_conformance::{Client, on_each_engine};
+use serde_json::{Value, json};
+
+use super::{joined, nothing, room_of_two, sync, token};
+use crate::rooms::{BASE, create_public, join, quoted, room_path, say};
+
+/// What a first /sync says is unread: notifications and highlights.
+async fn unread(client: &Client, room_id: &str) -> (u64, u64) {
+    of(&sync(client, None, "").await, room_id)
+}
+
+fn of(answer: &Value, room_id: &str) -> (u64, u64) {
+    let counts = &joined(answer, room_id)["unread_notifications"];
+    let number = |name: &str| counts[name].as_u64().unwrap();
+    (number("notification_count"), number("highlight_count"))
+}
+
+async fn send(client: &Client, room_id: &str, transaction: &str, content: Value) -> String {
+    let path = room_path(room_id, &format!("send/m.room.message/{transaction}"));
+    let answer = client.put(&path, content).await.ok();
+    answer["event_id"].as_str().unwrap().to_owned()
+}
+
+async fn read(client: &Client, room_id: &str, kind: &str, event_id: &str, body: Value) {
+    let path = format!("receipt/{kind}/{}", quoted(event_id));
+    client.post(&room_path(room_id, &path), body).await.ok();
+}
+
+#[tokio::test]
+async fn messages_are_counted_until_they_are_read() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let since = token(&bob).await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+        let first = say(&alice, &room_id, "one").await;
+        say(&alice, &room_id, "two").await;
+        let last = say(&alice, &room_id, "hello bob").await;
+        assert_eq!(of(&sync(&bob, Some(&since), "").await, &room_id), (3, 1));
+        assert_eq!(unread(&alice, &room_id).await, (0, 0));
+        read(&bob, &room_id, "m.read", &first, nothing()).await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 1));
+        read(&bob, &room_id, "m.read.private", &last, nothing()).await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+        // The newer of both counts.
+        read(&bob, &room_id, "m.read", &first, nothing()).await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn counts_are_the_same_after_a_restart() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let first = say(&alice, &room_id, "first").await;
+        read(&bob, &room_id, "m.read", &first, nothing()).await;
+        for number in 0..250 {
+            say(&alice, &room_id, &format!("{number}")).await;
+        }
+        // So many are written down; what comes after isn't.
+        assert_eq!(unread(&bob, &room_id).await, (250, 0));
+        say(&alice, &room_id, "bob!").await;
+        assert_eq!(unread(&bob, &room_id).await, (251, 1));
+        server.restart().await;
+        let last = say(&alice, &room_id, "more").await;
+        assert_eq!(unread(&bob, &room_id).await, (252, 1));
+        read(&bob, &room_id, "m.read", &last, nothing()).await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_writes_has_read() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        say(&alice, &room_id, "one").await;
+        assert_eq!(unread(&bob, &room_id).await, (1, 0));
+        say(&bob, &room_id, "I saw it").await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+        say(&alice, &room_id, "two").await;
+        assert_eq!(unread(&bob, &room_id).await, (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_from_before_a_join_is_unread() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        say(&alice, &room_id, "before").await;
+        join(&bob, &room_id).await.ok();
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+        say(&alice, &room_id, "after").await;
+        let name = format!("{BASE}/profile/{}/displayname", bob.user_id);
+        bob.put(&name, json!({ "displayname": "Robert" }))
+            .await
+            .ok();
+        assert_eq!(unread(&bob, &room_id).await, (1, 0));
+        say(&alice, &room_id, "robert?").await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_redacted_is_not_unread() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        say(&alice, &room_id, "one").await;
+        let wrong = say(&alice, &room_id, "bob").await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 1));
+        let path = format!("redact/{}/r1", quoted(&wrong));
+        alice.put(&room_path(&room_id, &path), nothing()).await.ok();
+        assert_eq!(unread(&bob, &room_id).await, (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rules_of_ones_own_decide() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        join(&carol, &room_id).await.ok();
+        let rule = format!("{BASE}/pushrules/global/content/cake");
+        let loud =
+            json!({ "pattern": "cake", "actions": ["notify", { "set_tweak": "highlight" }] });
+        bob.put(&rule, loud).await.ok();
+        let mute = format!("{BASE}/pushrules/global/room/{}", quoted(&room_id));
+        carol.put(&mute, json!({ "actions": [] })).await.ok();
+        say(&alice, &room_id, "there is cake").await;
+        say(&alice, &room_id, "carol, come").await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 1));
+        assert_eq!(unread(&carol, &room_id).await, (1, 1));
+        let notice = json!({ "msgtype": "m.notice", "body": "cake is over, bob" });
+        send(&alice, &room_id, "n1", notice).await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 1));
+    })
+    .await;
+}
+
+/// A message of a thread, or with another relation.
+fn related(rel_type: &str, event_id: &str, body: &str) -> Value {
+    json!({
+        "msgtype": "m.text",
+        "body": body,
+        "m.relates_to": { "rel_type": rel_type, "event_id": event_id },
+    })
+}
+
+#[tokio::test]
+async fn receipts_of_threads_read_their_thread() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let a = say(&alice, &room_id, "root").await;
+        let b = send(&alice, &room_id, "b", related("m.thread", &a, "begin")).await;
+        send(&alice, &room_id, "c", related("m.thread", &a, "for bob")).await;
+        let d = say(&alice, &room_id, "hello bob").await;
+        send(&alice, &room_id, "e", related("m.thread", &a, "end")).await;
+        let f = send(
+            &alice,
+            &room_id,
+            "f",
+            related("m.reference", &a, "reference"),
+        )
+        .await;
+        assert_eq!(unread(&bob, &room_id).await, (6, 2));
+        read(&bob, &room_id, "m.read", &a, json!({ "thread_id": "main" })).await;
+        assert_eq!(unread(&bob, &room_id).await, (5, 2));
+        read(&bob, &room_id, "m.read", &b, json!({ "thread_id": a })).await;
+        assert_eq!(unread(&bob, &room_id).await, (4, 2));
+        read(&bob, &room_id, "m.read", &d, nothing()).await;
+        assert_eq!(unread(&bob, &room_id).await, (2, 0));
+        read(&bob, &room_id, "m.read", &f, json!({ "thread_id": a })).await;
+        assert_eq!(unread(&bob, &room_id).await, (1, 0));
+    })
+    .await;
+}
