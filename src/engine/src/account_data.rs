@@ -119,8 +119,8 @@ impl AccountData {
             .ok_or_else(|| EngineError::not_found("you have no account data of that type"))?)
     }
 
-    /// What changed of a user's in a stretch of the stream, of all rooms, in order. From the start (`after` is 0) it's all
-    /// there is, push rules included that the user never changed.
+    /// What changed of a user's in a stretch of the stream, of all rooms, in order. From the beginning (`since` is `None`)
+    /// it's all there is, push rules included that the user never changed.
     ///
     /// # Errors
     /// If the database fails.
@@ -128,16 +128,17 @@ impl AccountData {
         &self,
         user_id: &UserId,
         user_nid: i64,
-        after: i64,
+        since: Option<i64>,
         to: i64,
     ) -> Result<Vec<AccountDataRow>> {
+        let after = since.unwrap_or_default();
         let mut rows = self.database.account_data_of(user_nid, after, to).await?;
         let is_rules =
             |row: &&mut AccountDataRow| row.room_nid == 0 && row.event_type == push::TYPE;
         if let Some(row) = rows.iter_mut().find(is_rules) {
             // As the server would answer now: with the rules that it has by now.
             row.content = self.push.content(user_id, user_nid).await?.to_string();
-        } else if after == 0 {
+        } else if since.is_none() {
             rows.push(AccountDataRow {
                 room_nid: 0,
                 event_type: push::TYPE.to_owned(),

@@ -112,6 +112,7 @@ impl RoomServices {
             stream: shared.stream.clone(),
             feeds: shared.feeds,
             rooms: rooms.clone(),
+            account_data: personal.account_data.clone(),
             receipts: personal.receipts.clone(),
             typing: personal.typing.clone(),
             presence: personal.presence.clone(),

@@ -29,6 +29,7 @@ pub use self::{
 use self::{lazy::LazyMembers, rooms::Changes};
 use crate::{
     Result,
+    account_data::AccountData,
     clock::Clock,
     presence::Presence,
     receipts::Receipts,
@@ -64,6 +65,8 @@ pub struct SyncParts {
     pub feeds: Arc<Feeds>,
     /// Rooms.
     pub rooms: Arc<Rooms>,
+    /// Account data.
+    pub account_data: AccountData,
     /// Receipts.
     pub receipts: Receipts,
     /// Who types.

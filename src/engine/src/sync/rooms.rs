@@ -82,9 +82,15 @@ impl Sync {
     ) -> Result<Changes> {
         let marks = self.marks(stretch, &snapshot).await?;
         let account_data = if snapshot_has_account_data(stretch, &snapshot, &marks) {
+            let session = stretch.session;
             self.parts
-                .database
-                .account_data_of(stretch.session.user_nid, stretch.after(), stretch.to)
+                .account_data
+                .changed(
+                    &session.user_id,
+                    session.user_nid,
+                    stretch.since,
+                    stretch.to,
+                )
                 .await?
         } else {
             Vec::new()
