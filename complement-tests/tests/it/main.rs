@@ -6,3 +6,4 @@ mod discovery;
 mod personal;
 mod requests;
 mod rooms;
+mod sync;

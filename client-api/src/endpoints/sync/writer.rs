@@ -8,6 +8,7 @@ use parley_engine::{
     sessions::Session,
     stream::token::Token,
     sync::{InvitedRoom, JoinedRoom, LeftRoom, Summary, SyncAnswer, Timeline},
+    unread::Count,
 };
 use parley_protocol::client_event::push_string;
 use parley_storage::user_streams::AccountDataRow;
@@ -158,14 +159,33 @@ fn write_joined(out: &mut String, events: &EventWriter<'_>, room: &JoinedRoom) {
     write_account_data(out, &room.account_data);
     out.push_str(",\"ephemeral\":");
     write_ephemeral(out, room);
-    let _ = write!(
-        out,
-        ",\"unread_notifications\":{{\"highlight_count\":{},\"notification_count\":{}}}",
-        room.unread.total.highlights, room.unread.total.notifications
-    );
+    write_unread(out, room);
     out.push_str(",\"summary\":");
     write_summary(out, room.summary.as_ref());
     out.push('}');
+}
+
+/// <https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications>
+fn write_unread(out: &mut String, room: &JoinedRoom) {
+    out.push_str(",\"unread_notifications\":");
+    if !room.threads_apart {
+        return write_count(out, room.unread.total);
+    }
+    write_count(out, room.unread.main);
+    if !room.unread.threads.is_empty() {
+        out.push_str(",\"unread_thread_notifications\":");
+        let threads = room.unread.threads.iter();
+        let threads = threads.map(|(root, count)| (root.as_str(), *count));
+        write_map(out, threads, write_count);
+    }
+}
+
+fn write_count(out: &mut String, count: Count) {
+    let _ = write!(
+        out,
+        "{{\"highlight_count\":{},\"notification_count\":{}}}",
+        count.highlights, count.notifications
+    );
 }
 
 fn write_ephemeral(out: &mut String, room: &JoinedRoom) {

@@ -37,6 +37,8 @@ pub struct JoinedRoom {
     pub account_data: Vec<AccountDataRow>,
     /// What is unread.
     pub unread: Counts,
+    /// Whether the client wants to be told of each thread on its own.
+    pub threads_apart: bool,
     /// To tell the user's membership at each event; `None` if they were joined at all of them.
     pub access: Option<Access>,
 }
@@ -154,6 +156,7 @@ impl Sync {
                     stretch.to,
                 )
                 .await?,
+            threads_apart: stretch.filter.room.timeline.unread_thread_notifications,
             timeline,
             access,
         };

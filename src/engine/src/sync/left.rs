@@ -35,8 +35,10 @@ impl Sync {
         let membership = &candidate.membership;
         let is_news = stretch.since.is_some() && membership.position > stretch.after();
         let from_the_start = stretch.since.is_none() || stretch.full_state;
-        let is_wanted = from_the_start && stretch.filter.room.include_leave;
-        if membership.forgotten || !(is_news || is_wanted) {
+        let is_wanted =
+            from_the_start && stretch.filter.room.include_leave && !membership.forgotten;
+        // A room that was left and forgotten at once is news all the same: how else would the user's other clients know?
+        if !(is_news || is_wanted) {
             return Ok(None);
         }
         let room = &candidate.room;

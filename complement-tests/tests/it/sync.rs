@@ -1,0 +1,85 @@
+//! What /sync tells of rooms.
+
+use parley_conformance::{Client, on_each_engine};
+use serde_json::{Value, json};
+
+use crate::rooms::{BASE, act_self, create_public, event_id, join, quoted, room_path, say};
+
+/// A /sync that waits for nothing.
+async fn sync(client: &Client, since: Option<&Value>, filter: Value) -> Value {
+    let filter = quoted(&filter.to_string());
+    let since = since.map_or(String::new(), |since| {
+        format!("&since={}", since.as_str().unwrap())
+    });
+    let path = format!("{BASE}/sync?timeout=0&filter={filter}{since}");
+    client.get(&path).await.ok()
+}
+
+#[tokio::test]
+async fn a_room_forgotten_right_after_leaving_is_still_told_to_be_left_but_not_from_the_start() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let with_left = json!({ "room": { "include_leave": true } });
+        let before = sync(&alice, None, with_left.clone()).await["next_batch"].clone();
+        act_self(&alice, &room_id, "leave").await.ok();
+        act_self(&alice, &room_id, "forget").await.ok();
+        say(&bob, &room_id, "alone").await;
+
+        let told = sync(&alice, Some(&before), json!({})).await;
+        let left = &told["rooms"]["leave"][&room_id];
+        let events = left["timeline"]["events"].as_array().unwrap();
+        let last = events.last().unwrap();
+        assert_eq!(last["state_key"], alice.user_id);
+        assert_eq!(last["content"]["membership"], "leave");
+        assert!(told["rooms"]["join"].get(&room_id).is_none());
+
+        let after = sync(&alice, Some(&told["next_batch"]), with_left.clone()).await;
+        assert!(after.get("rooms").is_none(), "{after}");
+        let anew = sync(&alice, None, with_left).await;
+        assert!(anew.get("rooms").is_none(), "{anew}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn threads_are_counted_apart_for_clients_that_want_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let root = say(&alice, &room_id, "root").await;
+        for (transaction, text) in [("in-1", "answer".to_owned()), ("in-2", bob.user_id.clone())] {
+            let content = json!({
+                "msgtype": "m.text",
+                "body": text,
+                "m.mentions": { "user_ids": [text] },
+                "m.relates_to": { "rel_type": "m.thread", "event_id": root },
+            });
+            let path = room_path(&room_id, &format!("send/m.room.message/{transaction}"));
+            event_id(&alice.put(&path, content).await.ok());
+        }
+        let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+        let counts = async |filter: Value| {
+            let told = sync(&bob, None, filter).await;
+            let room = &told["rooms"]["join"][&room_id];
+            let keys = ["unread_notifications", "unread_thread_notifications"];
+            keys.map(|key| room[key].clone())
+        };
+        let count = |highlights, notifications| json!({ "highlight_count": highlights, "notification_count": notifications });
+
+        assert_eq!(counts(json!({})).await, [count(1, 3), Value::Null]);
+        let threads = json!({ &root: count(1, 2) });
+        assert_eq!(counts(apart.clone()).await, [count(0, 1), threads]);
+
+        let receipt = room_path(&room_id, &format!("receipt/m.read/{}", quoted(&root)));
+        bob.post(&receipt, json!({ "thread_id": "main" })).await.ok();
+        let threads = json!({ &root: count(1, 2) });
+        assert_eq!(counts(apart.clone()).await, [count(0, 0), threads]);
+        assert_eq!(counts(json!({})).await, [count(1, 2), Value::Null]);
+    })
+    .await;
+}
