@@ -13,7 +13,13 @@ use crate::{
     receipts::{self, Receipts},
     rooms::{registry::Registry, timeline::Events},
     settings::EngineSettings,
-    stream::{Stream, committer::Committer, feeds::Feeds, observer::Observers},
+    stream::{
+        Stream,
+        committer::Committer,
+        feeds::Feeds,
+        nodes::{Listener, Nodes},
+        observer::Observers,
+    },
     typing::Typing,
     unread::Unread,
 };
@@ -41,13 +47,15 @@ pub(crate) struct WatcherParts<'a> {
 
 impl Watchers {
     pub(crate) fn start(parts: &WatcherParts<'_>) -> Self {
-        Self {
+        let (nodes, outbox) = Nodes::new(parts.database);
+        let watchers = Self {
             receipts: Arc::new(receipts::Memory::new()),
             rules: Arc::new(RuleCache::new()),
             typing: Typing::start(
                 parts.stream.clone(),
                 parts.feeds.clone(),
                 parts.clock.clone(),
+                nodes.clone(),
                 parts.background,
             ),
             presence: Presence::start(
@@ -58,10 +66,16 @@ impl Watchers {
                     feeds: parts.feeds.clone(),
                     clock: parts.clock.clone(),
                     settings: parts.settings.presence.clone(),
+                    nodes,
                 },
                 parts.background,
             ),
-        }
+        };
+        let listeners: Vec<Arc<dyn Listener>> =
+            vec![watchers.typing.clone(), watchers.presence.clone()];
+        let node = parts.stream.instance();
+        outbox.start(parts.database, node, listeners, parts.background);
+        watchers
     }
 
     pub(crate) fn observers(&self) -> Observers {

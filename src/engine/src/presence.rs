@@ -24,7 +24,7 @@ use serde_json::{
 };
 use tokio::sync::Notify;
 
-use self::users::{Change, Delays, User, Users};
+use self::users::{Change, Delays, Heard, User, Users};
 use crate::{
     EngineError, Result,
     background::Background,
@@ -35,12 +35,13 @@ use crate::{
     stream::{
         Stream,
         feeds::{Feeds, UserFeed},
+        nodes::{Listener, News, Nodes},
         observer::Observer,
     },
 };
 
 /// The most bytes that a user may say of themselves.
-const MAX_STATUS_BYTES: usize = 4_096;
+const MAX_STATUS_BYTES: usize = 1_024;
 
 /// What others may know of a user's presence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +115,7 @@ pub(crate) struct PresenceParts {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: PresenceSettings,
+    pub(crate) nodes: Nodes,
 }
 
 #[derive(Debug)]
@@ -215,14 +217,8 @@ impl Presence {
         let user_id = &session.user_id;
         let note = |users: &mut Users| {
             let device = session.device_nid;
-            let other_message = users.set(user_id, device, presence, &status_message, now);
+            users.set(user_id, device, presence, &status_message, now);
             let change = users.settle(user_id, now, self.shared.delays);
-            let change = change.or_else(|| {
-                other_message.then(|| Change {
-                    user_id: user_id.clone(),
-                    user_nid: session.user_nid,
-                })
-            });
             (change, users.get(user_id).cloned())
         };
         let (change, user) = self.shared.change_user(session, note).await?;
@@ -443,8 +439,14 @@ impl Shared {
             .collect())
     }
 
-    /// Tells those who share a room with a user that their presence changed.
+    /// Tells those who share a room with a user, and the other nodes, that their presence changed.
     async fn tell(&self, change: &Change) -> Result<()> {
+        if let Some(news) = &change.announce {
+            self.parts.nodes.tell(news.clone());
+        }
+        if !change.tell {
+            return Ok(());
+        }
         let rooms = self.rooms_of(&change.user_id, change.user_nid).await?;
         let feeds = self.parts.stream.change_fleeting(|count| {
             self.parts
@@ -507,7 +509,7 @@ impl Shared {
                 let users = changes
                     .iter()
                     .filter_map(|change| users.get(&change.user_id));
-                users.filter(|user| user.is_offline()).cloned().collect()
+                users.filter(|user| user.is_to_be_kept()).cloned().collect()
             };
             if gone.is_empty() {
                 return Ok(());
@@ -524,6 +526,46 @@ impl Shared {
     fn active(&self, user_id: &UserId) {
         let now = self.parts.clock.now_ms();
         self.change(|users| users.active(user_id, now));
+    }
+}
+
+impl Listener for Presence {
+    fn heard(&self, node: u32, news: &News) {
+        let shared = &self.shared;
+        if !shared.parts.settings.enabled {
+            return;
+        }
+        match news {
+            News::Hello => {
+                let announcements = shared.users().announcements();
+                for news in announcements {
+                    shared.parts.nodes.tell(news);
+                }
+            }
+            News::Presence {
+                user_id,
+                user_nid,
+                presence,
+                status_message,
+                last_active_at,
+            } => {
+                let heard = Heard {
+                    node,
+                    user_nid: *user_nid,
+                    says: presence,
+                    status_message,
+                    last_active_at: *last_active_at,
+                };
+                let now = shared.parts.clock.now_ms();
+                shared.change(|users| users.heard(user_id, heard, now));
+            }
+            News::Typing { .. } | News::Bye => {}
+        }
+    }
+
+    fn gone(&self, node: u32) {
+        let now = self.shared.parts.clock.now_ms();
+        self.shared.change(|users| users.node_gone(node, now));
     }
 }
 

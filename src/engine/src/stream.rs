@@ -8,6 +8,7 @@
 pub mod committer;
 pub mod feeds;
 pub mod follower;
+pub mod nodes;
 pub mod observer;
 pub mod token;
 

@@ -15,7 +15,12 @@ use crate::{
     background::Background,
     clock::Clock,
     rooms::{room::Room, timeline::TimelineEvent},
-    stream::{Stream, feeds::Feeds, observer::Observer},
+    stream::{
+        Stream,
+        feeds::Feeds,
+        nodes::{Listener, News, Nodes},
+        observer::Observer,
+    },
 };
 
 /// The longest that a client may say once that its user types.
@@ -28,6 +33,7 @@ pub struct Typing {
     stream: Arc<Stream>,
     feeds: Arc<Feeds>,
     clock: Arc<dyn Clock>,
+    nodes: Nodes,
     /// Tells the timer that somebody's time ends earlier than it knew.
     earlier: Notify,
 }
@@ -91,6 +97,7 @@ impl Typing {
         stream: Arc<Stream>,
         feeds: Arc<Feeds>,
         clock: Arc<dyn Clock>,
+        nodes: Nodes,
         background: &Background,
     ) -> Arc<Self> {
         let typing = Arc::new(Self {
@@ -98,6 +105,7 @@ impl Typing {
             stream,
             feeds,
             clock,
+            nodes,
             earlier: Notify::new(),
         });
         let timer = typing.clone();
@@ -111,6 +119,15 @@ impl Typing {
     /// Sets whether somebody types in a room, and for how long unless they say so again; at most two minutes.
     pub fn set(&self, room_nid: i64, user_id: &UserId, timeout: Option<Duration>) {
         let timeout = timeout.unwrap_or_default().min(LONGEST);
+        self.apply(room_nid, user_id, timeout);
+        self.nodes.tell(News::Typing {
+            room_nid,
+            user_id: user_id.to_owned(),
+            timeout: u64::try_from(timeout.as_millis()).unwrap_or_default(),
+        });
+    }
+
+    fn apply(&self, room_nid: i64, user_id: &UserId, timeout: Duration) {
         let until = self.clock.now_ms() + i64::try_from(timeout.as_millis()).unwrap_or_default();
         let changed = match timeout.is_zero() {
             true => self.lock().remove(room_nid, user_id),
@@ -166,6 +183,23 @@ impl Typing {
     }
 }
 
+impl Listener for Typing {
+    fn heard(&self, _: u32, news: &News) {
+        if let News::Typing {
+            room_nid,
+            user_id,
+            timeout,
+        } = news
+        {
+            let timeout = Duration::from_millis(*timeout).min(LONGEST);
+            self.apply(*room_nid, user_id, timeout);
+        }
+    }
+
+    /// Typing there ends by itself.
+    fn gone(&self, _: u32) {}
+}
+
 impl Observer for Typing {
     /// Who sends something has ended typing it, and so has who leaves.
     fn event(&self, room: &Room, event: &TimelineEvent) {
@@ -204,6 +238,7 @@ mod tests {
             stream: stream.clone(),
             feeds: Arc::default(),
             clock: clock.clone(),
+            nodes: Nodes::none(),
             earlier: Notify::new(),
         });
         (typing, clock, stream)

@@ -43,7 +43,7 @@ pub struct DatabaseSettings {
     pub data_dir: PathBuf,
     /// `postgres://...`; `None` is SQLite in the data folder.
     pub url: Option<String>,
-    /// Reading connections of SQLite, all connections of PostgreSQL.
+    /// Reading connections of SQLite; connections of PostgreSQL, beside two that listen to what other nodes do.
     pub connections: u32,
     /// Page cache of each SQLite connection, in KiB.
     pub sqlite_cache_kib: u32,

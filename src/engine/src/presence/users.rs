@@ -8,7 +8,7 @@ use std::{
 use ruma::{OwnedUserId, UserId, presence::PresenceState as State};
 
 use super::PresenceState;
-use crate::settings::PresenceSettings;
+use crate::{settings::PresenceSettings, stream::nodes::News};
 
 /// Users who are not offline.
 #[derive(Debug, Default)]
@@ -27,13 +27,19 @@ pub(super) struct User {
     devices: Vec<Device>,
     /// What others were told.
     told: State,
+    /// Whether they are to be told anew although that is still so.
+    untold: bool,
+    /// What other nodes were told of the devices here.
+    announced: State,
+    /// Whether a device was here.
+    was_here: bool,
     due_at: i64,
 }
 
-/// One of a user's devices.
+/// One of a user's devices, or all those that are connected to another node.
 #[derive(Clone, Debug)]
 struct Device {
-    nid: i64,
+    source: Source,
     /// What it says of the user: online or unavailable.
     says: State,
     /// How many of its requests are under way.
@@ -42,11 +48,34 @@ struct Device {
     heard_at: i64,
 }
 
-/// What a user's presence became.
+/// Who says something of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A device that is connected here, by its number.
+    Device(i64),
+    /// Another node.
+    Node(u32),
+}
+
+/// Whom it concerns that a user's presence changed.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) user_id: OwnedUserId,
     pub(super) user_nid: i64,
+    /// Whether users here are to be told.
+    pub(super) tell: bool,
+    /// What the other nodes are to be told of the devices here.
+    pub(super) announce: Option<News>,
+}
+
+/// What another node says of a user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) node: u32,
+    pub(super) user_nid: i64,
+    pub(super) says: &'a State,
+    pub(super) status_message: &'a Option<String>,
+    pub(super) last_active_at: i64,
 }
 
 /// How long it takes, in milliseconds.
@@ -79,25 +108,43 @@ impl User {
             last_active_at: last_active_at.unwrap_or_default(),
             devices: Vec::new(),
             told: State::Offline,
+            untold: false,
+            announced: State::Offline,
+            was_here: false,
             due_at: i64::MAX,
         }
     }
 
+    /// What the devices here say.
+    fn state_here(&self, now: i64, delays: Delays) -> State {
+        let mut here = self.devices.iter().filter(|device| device.is_here());
+        let idle = now - self.last_active_at >= delays.unavailable;
+        if self.is_said_here(&State::Online) && !idle {
+            return State::Online;
+        }
+        match here.next() {
+            Some(_) => State::Unavailable,
+            None => State::Offline,
+        }
+    }
+
     fn state(&self, now: i64, delays: Delays) -> State {
-        if self
-            .devices
+        let mut others = self.devices.iter().filter(|device| !device.is_here());
+        let here = self.state_here(now, delays);
+        // Whether somebody does nothing is known where their device is.
+        if others.any(|device| device.says == State::Online) {
+            return State::Online;
+        }
+        match here {
+            State::Offline if !self.devices.is_empty() => State::Unavailable,
+            here => here,
+        }
+    }
+
+    fn is_said_here(&self, says: &State) -> bool {
+        self.devices
             .iter()
-            .any(|device| device.says == State::Online)
-        {
-            return match now - self.last_active_at < delays.unavailable {
-                true => State::Online,
-                false => State::Unavailable,
-            };
-        }
-        match self.devices.is_empty() {
-            true => State::Offline,
-            false => State::Unavailable,
-        }
+            .any(|device| device.is_here() && device.says == *says)
     }
 
     /// When the state may change next if nothing happens.
@@ -105,20 +152,33 @@ impl User {
         let silent = self
             .devices
             .iter()
-            .filter(|device| device.requests == 0)
+            .filter(|device| device.is_here() && device.requests == 0)
             .map(|device| device.heard_at + delays.offline);
         let idle = Some(self.last_active_at + delays.unavailable)
-            .filter(|at| *at > now && self.told == State::Online);
+            .filter(|at| *at > now && self.is_said_here(&State::Online));
         silent.chain(idle).min().unwrap_or(i64::MAX)
     }
 
-    fn device(&mut self, nid: i64) -> Option<&mut Device> {
-        self.devices.iter_mut().find(|device| device.nid == nid)
+    fn device(&mut self, source: Source) -> Option<&mut Device> {
+        self.devices
+            .iter_mut()
+            .find(|device| device.source == source)
     }
 
-    /// Whether others believe that they are offline.
-    pub(super) fn is_offline(&self) -> bool {
-        self.told == State::Offline
+    /// Whether they have just gone offline here, so that it is for this node to keep what is known of them.
+    pub(super) fn is_to_be_kept(&self) -> bool {
+        self.told == State::Offline && self.was_here
+    }
+
+    /// What other nodes are told of the devices here.
+    fn news(&self, user_id: &UserId) -> News {
+        News::Presence {
+            user_id: user_id.to_owned(),
+            user_nid: self.user_nid,
+            presence: self.announced.clone(),
+            status_message: self.status_message.clone(),
+            last_active_at: self.last_active_at,
+        }
     }
 
     /// What others may know.
@@ -130,24 +190,36 @@ impl User {
         }
     }
 
-    /// Notes what a device says of the user.
+    /// Notes what a device here says of the user.
     fn says(&mut self, device_nid: i64, says: &State, now: i64) {
-        let before = self.device(device_nid).map(|device| device.says.clone());
+        let source = Source::Device(device_nid);
+        let before = self.device(source).map(|device| device.says.clone());
         if *says == State::Online && before != Some(State::Online) {
             self.last_active_at = now;
         }
-        match self.device(device_nid) {
+        self.was_here = true;
+        self.is_said(source, says, now);
+    }
+
+    fn is_said(&mut self, source: Source, says: &State, now: i64) {
+        match self.device(source) {
             Some(device) => {
                 device.says = says.clone();
                 device.heard_at = now;
             }
             None => self.devices.push(Device {
-                nid: device_nid,
+                source,
                 says: says.clone(),
                 requests: 0,
                 heard_at: now,
             }),
         }
+    }
+}
+
+impl Device {
+    fn is_here(&self) -> bool {
+        matches!(self.source, Source::Device(_))
     }
 }
 
@@ -188,7 +260,7 @@ impl Users {
         if let Some(says) = says {
             user.says(device_nid, says, now);
         }
-        if let Some(device) = user.device(device_nid) {
+        if let Some(device) = user.device(Source::Device(device_nid)) {
             device.requests += 1;
             device.heard_at = now;
         }
@@ -207,13 +279,13 @@ impl Users {
         let Some(user) = self.users.get_mut(user_id) else {
             return;
         };
-        if let Some(device) = user.device(device_nid) {
+        if let Some(device) = user.device(Source::Device(device_nid)) {
             device.requests = device.requests.saturating_sub(1);
             device.heard_at = now;
         }
     }
 
-    /// Sets what a user says by hand; whether that changes what others see although the state be the same.
+    /// Sets what a user says by hand.
     pub(super) fn set(
         &mut self,
         user_id: &UserId,
@@ -221,20 +293,69 @@ impl Users {
         says: &State,
         status_message: &Option<String>,
         now: i64,
-    ) -> bool {
+    ) {
         let Some(user) = self.users.get_mut(user_id) else {
-            return false;
+            return;
         };
+        user.was_here = true;
         match says {
-            State::Offline => user.devices.clear(),
+            State::Offline => user.devices.retain(|device| !device.is_here()),
             says => user.says(device_nid, says, now),
         }
         if *says == State::Online {
             user.last_active_at = now;
         }
-        let changed = user.status_message != *status_message;
-        user.status_message.clone_from(status_message);
-        changed
+        if user.status_message != *status_message {
+            user.status_message.clone_from(status_message);
+            user.untold = true;
+        }
+    }
+
+    /// Takes in what another node says of a user.
+    pub(super) fn heard(&mut self, user_id: &UserId, heard: Heard<'_>, now: i64) {
+        let source = Source::Node(heard.node);
+        if *heard.says == State::Offline && !self.users.contains_key(user_id) {
+            return;
+        }
+        let user = self
+            .users
+            .entry(user_id.to_owned())
+            .or_insert_with(|| User::new(heard.user_nid, heard.status_message.clone(), None));
+        user.last_active_at = user.last_active_at.max(heard.last_active_at);
+        if user.status_message != *heard.status_message {
+            user.status_message.clone_from(heard.status_message);
+            user.untold = true;
+        }
+        match heard.says {
+            State::Offline => user.devices.retain(|device| device.source != source),
+            says => user.is_said(source, says, now),
+        }
+        self.schedule(user_id, now);
+    }
+
+    /// Takes out what a node said that is gone.
+    pub(super) fn node_gone(&mut self, node: u32, now: i64) {
+        let mut touched = Vec::new();
+        for (user_id, user) in &mut self.users {
+            let before = user.devices.len();
+            user.devices
+                .retain(|device| device.source != Source::Node(node));
+            if user.devices.len() < before {
+                touched.push(user_id.clone());
+            }
+        }
+        touched
+            .iter()
+            .for_each(|user_id| self.schedule(user_id, now));
+    }
+
+    /// What a node is told that knows nothing yet.
+    pub(super) fn announcements(&self) -> Vec<News> {
+        self.users
+            .iter()
+            .filter(|(_, user)| user.announced != State::Offline)
+            .map(|(user_id, user)| user.news(user_id))
+            .collect()
     }
 
     /// Notes that a user did something.
@@ -243,31 +364,34 @@ impl Users {
             return;
         };
         user.last_active_at = now;
-        let wakes = user.told == State::Unavailable
-            && user
-                .devices
-                .iter()
-                .any(|device| device.says == State::Online);
+        let wakes = user.told == State::Unavailable && user.is_said_here(&State::Online);
         if wakes {
             self.schedule(user_id, now);
         }
     }
 
-    /// Finds out what a user's presence is now; says if others are to be told.
+    /// Finds out what a user's presence is now; says if anybody is to be told.
     pub(super) fn settle(&mut self, user_id: &UserId, now: i64, delays: Delays) -> Option<Change> {
         let user = self.users.get_mut(user_id)?;
-        user.devices
-            .retain(|device| device.requests > 0 || now - device.heard_at < delays.offline);
+        user.devices.retain(|device| {
+            !device.is_here() || device.requests > 0 || now - device.heard_at < delays.offline
+        });
         let state = user.state(now, delays);
-        let changed = user.told != state;
+        let here = user.state_here(now, delays);
+        let untold = std::mem::take(&mut user.untold);
+        let tell = untold || user.told != state;
+        let announce = (untold && user.was_here) || user.announced != here;
         user.told = state;
-        let user_nid = user.user_nid;
+        user.announced = here;
+        let change = Change {
+            user_id: user_id.to_owned(),
+            user_nid: user.user_nid,
+            tell,
+            announce: announce.then(|| user.news(user_id)),
+        };
         let next = user.next_change(now, delays);
         self.schedule(user_id, next);
-        changed.then(|| Change {
-            user_id: user_id.to_owned(),
-            user_nid,
-        })
+        (tell || announce).then_some(change)
     }
 
     fn schedule(&mut self, user_id: &UserId, at: i64) {
@@ -347,8 +471,9 @@ mod tests {
 
         /// What others are told now, if anything.
         fn settle(&mut self) -> Option<State> {
-            self.users.settle(Self::user(), self.now, DELAYS)?;
-            self.users.get(Self::user()).map(|user| user.told.clone())
+            let change = self.users.settle(Self::user(), self.now, DELAYS)?;
+            let user = self.users.get(Self::user()).filter(|_| change.tell);
+            user.map(|user| user.told.clone())
         }
 
         fn sync(&mut self, device: i64, says: &State) -> Option<State> {
@@ -434,13 +559,49 @@ mod tests {
         scene.sync(2, &State::Online);
         let user_id = Scene::user();
         let message = Some("away".to_owned());
-        assert!(
-            scene
-                .users
-                .set(user_id, 1, &State::Offline, &message, scene.now)
-        );
+        scene
+            .users
+            .set(user_id, 1, &State::Offline, &message, scene.now);
         assert_eq!(scene.settle(), Some(State::Offline));
         let known = scene.users.get(user_id).unwrap().known();
         assert_eq!(known.status_message.as_deref(), Some("away"));
+    }
+
+    fn heard(scene: &mut Scene, says: &State) -> Option<State> {
+        let heard = Heard {
+            node: 7,
+            user_nid: 1,
+            says,
+            status_message: &None,
+            last_active_at: scene.now,
+        };
+        scene.users.heard(Scene::user(), heard, scene.now);
+        scene.settle()
+    }
+
+    #[test]
+    fn who_is_online_at_another_node_is_until_it_says_otherwise() {
+        let mut scene = Scene::new();
+        assert_eq!(heard(&mut scene, &State::Online), Some(State::Online));
+        assert_eq!(scene.pass(1_000), []);
+        assert!(scene.users.announcements().is_empty());
+        assert_eq!(scene.sync(1, &State::Unavailable), None);
+        assert_eq!(scene.users.announcements().len(), 1);
+        assert_eq!(heard(&mut scene, &State::Offline), Some(State::Unavailable));
+        assert_eq!(scene.pass(30), [State::Offline]);
+    }
+
+    #[test]
+    fn with_a_node_those_go_who_were_only_there() {
+        let mut scene = Scene::new();
+        heard(&mut scene, &State::Online);
+        scene.users.node_gone(8, scene.now);
+        assert_eq!(scene.pass(0), []);
+        scene.users.node_gone(7, scene.now);
+        assert_eq!(scene.pass(0), [State::Offline]);
+        scene
+            .users
+            .remove_offline([Scene::user().to_owned()].iter());
+        assert!(scene.users.is_empty());
     }
 }
