@@ -11,7 +11,6 @@ use parley_engine::{
 };
 use parley_protocol::client_event;
 use ruma::RoomId;
-use serde_json::value::RawValue;
 
 use crate::{ClientApi, Result};
 
@@ -123,13 +122,6 @@ impl<'a> EventWriter<'a> {
         let mut out = String::with_capacity(event.body.len() + OVERHEAD);
         self.write(&mut out, event, shown);
         out
-    }
-
-    /// An event's JSON, for ruma's types.
-    pub(crate) fn raw(&self, event: &TimelineEvent, shown: Shown<'_>) -> Box<RawValue> {
-        // Every part was parsed or serialised, so this can't fail.
-        RawValue::from_string(self.event(event, shown))
-            .unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
     fn write_unsigned(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {

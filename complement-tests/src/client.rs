@@ -50,6 +50,15 @@ impl Client {
         }
     }
 
+    /// The same device, asking another node.
+    #[must_use]
+    pub fn at(&self, server: &crate::TestServer) -> Self {
+        Self {
+            base: server.client().base,
+            ..self.clone()
+        }
+    }
+
     /// The address of the server, to send what the other methods can't.
     pub fn base(&self) -> &str {
         &self.base

@@ -110,6 +110,12 @@ impl TestServer {
         &self.running.as_ref().expect("the server runs").engine
     }
 
+    /// Another node over the same database; `None` on SQLite, which belongs to one process.
+    pub async fn second_node(&self) -> Option<Self> {
+        self.database_settings.url.as_ref()?;
+        Some(Self::start(self.options.clone(), self.database_settings.clone()).await)
+    }
+
     /// The clock, if the options gave one.
     pub fn clock(&self) -> &ManualClock {
         let clock = self.options.clock.as_deref();

@@ -4,6 +4,7 @@
 mod accounts;
 mod discovery;
 mod personal;
+mod nodes;
 mod requests;
 mod rooms;
 mod sync;

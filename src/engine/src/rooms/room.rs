@@ -190,8 +190,8 @@ impl Room {
         }
     }
 
-    /// Puts events before those that are in memory; `after` is where they begin.
-    pub(super) fn extend_recent(&self, events: &[Arc<TimelineEvent>], after: i64) {
+    /// Keeps events that were read from storage, all there are in `after < position` up to the first in memory.
+    pub(crate) fn extend_recent(&self, events: &[Arc<TimelineEvent>], after: i64) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view.as_mut() else { return };
         let Some(newest) = events.last() else { return };

@@ -302,6 +302,8 @@ impl Sync {
         let complete = events.len() <= limit;
         events.truncate(limit);
         events.reverse();
+        let begins = events.first().map_or(after, |event| event.position - 1);
+        room.extend_recent(&events, if complete { after } else { begins });
         Ok((events, complete))
     }
 }
