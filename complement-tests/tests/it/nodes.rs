@@ -20,7 +20,9 @@ async fn read_in_turn(nodes: [&Client; 2], since: String, count: usize) -> Vec<S
         turn += 1;
         assert!(turn < 2_000, "only {} of {count} messages came", seen.len());
         let answer = node
-            .get(&format!("/v3/sync?timeout=1000&since={since}"))
+            .get(&format!(
+                "/_matrix/client/v3/sync?timeout=1000&since={since}"
+            ))
             .await
             .ok();
         since = answer["next_batch"].as_str().unwrap().to_owned();
@@ -44,7 +46,7 @@ async fn read_in_turn(nodes: [&Client; 2], since: String, count: usize) -> Vec<S
 async fn write(client: Client, room: String, name: String) -> Vec<String> {
     let mut sent = Vec::new();
     for number in 0..MESSAGES {
-        let path = format!("/v3/rooms/{room}/send/m.room.message/{name}-{number}");
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{name}-{number}");
         let body = json!({ "msgtype": "m.text", "body": format!("{name} {number}") });
         let answer = client.put(&path, body).await.ok();
         sent.push(answer["event_id"].as_str().unwrap().to_owned());
@@ -56,7 +58,10 @@ async fn write(client: Client, room: String, name: String) -> Vec<String> {
 async fn set_up(first: &TestServer, second: &TestServer) -> (Vec<Client>, Client, String, String) {
     let reader = first.register("reader").await;
     let room = reader
-        .post("/v3/createRoom", json!({ "preset": "public_chat" }))
+        .post(
+            "/_matrix/client/v3/createRoom",
+            json!({ "preset": "public_chat" }),
+        )
         .await
         .ok();
     let room = room["room_id"].as_str().unwrap().to_owned();
@@ -70,12 +75,12 @@ async fn set_up(first: &TestServer, second: &TestServer) -> (Vec<Client>, Client
         };
         let writer = home.register(&format!("writer{number}")).await.at(other);
         writer
-            .post(&format!("/v3/rooms/{room}/join"), json!({}))
+            .post(&format!("/_matrix/client/v3/rooms/{room}/join"), json!({}))
             .await
             .ok();
         writers.push(writer);
     }
-    let since = reader.get("/v3/sync?timeout=0").await.ok()["next_batch"]
+    let since = reader.get("/_matrix/client/v3/sync?timeout=0").await.ok()["next_batch"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -135,22 +140,25 @@ async fn a_membership_made_on_one_node_counts_on_the_other() {
         let alice = first.register("alice").await;
         let bob = second.register("bob").await;
         let room = alice
-            .post("/v3/createRoom", json!({ "invite": [bob.user_id] }))
+            .post(
+                "/_matrix/client/v3/createRoom",
+                json!({ "invite": [bob.user_id] }),
+            )
             .await
             .ok();
         let room = room["room_id"].as_str().unwrap().to_owned();
-        let since = bob.get("/v3/sync?timeout=1000").await.ok();
+        let since = bob.get("/_matrix/client/v3/sync?timeout=1000").await.ok();
         assert!(since["rooms"]["invite"].get(&room).is_some(), "{since}");
-        bob.post(&format!("/v3/rooms/{room}/join"), json!({}))
+        bob.post(&format!("/_matrix/client/v3/rooms/{room}/join"), json!({}))
             .await
             .ok();
         let kick = json!({ "user_id": &bob.user_id });
         alice
-            .post(&format!("/v3/rooms/{room}/kick"), kick)
+            .post(&format!("/_matrix/client/v3/rooms/{room}/kick"), kick)
             .await
             .ok();
         let body = json!({ "msgtype": "m.text", "body": "am I in?" });
-        let path = format!("/v3/rooms/{room}/send/m.room.message/1");
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/1");
         for _ in 0..100 {
             // The news takes a moment to the other node; what it doesn't know yet, the commit does.
             let answer = bob.put(&path, body.clone()).await;
