@@ -3,8 +3,8 @@
 
 mod accounts;
 mod discovery;
-mod personal;
 mod nodes;
+mod personal;
 mod requests;
 mod rooms;
 mod sync;

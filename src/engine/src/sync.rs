@@ -28,7 +28,7 @@ pub use self::{
 };
 use self::{lazy::LazyMembers, rooms::Changes};
 use crate::{
-    Result,
+    EngineError, Result,
     account_data::AccountData,
     clock::Clock,
     presence::Presence,
@@ -44,6 +44,8 @@ use crate::{
     unread::Unread,
 };
 
+/// How long a token that another node gave is waited for.
+const CATCHING_UP: Duration = Duration::from_secs(10);
 /// How many rooms are put together at once for one answer.
 const ROOMS_AT_ONCE: usize = 16;
 
@@ -154,9 +156,26 @@ impl Sync {
         }
     }
 
-    /// How far a client can be: no token is newer.
-    pub fn position(&self) -> i64 {
-        self.parts.feeds.position()
+    /// Reads a client's token. One that another node gave, who is ahead of this one, is waited for.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if it is none of this server's, or from the future.
+    pub async fn token(&self, text: Option<&str>) -> Result<Option<Token>> {
+        let Some(text) = text else { return Ok(None) };
+        let known = self.parts.feeds.position();
+        let token = Token::parse(text, i64::MAX)?;
+        if token.position <= known {
+            return Ok(Some(token));
+        }
+        let token = Token::parse(text, self.parts.database.stream_position().await?)?;
+        // It is stored, so the news of it is on the way.
+        let reached = self.parts.feeds.reach(token.position);
+        match tokio::time::timeout(CATCHING_UP, reached).await {
+            Ok(()) => Ok(Some(token)),
+            Err(_) => Err(EngineError::Internal(
+                "this node doesn't hear what others write".to_owned(),
+            )),
+        }
     }
 
     /// Tells what changed; if nothing has, waits until something does, the time is up, or `stopping` is cancelled.

@@ -1,6 +1,6 @@
 //! The group commit: everything durable that clients see, in one order.
 //!
-//! A [`Write`] holds together or not at all. [`Database::commit`] takes many, gives each row its position in the stream,
+//! A [`Write`] holds together or not at all. A [`Commit`] takes many, gives each row its position in the stream,
 //! and makes all of them durable in one transaction. On PostgreSQL, where another node may write too, the row of the
 //! stream counter is locked first; a write to a room that the other node has moved on is not made, and reported as
 //! [`Outcome::Outdated`], so that its writer rebuilds it.
@@ -222,11 +222,21 @@ pub enum Outcome {
     Outdated,
 }
 
-/// The result of a group.
+/// A group that is being committed. As long as it is, no other node commits anything. Dropping it undoes it.
 #[derive(Debug)]
+pub struct Commit {
+    database: Database,
+    transaction: Transaction,
+    /// The last position of the stream before this group.
+    before: i64,
+    /// The last position of the stream with what was added so far.
+    to: i64,
+    interned: Vec<Interned>,
+}
+
+/// The stretch of the stream that a group has taken.
+#[derive(Clone, Copy, Debug)]
 pub struct Committed {
-    /// What became of each write, in their order.
-    pub outcomes: Vec<Outcome>,
     /// The last position of the stream before this group.
     pub before: i64,
     /// The last position of the stream with this group.
@@ -234,68 +244,89 @@ pub struct Committed {
 }
 
 impl Database {
-    /// Makes the writes durable, all in one transaction, and gives them their positions in the order given.
+    /// Begins to commit a group: waits for its turn among the nodes.
     ///
     /// # Errors
-    /// If the transaction fails; then nothing of it was made, and positions that were given mean nothing.
-    pub async fn commit(&self, writes: &[&Write]) -> Result<Committed> {
+    /// If the database fails.
+    pub async fn begin_commit(&self) -> Result<Commit> {
         let mut transaction = self.write().await?;
         let before = lock_stream(&mut transaction).await?;
-        let outcomes = self.outcomes(&mut transaction, writes).await?;
+        Ok(Commit {
+            database: self.clone(),
+            transaction,
+            before,
+            to: before,
+            interned: Vec::new(),
+        })
+    }
+
+    /// The last position that was given.
+    pub async fn stream_position(&self) -> Result<i64> {
+        let (position,): (i64,) = statement("SELECT position FROM stream WHERE id = 1")
+            .one(self)
+            .await?;
+        Ok(position)
+    }
+}
+
+impl Commit {
+    /// Adds writes, and gives them their positions in the order given. Says of each what becomes of it.
+    ///
+    /// # Errors
+    /// If a statement fails; then the group can't be finished, and positions that were given mean nothing.
+    pub async fn add(&mut self, writes: &[&Write]) -> Result<Vec<Outcome>> {
+        let outcomes = self.outcomes(writes).await?;
         let current: Vec<&Write> = writes
             .iter()
             .zip(&outcomes)
             .filter(|(_, outcome)| **outcome == Outcome::Committed)
             .map(|(write, _)| *write)
             .collect();
-        let to = assign_positions(before, &current);
-        make_rooms(&mut transaction, &current).await?;
-        let interned = intern(self.names(), &mut transaction, &wanted(&current)).await?;
+        self.to = assign_positions(self.to, &current);
+        make_rooms(&mut self.transaction, &current).await?;
+        let names = self.database.names();
+        let interned = intern(names, &mut self.transaction, &wanted(&current)).await?;
         let mut rows = Rows::default();
         for write in &current {
             rows.add(write, &interned)?;
         }
-        rows.store(&mut transaction).await?;
-        self.finish(transaction, interned, before, to).await?;
-        Ok(Committed {
-            outcomes,
-            before,
-            to,
-        })
+        rows.store(&mut self.transaction).await?;
+        self.interned.push(interned);
+        Ok(outcomes)
     }
 
-    async fn finish(
-        &self,
-        mut transaction: Transaction,
-        interned: Interned,
-        before: i64,
-        to: i64,
-    ) -> Result<()> {
+    /// Makes everything that was added durable.
+    ///
+    /// # Errors
+    /// If the transaction fails; then nothing of it was made.
+    pub async fn finish(mut self) -> Result<Committed> {
+        let Committed { before, to } = Committed {
+            before: self.before,
+            to: self.to,
+        };
         if to > before {
             statement("UPDATE stream SET position = $1 WHERE id = 1")
                 .bind(to)
-                .run(&mut transaction)
+                .run(&mut self.transaction)
                 .await?;
         }
-        if to > before && transaction.engine() == Engine::Postgres {
+        if to > before && self.transaction.engine() == Engine::Postgres {
             statement("SELECT pg_notify($1, $2)")
                 .bind(CHANNEL)
                 .bind(to.to_string())
-                .run(&mut transaction)
+                .run(&mut self.transaction)
                 .await?;
         }
-        transaction.commit().await?;
-        self.names().remember(interned);
-        Ok(())
+        self.transaction.commit().await?;
+        for interned in self.interned {
+            self.database.names().remember(interned);
+        }
+        Ok(Committed { before, to })
     }
 
     /// Which writes are still built on the newest revision of their rooms.
-    async fn outcomes(
-        &self,
-        transaction: &mut Transaction,
-        writes: &[&Write],
-    ) -> Result<Vec<Outcome>> {
-        if self.engine() == Engine::Sqlite {
+    async fn outcomes(&mut self, writes: &[&Write]) -> Result<Vec<Outcome>> {
+        if self.transaction.engine() == Engine::Sqlite {
             // No other process can have the folder open, so nobody else moves a room on.
             return Ok(vec![Outcome::Committed; writes.len()]);
         }
@@ -310,7 +341,7 @@ impl Database {
         } else {
             statement("SELECT room_nid, revision FROM room_heads WHERE room_nid IN ({ints $1})")
                 .bind(rooms)
-                .all_in::<(i64, i64)>(transaction)
+                .all_in::<(i64, i64)>(&mut self.transaction)
                 .await?
                 .into_iter()
                 .collect()
@@ -319,14 +350,6 @@ impl Database {
             .iter()
             .map(|write| judge(write, &mut revisions))
             .collect())
-    }
-
-    /// The last position that was given.
-    pub async fn stream_position(&self) -> Result<i64> {
-        let (position,): (i64,) = statement("SELECT position FROM stream WHERE id = 1")
-            .one(self)
-            .await?;
-        Ok(position)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `GET /_matrix/client/v3/rooms/{roomId}/members`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers>
 
-use parley_engine::stream::token::Token;
 use ruma::{
     api::client::membership::get_member_events::v3::Request, events::room::member::MembershipState,
 };
@@ -12,12 +11,8 @@ use crate::{
 };
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
-    let newest = api.engine.stream().position();
-    let at = incoming
-        .at
-        .as_deref()
-        .map(|text| Token::parse(text, newest).map(|token| token.position))
-        .transpose()?;
+    let at = api.engine.sync().token(incoming.at.as_deref()).await?;
+    let at = at.map(|token| token.position);
     let rooms = api.engine.rooms();
     let (room, members) = rooms
         .members(&incoming.session, &incoming.room_id, at, |membership| {

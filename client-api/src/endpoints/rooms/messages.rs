@@ -66,16 +66,9 @@ impl api::IncomingRequest for Request {
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let request = &incoming.request.request;
-    let newest = api.engine.stream().position();
-    let position = |token: &Option<String>| {
-        token
-            .as_deref()
-            .map(|text| Token::parse(text, newest).map(|token| token.position))
-            .transpose()
-    };
     let wanted = PageRequest {
-        from: position(&request.from)?,
-        to: position(&request.to)?,
+        from: position(&api, request.from.as_deref()).await?,
+        to: position(&api, request.to.as_deref()).await?,
         direction: match request.dir {
             api::Direction::Backward => Direction::Backward,
             api::Direction::Forward => Direction::Forward,
@@ -132,4 +125,10 @@ fn answer(
     }
     out.push('}');
     RawJson(out.into())
+}
+
+/// The position of a token, if there is one.
+async fn position(api: &ClientApi, token: Option<&str>) -> Result<Option<i64>> {
+    let token = api.engine.sync().token(token).await?;
+    Ok(token.map(|token| token.position))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parley_engine::{sessions::Session, stream::token::Token, sync::SyncRequest};
+use parley_engine::{sessions::Session, sync::SyncRequest};
 use ruma::api::client::{
     filter::FilterDefinition,
     sync::sync_events::v3::{Filter, Request},
@@ -16,11 +16,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let session = &incoming.session;
-    let since = incoming
-        .since
-        .as_deref()
-        .map(|since| Token::parse(since, api.engine.sync().position()))
-        .transpose()?;
+    let since = api.engine.sync().token(incoming.since.as_deref()).await?;
     let request = SyncRequest {
         since,
         filter: filter(&api, session, incoming.request.filter.clone()).await?,

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use parley_storage::{
     Database, StorageError,
-    commit::{Committed, Outcome, Write},
+    commit::{Commit, Committed, Outcome, Write},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ use crate::{
 const QUEUE: usize = 4_096;
 /// Writes that go into one transaction.
 const GROUP: usize = 512;
+/// How long a commit is held up for writers that another node has overtaken.
+const REBUILDING: Duration = Duration::from_millis(200);
 
 /// How a write ends that was not made.
 #[derive(Debug)]
@@ -192,41 +194,57 @@ impl Worker {
                     // Nothing new is taken, and what was promised is kept.
                     queue.close();
                     while queue.recv_many(&mut group, GROUP).await > 0 {
-                        self.commit_group(std::mem::take(&mut group)).await;
+                        self.commit_group(std::mem::take(&mut group), &mut queue).await;
                     }
                     return;
                 }
             }
-            self.commit_group(std::mem::take(&mut group)).await;
+            self.commit_group(std::mem::take(&mut group), &mut queue)
+                .await;
         }
     }
 
     /// Commits a group. If one of it is a duplicate of something, so that the whole fails, each half is tried by itself,
     /// until that one is alone: it doesn't take the others with it, nor cost a commit for each of them.
-    async fn commit_group(&self, group: Vec<Queued>) {
-        let group = drop_outdated(group);
-        let writes: Vec<&Write> = group.iter().map(|queued| &queued.write).collect();
-        if writes.is_empty() {
+    async fn commit_group(&self, group: Vec<Queued>, queue: &mut mpsc::Receiver<Queued>) {
+        let mut group = drop_outdated(group);
+        if group.is_empty() {
             return;
         }
-        metrics::histogram!("parley_commit_writes").record(writes.len() as f64);
-        match self.database.commit(&writes).await {
-            Ok(committed) => self.publish(group, &committed).await,
+        metrics::histogram!("parley_commit_writes").record(group.len() as f64);
+        match self.commit(&mut group, queue).await {
+            Ok(committed) => self.publish(group, committed).await,
             Err(error) if group.len() == 1 || !error.is_duplicate() => {
                 tracing::error!(%error, writes = group.len(), "a commit failed; nothing of it was made");
                 metrics::counter!("parley_commit_failures_total").increment(1);
                 fail(group, error);
             }
             Err(_) => {
-                let mut group = group;
                 let rest = group.split_off(group.len() / 2);
-                Box::pin(self.commit_group(group)).await;
-                Box::pin(self.commit_group(rest)).await;
+                Box::pin(self.commit_group(group, queue)).await;
+                Box::pin(self.commit_group(rest, queue)).await;
             }
         }
     }
 
-    async fn publish(&self, group: Vec<Queued>, committed: &Committed) {
+    /// Makes the group durable. Writes that another node has overtaken are given back to their writers, who build them
+    /// anew and queue them again; they get their turn before the other node does, or it could overtake them for ever.
+    async fn commit(
+        &self,
+        group: &mut Vec<Queued>,
+        queue: &mut mpsc::Receiver<Queued>,
+    ) -> Result<Committed, StorageError> {
+        let mut commit = self.database.begin_commit().await?;
+        let overtaken = add(&mut commit, group, 0).await?;
+        if overtaken > 0 {
+            let count = group.len();
+            group.extend(drop_outdated(rebuilt(queue, overtaken).await));
+            add(&mut commit, group, count).await?;
+        }
+        commit.finish().await
+    }
+
+    async fn publish(&self, group: Vec<Queued>, committed: Committed) {
         if committed.before > self.stream.position() {
             // Another node wrote before this group did; its changes come first.
             let to = committed.before;
@@ -234,25 +252,20 @@ impl Worker {
         }
         let mut answers = Vec::with_capacity(group.len());
         let mut noted = super::feeds::Noted::default();
-        for (queued, outcome) in group.into_iter().zip(&committed.outcomes) {
-            if *outcome == Outcome::Outdated {
-                queued.invalidate();
-                answers.push((queued.done, Err(NotCommitted::Rebuild)));
-                continue;
-            }
+        for queued in group {
             for publication in &queued.rooms {
                 self.publish_room(publication, &mut noted).await;
             }
             self.publish_user_streams(&queued.write);
             noted.add_write(&queued.write);
-            answers.push((queued.done, Ok(())));
+            answers.push(queued.done);
         }
         self.feeds.note(&noted, committed.to);
         self.stream.advance(committed.to);
         self.feeds.wake(&noted);
-        for (done, answer) in answers {
+        for done in answers {
             // Whoever asked may have gone meanwhile.
-            let _ = done.send(answer);
+            let _ = done.send(Ok(()));
         }
     }
 
@@ -348,6 +361,49 @@ async fn follow(database: Database, stored: watch::Sender<i64>, stopping: Cancel
             }
         }
     }
+}
+
+/// Adds the part of the group from `first` on to a commit. What another node has overtaken is taken out of the group
+/// and given back to its writers; how many those are is returned.
+async fn add(
+    commit: &mut Commit,
+    group: &mut Vec<Queued>,
+    first: usize,
+) -> Result<usize, StorageError> {
+    let new = group.split_off(first);
+    let writes: Vec<&Write> = new.iter().map(|queued| &queued.write).collect();
+    let outcomes = match commit.add(&writes).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            group.extend(new);
+            return Err(error);
+        }
+    };
+    let mut overtaken = 0;
+    for (queued, outcome) in new.into_iter().zip(outcomes) {
+        match outcome {
+            Outcome::Committed => group.push(queued),
+            Outcome::Outdated => {
+                overtaken += 1;
+                queued.invalidate();
+                let _ = queued.done.send(Err(NotCommitted::Rebuild));
+            }
+        }
+    }
+    Ok(overtaken)
+}
+
+/// The next `count` writes, as far as they come soon.
+async fn rebuilt(queue: &mut mpsc::Receiver<Queued>, count: usize) -> Vec<Queued> {
+    let deadline = tokio::time::Instant::now() + REBUILDING;
+    let mut rebuilt = Vec::with_capacity(count);
+    while rebuilt.len() < count {
+        match tokio::time::timeout_at(deadline, queue.recv()).await {
+            Ok(Some(queued)) => rebuilt.push(queued),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    rebuilt
 }
 
 /// Answers those whose room was invalidated after they were built, and gives the others.

@@ -223,6 +223,8 @@ pub struct FeedSnapshot {
 #[derive(Debug, Default)]
 pub struct Feeds {
     inner: Mutex<Inner>,
+    /// Tells how far `Inner::noted` has come.
+    noted: watch::Sender<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -409,6 +411,13 @@ impl Feeds {
         }
     }
 
+    /// Waits until everything up to a position is noted.
+    pub async fn reach(&self, position: i64) {
+        let mut noted = self.noted.subscribe();
+        // The sender lives as long as this does, so it only ends by being there.
+        let _ = noted.wait_for(|noted| *noted >= position).await;
+    }
+
     /// Everything up to here is noted, and may be asked for.
     pub fn position(&self) -> i64 {
         lock(&self.inner).noted
@@ -453,6 +462,7 @@ impl Feeds {
             touched.insert(*user_nid);
         }
         inner.noted = inner.noted.max(to);
+        self.noted.send_replace(inner.noted);
     }
 
     /// Wakes those whom a group concerns, once its positions are published.
@@ -541,6 +551,7 @@ impl Feeds {
     /// Sets from where on changes are noted; for the start.
     pub fn start_at(&self, position: i64) {
         lock(&self.inner).noted = position;
+        self.noted.send_replace(position);
     }
 }
 
