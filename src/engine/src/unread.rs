@@ -378,10 +378,15 @@ impl<'a> Judge<'a> {
     async fn take(&self, counter: &mut Counter, event: &TimelineEvent) -> Result<bool> {
         let own = event.sender == self.subject.user_id;
         let redaction = event.event_type.as_ref() == "m.room.redaction";
-        if (own && event.is_state()) || (event.redacted_by.is_some() && !own) {
-            if event.membership() == Some(MembershipState::Join) && !event.was_joined() {
+        if own && event.is_state() {
+            // Of a redacted event it isn't known any more whether they came or just changed their name.
+            let came = event.membership() == Some(MembershipState::Join) && !event.was_joined();
+            if came && event.redacted_by.is_none() {
                 counter.begin(event.position);
             }
+            return Ok(true);
+        }
+        if !own && event.redacted_by.is_some() {
             return Ok(true);
         }
         let facts = self.unread.facts(self.subject, event).await;

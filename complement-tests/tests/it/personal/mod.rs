@@ -1,6 +1,7 @@
 //! What belongs to single users, and what is fleeting.
 
 mod account_data;
+mod nodes;
 mod presence;
 mod push_rules;
 mod pushers;

@@ -118,12 +118,21 @@ async fn what_is_redacted_is_not_unread() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
         let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
         let room_id = room_of_two(&alice, &bob).await;
         say(&alice, &room_id, "one").await;
         let wrong = say(&alice, &room_id, "bob").await;
+        join(&carol, &room_id).await.ok();
         assert_eq!(unread(&bob, &room_id).await, (2, 1));
-        let path = format!("redact/{}/r1", quoted(&wrong));
-        alice.put(&room_path(&room_id, &path), nothing()).await.ok();
+        let members = sync(&alice, None, "").await;
+        let events = joined(&members, &room_id)["timeline"]["events"].as_array();
+        let joins = events.unwrap().iter().rev();
+        let mut joins = joins.filter(|event| event["state_key"] == carol.user_id.as_str());
+        let join = joins.next().unwrap()["event_id"].as_str().unwrap();
+        for (number, event_id) in [join, &wrong].into_iter().enumerate() {
+            let path = format!("redact/{}/r{number}", quoted(event_id));
+            alice.put(&room_path(&room_id, &path), nothing()).await.ok();
+        }
         assert_eq!(unread(&bob, &room_id).await, (1, 0));
     })
     .await;
