@@ -14,7 +14,8 @@ struct Pair {
     bob: Client,
     room_id: String,
     since: String,
-    second: TestServer,
+    /// Runs as long as this is there.
+    _second: TestServer,
 }
 
 async fn pair(first: &TestServer) -> Option<Pair> {
@@ -34,7 +35,7 @@ async fn pair(first: &TestServer) -> Option<Pair> {
         alice,
         bob,
         since,
-        second,
+        _second: second,
         room_id,
     };
     Some(pair)
