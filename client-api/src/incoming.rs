@@ -1,6 +1,6 @@
 //! Reading a request: authentication first, then the body within its limit, then ruma's type.
 
-use std::{net::IpAddr, ops::Deref};
+use std::{any::TypeId, borrow::Cow, net::IpAddr, ops::Deref};
 
 use axum::{
     body::Body,
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parley_engine::limits::Action;
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
+    client::uiaa::UiaaResponse,
     error::{DeserializationError, ErrorKind, FromHttpRequestError},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -91,13 +92,17 @@ where
         }
         let body = read_body(&parts, body, api.settings.max_body_size).await?;
         check_shape(&body)?;
-        // A POST without a body, which clients do send, says as much as one with an empty object.
-        let json = match body.as_ref() {
-            [] if parts.method == Method::POST => b"{}",
-            json => json,
+        let json: Cow<'_, [u8]> = match body.as_ref() {
+            // A POST without a body, which clients do send, says as much as one with an empty object.
+            [] if parts.method == Method::POST => Cow::Borrowed(b"{}"),
+            json if TypeId::of::<R::EndpointError>() == TypeId::of::<UiaaResponse>() => {
+                without_empty_auth(json)
+            }
+            json => Cow::Borrowed(json),
         };
-        let request = R::try_from_http_request(http::Request::from_parts(parts, json), &path)
-            .map_err(|error| refusal(&error))?;
+        let request =
+            R::try_from_http_request(http::Request::from_parts(parts, json.as_ref()), &path)
+                .map_err(|error| refusal(&error))?;
         Ok(Self {
             request,
             session,
@@ -151,6 +156,23 @@ async fn read_body(parts: &Parts, body: Body, limit: usize) -> Result<Bytes> {
         return Err(not_json("the body is not UTF-8"));
     }
     Ok(body)
+}
+
+/// The body of a request that needs user-interactive authentication, without an `auth` that names neither a stage nor a
+/// session. There are clients that send one to be told what to prove; it says as much as none.
+fn without_empty_auth(body: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(body) else {
+        return Cow::Borrowed(body);
+    };
+    let is_empty = fields
+        .get("auth")
+        .and_then(Value::as_object)
+        .is_some_and(|auth| !auth.contains_key("type") && !auth.contains_key("session"));
+    if !is_empty {
+        return Cow::Borrowed(body);
+    }
+    fields.remove("auth");
+    Cow::Owned(Value::Object(fields).to_string().into_bytes())
 }
 
 /// Lets pass nothing, or what begins like an object and isn't nested too deeply, wherever in it that may be.
@@ -240,6 +262,21 @@ mod tests {
     fn depth_is_that_of_objects_and_lists_outside_of_strings() {
         assert_eq!(depth(br#"{"a": [1, {"b": "[[[\"[["}], "c": []}"#), 3);
         assert_eq!(depth(b""), 0);
+    }
+
+    #[test]
+    fn an_auth_is_left_out_only_if_it_says_nothing() {
+        let without = |body: &'static str| without_empty_auth(body.as_bytes());
+        let shorter = without(r#"{"auth":{"device":"a"},"b":1}"#);
+        assert_eq!(shorter.as_ref(), br#"{"b":1}"#);
+        for body in [
+            r#"{"auth":{"session":"a"}}"#,
+            r#"{"auth":{"type":"m.login.dummy"}}"#,
+            r#"{"auth":1}"#,
+            "{",
+        ] {
+            assert_eq!(without(body).as_ref(), body.as_bytes());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod devices;
 pub mod filters;
 pub mod hooks;
+pub mod ignored;
 pub mod interactive;
 pub mod limits;
 pub mod passwords;

@@ -8,6 +8,7 @@ use crate::{
     account_data::AccountData,
     background::Background,
     clock::Clock,
+    ignored::Ignored,
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
@@ -29,6 +30,7 @@ use crate::{
 pub(crate) struct Watchers {
     receipts: Arc<receipts::Memory>,
     rules: Arc<RuleCache>,
+    pub(crate) ignored: Arc<Ignored>,
     pub(crate) typing: Arc<Typing>,
     pub(crate) presence: Arc<Presence>,
 }
@@ -51,6 +53,7 @@ impl Watchers {
         let watchers = Self {
             receipts: Arc::new(receipts::Memory::new()),
             rules: Arc::new(RuleCache::new()),
+            ignored: Arc::new(Ignored::new(parts.database.clone())),
             typing: Typing::start(
                 parts.stream.clone(),
                 parts.feeds.clone(),
@@ -82,6 +85,7 @@ impl Watchers {
         Observers::new(vec![
             self.receipts.clone(),
             self.rules.clone(),
+            self.ignored.clone(),
             self.typing.clone(),
             self.presence.clone(),
         ])

@@ -87,6 +87,7 @@ impl RoomServices {
             watchers.observers(),
             background,
         );
+        let ignored = watchers.ignored.clone();
         let personal = PersonalServices::new(
             watchers,
             database,
@@ -102,6 +103,7 @@ impl RoomServices {
             events: shared.events,
             feeds: shared.feeds.clone(),
             committer,
+            ignored,
             key: keys::server_key(database, &settings.server_name, &***clock, random).await?,
             clock: (*clock).clone(),
             random: (*random).clone(),

@@ -44,6 +44,7 @@ use self::{
 use crate::{
     EngineError, Result,
     clock::Clock,
+    ignored::Ignored,
     random::Random,
     sessions::Session,
     settings::RoomSettings,
@@ -66,6 +67,7 @@ pub struct Rooms {
     committer: Committer,
     transactions: Transactions,
     key: Arc<ServerKey>,
+    ignored: Arc<Ignored>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: RoomSettings,
@@ -84,6 +86,8 @@ pub struct RoomsParts {
     pub feeds: Arc<Feeds>,
     /// What makes writes durable.
     pub committer: Committer,
+    /// Who is ignored by whom.
+    pub ignored: Arc<Ignored>,
     /// What events are signed with.
     pub key: Arc<ServerKey>,
     /// The time.
@@ -105,6 +109,7 @@ impl Rooms {
             committer: parts.committer,
             transactions: Transactions::default(),
             key: parts.key,
+            ignored: parts.ignored,
             clock: parts.clock,
             random: parts.random,
             settings: parts.settings,

@@ -31,6 +31,7 @@ use crate::{
     EngineError, Result,
     account_data::AccountData,
     clock::Clock,
+    ignored::IgnoredUsers,
     presence::Presence,
     receipts::Receipts,
     rooms::Rooms,
@@ -128,6 +129,8 @@ struct Stretch<'a> {
     session: &'a Session,
     feed: &'a Arc<UserFeed>,
     filter: &'a FilterDefinition,
+    /// Whose events the user doesn't want to see.
+    ignored: &'a IgnoredUsers,
     full_state: bool,
     /// `None`: from the beginning.
     since: Option<i64>,
@@ -230,10 +233,12 @@ impl Sync {
             .filter(|since| since.instance == instance)
             .map(|since| since.fleeting);
         let snapshot = self.parts.feeds.snapshot(feed);
+        let ignored = self.parts.rooms.ignored_by(session).await?;
         let stretch = Stretch {
             session,
             feed,
             filter: &request.filter,
+            ignored: &ignored,
             full_state: request.full_state,
             since: request.since.map(|since| since.position),
             to: snapshot.position,

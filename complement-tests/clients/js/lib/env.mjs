@@ -15,6 +15,16 @@ export const restartCommand = process.env.PARLEY_RESTART ?? "";
 const deviations = new Set((process.env.PARLEY_TEST_DEVIATIONS ?? "").split(",").filter(Boolean));
 export const deviates = (name) => deviations.has(name);
 
+/** Features that the server under test doesn't have yet: a comma-separated list of names. */
+const missing = new Set((process.env.PARLEY_TEST_WITHOUT ?? "").split(",").filter(Boolean));
+export const has = (feature) => !missing.has(feature);
+
+/** The reason to skip a test that needs these features, or false if the server has them all. */
+export function without(...features) {
+    const lacking = features.filter((feature) => !has(feature));
+    return lacking.length > 0 && `the server has no ${lacking.join(", ")} yet`;
+}
+
 /** Set PARLEY_TEST_DEBUG to see what the SDK logs. */
 export const debug = Boolean(process.env.PARLEY_TEST_DEBUG);
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Preset } from "matrix-js-sdk";
+import { without } from "../lib/env.mjs";
 import { refused, until } from "../lib/wait.mjs";
 import { alice1, alice2, barrier, bob1, bob2, newGroup } from "../lib/world.mjs";
 
@@ -93,7 +94,7 @@ test("an invitation can be declined, and be taken back", async () => {
     await refused(bob1.client.joinRoom(roomId), 403, "M_FORBIDDEN");
 });
 
-test("one can ask to be let in, and the answer is an invitation", async () => {
+test("one can ask to be let in, and the answer is an invitation", { skip: without("knocking") }, async () => {
     const { room_id: roomId } = await alice1.client.createRoom({
         preset: Preset.PrivateChat,
         name: "The tea room",

@@ -21,6 +21,20 @@ def deviates(name: str) -> bool:
     return name in _DEVIATIONS
 
 
+_MISSING = {name for name in os.environ.get("PARLEY_TEST_WITHOUT", "").split(",") if name}
+
+
+def has(feature: str) -> bool:
+    """Whether the server under test has a feature."""
+    return feature not in _MISSING
+
+
+def without(*features: str) -> str | None:
+    """The reason to skip a test that needs these features, or nothing if the server has them all."""
+    lacking = [feature for feature in features if not has(feature)]
+    return f"the server has no {', '.join(lacking)} yet" if lacking else None
+
+
 async def restart_server(signal: str) -> None:
     """Restarts the server by `signal` and returns when it answers again."""
     process = await asyncio.create_subprocess_shell(f"{RESTART_COMMAND} {signal}")

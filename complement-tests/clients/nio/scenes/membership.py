@@ -5,6 +5,7 @@ from nio.api import RoomVisibility
 
 from lib import world
 from lib.device import Device
+from lib.env import without
 from lib.stage import test
 from lib.waiting import ok, refused, same, until
 from lib.world import barrier, everyone, new_group
@@ -117,7 +118,7 @@ async def _() -> None:
     refused(await bob1.client.join(room_id), 403, "M_FORBIDDEN")
 
 
-@test("one can ask to be let in, and the answer is an invitation")
+@test("one can ask to be let in, and the answer is an invitation", without("knocking"))
 async def _() -> None:
     alice1, alice2, bob1, bob2 = everyone()
     rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}

@@ -9,6 +9,7 @@ from nio.api import RelationshipType
 
 from lib import world
 from lib.device import Device, Json
+from lib.env import without
 from lib.stage import test
 from lib.waiting import ok, refused, same, until
 from lib.world import barrier, everyone, new_group
@@ -160,7 +161,7 @@ async def _() -> None:
     same((await fetch(bob1, room_id, keep))["content"]["body"], "Hers")
 
 
-@test("a thread has its own messages, and its root tells of them")
+@test("a thread has its own messages, and its root tells of them", without("threads"))
 async def _() -> None:
     room_id = await new_group()
     root = await world.alice1.say(room_id, "Which tea?")

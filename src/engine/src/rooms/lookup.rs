@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use parley_storage::events::Span;
-use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
-use serde::Deserialize;
+use ruma::{UserId, events::room::member::MembershipState};
 
 use super::{Rooms, room::Room, state::membership_of, timeline::TimelineEvent};
-use crate::{Result, sessions::Session};
+use crate::{Result, ignored::IgnoredUsers, sessions::Session};
 
 impl Rooms {
     /// The newest events of a span, newest first, from storage.
@@ -50,23 +49,13 @@ impl Rooms {
         Ok(event.map_or(none, |event| membership_of(&event)))
     }
 
-    /// Whether a user ignores another.
+    /// Whom the session's user ignores.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn ignores(&self, session: &Session, other: &UserId) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Content {
-            ignored_users: std::collections::HashMap<OwnedUserId, serde::de::IgnoredAny>,
-        }
-        let content = self
-            .database
-            .account_data(session.user_nid, 0, "m.ignored_user_list")
-            .await?;
-        Ok(content
-            .and_then(|content| serde_json::from_str::<Content>(&content).ok())
-            .is_some_and(|content| content.ignored_users.contains_key(other)))
+    pub async fn ignored_by(&self, session: &Session) -> Result<IgnoredUsers> {
+        self.ignored.by(session.user_nid).await
     }
 }

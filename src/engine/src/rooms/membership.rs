@@ -122,7 +122,13 @@ impl Rooms {
         user_id: &UserId,
         details: &MembershipDetails,
     ) -> Result<()> {
-        let (room, _) = self.joined_room(session, room_id).await?;
+        let (room, state) = self.joined_room(session, room_id).await?;
+        if !state.power_levels().user_can_invite(&session.user_id) {
+            // Who may not invite isn't told either whom there is to invite.
+            return Err(EngineError::forbidden(
+                "you may not invite anybody to this room",
+            ));
+        }
         self.check_invitable(user_id).await?;
         let change = Change {
             sender: &session.user_id,

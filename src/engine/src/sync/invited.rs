@@ -49,12 +49,7 @@ impl Sync {
             return Ok(None);
         };
         let invitation = &member.entry.event;
-        if self
-            .parts
-            .rooms
-            .ignores(stretch.session, &invitation.sender)
-            .await?
-        {
+        if stretch.ignored.contains(&invitation.sender) {
             return Ok(None);
         }
         Ok(Some(InvitedRoom {

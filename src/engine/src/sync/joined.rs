@@ -195,7 +195,9 @@ impl Sync {
             ..
         } = telling;
         let user_id = stretch.user_id();
-        let sees = |event: &TimelineEvent| access.is_none_or(|access| access.sees(event, user_id));
+        let sees = |event: &TimelineEvent| {
+            !stretch.ignored.hide(event) && access.is_none_or(|access| access.sees(event, user_id))
+        };
         let has_events = *after == 0 || candidate.marks.events > *after;
         let from = if has_events { *after } else { stretch.to };
         let filter = &stretch.filter.room.timeline;

@@ -50,7 +50,9 @@ impl Sync {
             .await?;
         let to = membership.position.min(stretch.to);
         let after = self.left_known_until(stretch, room).await?;
-        let sees = |event: &TimelineEvent| access.sees(event, stretch.user_id());
+        let sees = |event: &TimelineEvent| {
+            !stretch.ignored.hide(event) && access.sees(event, stretch.user_id())
+        };
         let timeline = self
             .timeline(room, after, to, &stretch.filter.room.timeline, sees)
             .await?;
