@@ -6,7 +6,7 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use parley_engine::{
-    rooms::{timeline::TimelineEvent, visibility::Access},
+    rooms::{relations::Bundles, timeline::TimelineEvent, visibility::Access},
     sessions::Session,
 };
 use parley_protocol::client_event;
@@ -25,6 +25,15 @@ pub(crate) struct EventWriter<'a> {
     now: i64,
     /// The redactions that apply to the events, by position.
     redactions: HashMap<i64, Arc<TimelineEvent>>,
+    /// What relates to the events.
+    bundles: Bundles,
+}
+
+/// Whether an event is told itself or along with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    Root,
+    Bundled,
 }
 
 /// Where an event is shown.
@@ -65,7 +74,7 @@ impl<'a> Shown<'a> {
 }
 
 impl<'a> EventWriter<'a> {
-    /// Prepares to write `events`: reads the redactions that apply to them, all at once.
+    /// Prepares to write `events`: reads the redactions that apply to them and what relates to them, all at once.
     ///
     /// # Errors
     /// If the database fails.
@@ -74,8 +83,9 @@ impl<'a> EventWriter<'a> {
         session: &'a Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
     ) -> Result<Self> {
+        let events: Vec<_> = events.into_iter().collect();
         let positions: Vec<i64> = events
-            .into_iter()
+            .iter()
             .filter_map(|event| event.redacted_by)
             .collect();
         let redactions = match positions.is_empty() {
@@ -85,6 +95,7 @@ impl<'a> EventWriter<'a> {
         Ok(Self {
             session,
             now: api.engine.clock().now_ms(),
+            bundles: api.engine.rooms().bundles(session, events).await?,
             redactions: redactions
                 .into_iter()
                 .map(|event| (event.position, event))
@@ -152,6 +163,56 @@ impl<'a> EventWriter<'a> {
                 self.write_own(out, redaction);
                 out.push('}');
             });
+        }
+        self.write_relations(out, event, shown, Depth::Root);
+        out.push('}');
+    }
+
+    /// Tells of what relates to an event, as far as the receiver may see it.
+    fn write_relations(
+        &self,
+        out: &mut String,
+        event: &TimelineEvent,
+        shown: Shown<'_>,
+        depth: Depth,
+    ) {
+        let sees = |event: &TimelineEvent| {
+            let access = shown.access;
+            shown.joined || access.is_some_and(|access| access.sees(event, &self.session.user_id))
+        };
+        let edit = self.bundles.edit(event).filter(|edit| sees(edit));
+        let thread = self
+            .bundles
+            .thread(event)
+            .filter(|thread| depth == Depth::Root && sees(&thread.latest));
+        if edit.is_none() && thread.is_none() {
+            return;
+        }
+        out.push_str(",\"m.relations\":{");
+        if let Some(edit) = edit {
+            out.push_str("\"m.replace\":");
+            client_event::write(out, &edit.body, shown.room_id, |out| {
+                self.write_own(out, edit);
+                out.push('}');
+            });
+        }
+        if let Some(thread) = thread {
+            if edit.is_some() {
+                out.push(',');
+            }
+            let _ = write!(
+                out,
+                "\"m.thread\":{{\"count\":{},\"current_user_participated\":{},\"latest_event\":",
+                thread.count,
+                thread.participated || event.sender == self.session.user_id
+            );
+            let latest = &thread.latest;
+            client_event::write(out, &latest.body, shown.room_id, |out| {
+                self.write_own(out, latest);
+                self.write_relations(out, latest, shown, Depth::Bundled);
+                out.push('}');
+            });
+            out.push('}');
         }
         out.push('}');
     }

@@ -12,7 +12,7 @@ use crate::{
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
-    rooms::{registry::Registry, timeline::Events},
+    rooms::{registry::Registry, relations::RelationMarks, timeline::Events},
     settings::EngineSettings,
     stream::{
         Stream,
@@ -31,6 +31,7 @@ pub(crate) struct Watchers {
     receipts: Arc<receipts::Memory>,
     rules: Arc<RuleCache>,
     pub(crate) ignored: Arc<Ignored>,
+    pub(crate) relations: Arc<RelationMarks>,
     pub(crate) typing: Arc<Typing>,
     pub(crate) presence: Arc<Presence>,
 }
@@ -54,6 +55,7 @@ impl Watchers {
             receipts: Arc::new(receipts::Memory::new()),
             rules: Arc::new(RuleCache::new()),
             ignored: Arc::new(Ignored::new(parts.database.clone())),
+            relations: Arc::new(RelationMarks::new(parts.stream.position())),
             typing: Typing::start(
                 parts.stream.clone(),
                 parts.feeds.clone(),
@@ -86,6 +88,7 @@ impl Watchers {
             self.receipts.clone(),
             self.rules.clone(),
             self.ignored.clone(),
+            self.relations.clone(),
             self.typing.clone(),
             self.presence.clone(),
         ])

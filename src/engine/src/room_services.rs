@@ -88,6 +88,7 @@ impl RoomServices {
             background,
         );
         let ignored = watchers.ignored.clone();
+        let marks = watchers.relations.clone();
         let personal = PersonalServices::new(
             watchers,
             database,
@@ -104,6 +105,7 @@ impl RoomServices {
             feeds: shared.feeds.clone(),
             committer,
             ignored,
+            marks,
             key: keys::server_key(database, &settings.server_name, &***clock, random).await?,
             clock: (*clock).clone(),
             random: (*random).clone(),

@@ -14,6 +14,7 @@ pub mod history;
 pub mod lookup;
 pub mod membership;
 pub mod registry;
+pub mod relations;
 pub(crate) mod restricted;
 pub mod room;
 pub mod send;
@@ -36,6 +37,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 use self::{
     edit::{Edit, RoomPublication},
     registry::Registry,
+    relations::RelationMarks,
     room::{Head, Room},
     state::RoomState,
     timeline::Events,
@@ -68,6 +70,7 @@ pub struct Rooms {
     transactions: Transactions,
     key: Arc<ServerKey>,
     ignored: Arc<Ignored>,
+    marks: Arc<RelationMarks>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: RoomSettings,
@@ -88,6 +91,8 @@ pub struct RoomsParts {
     pub committer: Committer,
     /// Who is ignored by whom.
     pub ignored: Arc<Ignored>,
+    /// Where the newest relations stand.
+    pub(crate) marks: Arc<RelationMarks>,
     /// What events are signed with.
     pub key: Arc<ServerKey>,
     /// The time.
@@ -110,6 +115,7 @@ impl Rooms {
             transactions: Transactions::default(),
             key: parts.key,
             ignored: parts.ignored,
+            marks: parts.marks,
             clock: parts.clock,
             random: parts.random,
             settings: parts.settings,

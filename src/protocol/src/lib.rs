@@ -10,6 +10,7 @@ pub mod event_key;
 pub mod pdu;
 pub mod power;
 pub mod redaction;
+pub mod relation;
 pub mod signing;
 pub mod versions;
 

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use parley_protocol::EventKey;
+use parley_protocol::{EventKey, relation::Relation};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use crate::{
@@ -74,6 +74,8 @@ pub struct NewEvent {
     pub membership: Option<(OwnedUserId, String)>,
     /// The event that it redacts.
     pub redaction: Option<NewRedaction>,
+    /// How it relates to another event.
+    pub relation: Option<Relation>,
     /// Its position, once committed.
     pub position: Assigned,
 }

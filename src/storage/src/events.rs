@@ -32,7 +32,8 @@ pub struct EventRow {
     pub replaced_id: Option<OwnedEventId>,
 }
 
-type Columns = (
+/// The columns of [`SELECT`].
+pub(crate) type Columns = (
     i64,
     i64,
     Vec<u8>,
@@ -47,7 +48,7 @@ type Columns = (
 );
 
 /// The columns of [`EventRow`], from `events e LEFT JOIN events r`.
-const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
+pub(crate) const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
      e.device_nid, e.transaction_id, e.json, r.json, r.event_id \
      FROM events e LEFT JOIN events r ON r.position = e.replaces ";
 
@@ -71,7 +72,8 @@ impl TryFrom<Columns> for EventRow {
     }
 }
 
-fn rows(columns: Vec<Columns>) -> Result<Vec<EventRow>> {
+/// Events from their columns.
+pub(crate) fn rows(columns: Vec<Columns>) -> Result<Vec<EventRow>> {
     columns.into_iter().map(TryInto::try_into).collect()
 }
 

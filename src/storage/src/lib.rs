@@ -20,6 +20,7 @@ pub mod presence;
 pub mod profiles;
 pub mod pushers;
 pub mod registration_tokens;
+pub mod relations;
 pub mod rooms;
 pub mod state;
 pub mod statement;

@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "pushers",
         include_str!("../../../migrations/0004_pushers.sql"),
     ),
+    (
+        5,
+        "relations",
+        include_str!("../../../migrations/0005_relations.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -10,6 +10,7 @@ use crate::{
     },
     insert::{Column, insert},
     names::Interned,
+    relations::{self, RelationRows},
     state::merge_deltas,
     statement::statement,
 };
@@ -22,6 +23,7 @@ pub(crate) struct Rows {
     snapshots: Snapshots,
     memberships: BTreeMap<(i64, i64), (String, i64)>,
     redactions: Vec<(i64, NewRedaction)>,
+    relations: RelationRows,
     effects: Vec<(i64, Effect)>,
     account_data: BTreeMap<(i64, i64, String), (String, i64)>,
     receipts: BTreeMap<(i64, i64, String, String), Receipt>,
@@ -163,6 +165,9 @@ impl Rows {
         if let Some(redaction) = &event.redaction {
             self.redactions.push((position, redaction.clone()));
         }
+        if let Some(relation) = &event.relation {
+            self.relations.add(room_nid, event, relation, interned)?;
+        }
         Ok(())
     }
 
@@ -197,7 +202,9 @@ impl Rows {
         self.snapshots.store(transaction).await?;
         store_heads(transaction, self.heads).await?;
         store_memberships(transaction, self.memberships).await?;
+        self.relations.store(transaction).await?;
         for (position, redaction) in self.redactions {
+            relations::forget(transaction, redaction.target).await?;
             statement("UPDATE events SET json = $2, redacted_by = $3 WHERE position = $1")
                 .bind(redaction.target)
                 .bind(redaction.json)

@@ -20,6 +20,7 @@ mod member_content;
 mod members;
 mod messages;
 mod redact;
+mod relations;
 mod send;
 mod set_state;
 mod unban;
@@ -56,6 +57,9 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, messages::handle);
     let router = route(router, context::handle);
     let router = route(router, get_event::handle);
+    let router = route(router, relations::all);
+    let router = route(router, relations::by_rel_type);
+    let router = route(router, relations::by_event_type);
     let router = route(router, members::handle);
     let router = route(router, joined_members::handle);
     let router = route(router, aliases::handle);

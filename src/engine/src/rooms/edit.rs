@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parley_protocol::{
     BuildError, BuiltEvent, EventDraft, Placement, ServerKey, StateEvent, auth, build,
+    relation::Relation,
 };
 use parley_storage::{
     commit::{Assigned, NewEvent, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite},
@@ -197,6 +198,7 @@ impl<'a> Edit<'a> {
             }
         };
         let fields = built.pdu.fields;
+        let relation = Relation::of_content(fields.content.get());
         let event = NewEvent {
             event_id: built.pdu.event_id.clone(),
             event_type: fields.event_type.to_string(),
@@ -210,6 +212,7 @@ impl<'a> Edit<'a> {
             snapshot,
             membership,
             redaction,
+            relation,
             position: position.clone(),
         };
         self.head.depth = depth;

@@ -55,6 +55,8 @@ impl Rooms {
                 .redact_new(session, &room, &target, content, key, making)
                 .await;
         }
+        self.check_annotation(session, &room, message.event_type, message.content.get())
+            .await?;
         let draft = self.draft(session, message.event_type.into(), None, content);
         let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
         let sent = self

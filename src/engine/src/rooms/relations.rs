@@ -1,0 +1,302 @@
+//! Events that relate to others: edits, reactions, threads.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events>
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use parley_protocol::relation::Relation;
+use parley_storage::{
+    events::Span,
+    relations::{RelatedQuery, ThreadPart},
+};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, api::error::ErrorKind};
+
+use super::{
+    Rooms,
+    history::{Direction, PageRequest},
+    room::Room,
+    timeline::TimelineEvent,
+    visibility::Access,
+};
+use crate::{EngineError, Result, sessions::Session, stream::observer::Observer};
+
+/// Over how many events another may relate to the one that is asked for.
+pub const MAX_DEPTH: i64 = 3;
+/// Rooms share so many marks.
+const MARKS: usize = 4096;
+
+/// Remembers where the newest event with a relation stands, so that storage isn't asked about events that nothing can
+/// relate to yet: those that a connected client is sent. Rooms share marks, which makes them no more than careful.
+#[derive(Debug)]
+pub(crate) struct RelationMarks(Box<[AtomicI64]>);
+
+impl RelationMarks {
+    /// Nothing is known of what was sent up to `position`.
+    pub(crate) fn new(position: i64) -> Self {
+        Self((0..MARKS).map(|_| AtomicI64::new(position)).collect())
+    }
+
+    fn mark(&self, room_nid: i64) -> Option<&AtomicI64> {
+        let index = usize::try_from(room_nid).unwrap_or_default() % MARKS;
+        self.0.get(index)
+    }
+
+    /// Whether something may relate to an event.
+    fn is_possible(&self, event: &TimelineEvent) -> bool {
+        self.mark(event.room_nid)
+            .is_none_or(|mark| mark.load(Ordering::Acquire) > event.position)
+    }
+}
+
+impl Observer for RelationMarks {
+    fn event(&self, _room: &Room, event: &TimelineEvent) {
+        if Relation::of_content(event.content()).is_some()
+            && let Some(mark) = self.mark(event.room_nid)
+        {
+            mark.fetch_max(event.position, Ordering::AcqRel);
+        }
+    }
+}
+
+/// What is told with events about those that relate to them.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events>
+#[derive(Clone, Debug, Default)]
+pub struct Bundles {
+    edits: HashMap<i64, Arc<TimelineEvent>>,
+    threads: HashMap<OwnedEventId, Thread>,
+}
+
+impl Bundles {
+    /// The edit that holds for an event.
+    pub fn edit(&self, event: &TimelineEvent) -> Option<&Arc<TimelineEvent>> {
+        self.edits.get(&event.position)
+    }
+
+    /// The thread that an event begins.
+    pub fn thread(&self, event: &TimelineEvent) -> Option<&Thread> {
+        self.threads.get(&event.event_id)
+    }
+}
+
+/// A thread in brief.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Its newest event.
+    pub latest: Arc<TimelineEvent>,
+    /// How many events there are in it, the root not counted.
+    pub count: i64,
+    /// Whether the reader has taken part in it.
+    pub participated: bool,
+}
+
+/// Which events that relate to another are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct RelationsRequest<'a> {
+    /// The room.
+    pub room_id: &'a RoomId,
+    /// The event that they relate to.
+    pub target: &'a EventId,
+    /// In which way they relate, if that matters.
+    pub rel_type: Option<&'a str>,
+    /// Of which type they are, if that matters.
+    pub event_type: Option<&'a str>,
+    /// Whether also what relates to those is meant.
+    pub recurse: bool,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+/// Events that relate to another.
+#[derive(Clone, Debug)]
+pub struct RelationsPage {
+    /// The events, in the order asked for.
+    pub events: Vec<Arc<TimelineEvent>>,
+    /// Where the next page begins; `None` at the end.
+    pub end: Option<i64>,
+    /// What the reader may see.
+    pub access: Access,
+    /// The room.
+    pub room: Arc<Room>,
+}
+
+impl Rooms {
+    /// The events that relate to another.
+    ///
+    /// `GET /rooms/{roomId}/relations/{eventId}`
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such event that the user may see.
+    pub async fn relations(
+        &self,
+        session: &Session,
+        request: RelationsRequest<'_>,
+    ) -> Result<RelationsPage> {
+        let (_, access, room) = self.event(session, request.room_id, request.target).await?;
+        let page = request.page;
+        let (start, stop) = (page.from, page.to.unwrap_or(0));
+        let (after, to) = match page.direction {
+            Direction::Backward => (stop, start.unwrap_or(i64::MAX)),
+            Direction::Forward => (start.unwrap_or(0), page.to.unwrap_or(i64::MAX)),
+        };
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX - 1);
+        let mut rows = self
+            .database
+            .related(RelatedQuery {
+                target: request.target,
+                rel_type: request.rel_type,
+                event_type: request.event_type,
+                depth: if request.recurse { MAX_DEPTH } else { 1 },
+                span: Span {
+                    room_nid: room.nid(),
+                    after,
+                    to,
+                },
+                oldest_first: page.direction == Direction::Forward,
+                // One more than asked for tells that this isn't the end.
+                limit: limit + 1,
+            })
+            .await?;
+        let mut end = None;
+        if rows.len() > page.limit {
+            rows.truncate(page.limit);
+            end = rows.last().map(|row| match page.direction {
+                Direction::Backward => row.position - 1,
+                Direction::Forward => row.position,
+            });
+        }
+        let ignored = self.ignored_by(session).await?;
+        let mut events = self.events.keep(rows)?;
+        events.retain(|event| !ignored.hide(event) && access.sees(event, &session.user_id));
+        Ok(RelationsPage {
+            events,
+            end,
+            access,
+            room,
+        })
+    }
+
+    /// What is told with these events about those that relate to them. Storage is asked only about events that
+    /// something may relate to.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn bundles<'e>(
+        &self,
+        session: &Session,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+    ) -> Result<Bundles> {
+        let targets: HashSet<_> = events
+            .into_iter()
+            .filter(|event| !event.is_state() && self.marks.is_possible(event))
+            .map(|event| event.event_id.clone())
+            .collect();
+        if targets.is_empty() {
+            return Ok(Bundles::default());
+        }
+        let mut targets: Vec<_> = targets.into_iter().collect();
+        let parts = self.database.threads(&targets).await?;
+        let threads = self.threads(session, parts).await?;
+        // The newest event of a thread is told with its own edit.
+        targets.extend(
+            threads
+                .values()
+                .map(|thread| thread.latest.event_id.clone()),
+        );
+        Ok(Bundles {
+            edits: self.edits(&targets).await?,
+            threads,
+        })
+    }
+
+    async fn edits(&self, targets: &[OwnedEventId]) -> Result<HashMap<i64, Arc<TimelineEvent>>> {
+        let pairs = self.database.newest_edits(targets).await?;
+        let positions: Vec<i64> = pairs.iter().map(|(_, edit)| *edit).collect();
+        let found = self.events.at(&positions).await?;
+        let mut edits: HashMap<i64, Arc<TimelineEvent>> = HashMap::new();
+        for (target, position) in pairs {
+            let Some(edit) = found.iter().find(|edit| edit.position == position) else {
+                continue;
+            };
+            let kept = edits.entry(target).or_insert_with(|| edit.clone());
+            // Of two in the same millisecond, every client takes that with the greater id.
+            if kept.event_id < edit.event_id {
+                *kept = edit.clone();
+            }
+        }
+        Ok(edits)
+    }
+
+    async fn threads(
+        &self,
+        session: &Session,
+        parts: Vec<ThreadPart>,
+    ) -> Result<HashMap<OwnedEventId, Thread>> {
+        let ignored = self.ignored_by(session).await?;
+        let mut sums: BTreeMap<OwnedEventId, (i64, i64, bool)> = BTreeMap::new();
+        for part in parts {
+            let sender = OwnedUserId::try_from(part.sender.as_str());
+            if sender.is_ok_and(|sender| ignored.contains(&sender)) {
+                continue;
+            }
+            let (count, newest, participated) = sums.entry(part.root).or_default();
+            *count += part.count;
+            *newest = part.newest.max(*newest);
+            *participated |= part.sender == session.user_id.as_str();
+        }
+        let positions: Vec<i64> = sums.values().map(|(_, newest, _)| *newest).collect();
+        let events = self.events.at(&positions).await?;
+        let thread = |(root, (count, newest, participated))| {
+            let latest = events.iter().find(|event| event.position == newest)?;
+            let latest = latest.clone();
+            Some((
+                root,
+                Thread {
+                    latest,
+                    count,
+                    participated,
+                },
+            ))
+        };
+        Ok(sums.into_iter().filter_map(thread).collect())
+    }
+
+    /// Nobody says the same of an event twice.
+    pub(super) async fn check_annotation(
+        &self,
+        session: &Session,
+        room: &Room,
+        event_type: &str,
+        content: &str,
+    ) -> Result<()> {
+        let Some(relation) = Relation::of_content(content) else {
+            return Ok(());
+        };
+        let (Some(key), "m.annotation") = (&relation.key, relation.rel_type.as_str()) else {
+            return Ok(());
+        };
+        let known = self
+            .database
+            .has_annotation(
+                room.nid(),
+                &relation.target,
+                session.user_nid,
+                event_type,
+                key,
+            )
+            .await?;
+        if known {
+            return Err(EngineError::refused(
+                ErrorKind::DuplicateAnnotation,
+                "you have said the same of this event before",
+            ));
+        }
+        Ok(())
+    }
+}
