@@ -1,12 +1,16 @@
 //! Passwords: argon2id, away from the threads that serve requests.
 
-use std::sync::Arc;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{EngineError, Result, random::Random, settings::PasswordSettings, text};
 
@@ -19,6 +23,7 @@ pub struct Passwords {
     params: Params,
     random: Arc<dyn Random>,
     permits: Arc<Semaphore>,
+    workers: Workers,
     /// A hash that no password fits, to be verified against where there is no account: the answer must not come
     /// sooner than for a wrong password.
     dummy: Arc<str>,
@@ -66,6 +71,7 @@ impl Passwords {
             params,
             random: Arc::clone(random),
             permits: Arc::new(Semaphore::new(cores)),
+            workers: Workers::start(cores)?,
             dummy: dummy.into(),
         })
     }
@@ -111,15 +117,60 @@ impl Passwords {
             .acquire_owned()
             .await
             .map_err(|error| internal(&error))?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            // Held until here: also where the asker went away meanwhile, the core was busy.
+        let (answer, answered) = oneshot::channel();
+        self.workers.run(Box::new(move || {
+            // Whoever asked may have gone meanwhile.
+            let _ = answer.send(work());
+            // Held until here: also then, the core was busy.
             drop(permit);
-            result
-        })
-        .await
-        .map_err(|error| internal(&error))
+        }))?;
+        answered.await.map_err(|error| internal(&error))
     }
+}
+
+/// What a worker does.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that hash. Not those that tokio has for what blocks: each of those that ever hashed would keep the tens of
+/// megabytes which that takes, and there are hundreds.
+#[derive(Clone, Debug)]
+struct Workers(mpsc::Sender<Job>);
+
+impl Workers {
+    /// Starts `count` threads, which end when nobody can give them work any more.
+    fn start(count: usize) -> Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..count {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new()
+                .name("parley-password".to_owned())
+                .spawn(move || work(&queue))
+                .map_err(|error| internal(&error))?;
+        }
+        Ok(Self(jobs))
+    }
+
+    fn run(&self, job: Job) -> Result<()> {
+        self.0.send(job).map_err(|error| internal(&error))
+    }
+}
+
+/// Does what comes, until nothing can come any more.
+fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
+    while let Some(job) = next(queue) {
+        // A job that panics answers nothing, and its asker fails; the thread stays.
+        let _ = panic::catch_unwind(AssertUnwindSafe(job));
+    }
+}
+
+/// The next job; `None` when there will be none.
+fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .recv()
+        .ok()
 }
 
 fn salt(random: &dyn Random) -> [u8; SALT_LENGTH] {
