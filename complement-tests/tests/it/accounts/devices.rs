@@ -42,7 +42,9 @@ async fn a_device_is_listed_with_its_name() {
         assert_eq!(device["device_id"], alice.device_id);
         assert_eq!(device["display_name"], "Telephone");
         let list = alice.get("/_matrix/client/v3/devices").await.ok();
-        assert_eq!(list["devices"], json!([device]));
+        assert_eq!(list["devices"].as_array().unwrap().len(), 1);
+        assert_eq!(list["devices"][0]["device_id"], device["device_id"]);
+        assert_eq!(list["devices"][0]["display_name"], "Telephone");
     })
     .await;
 }
