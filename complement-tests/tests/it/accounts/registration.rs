@@ -67,6 +67,21 @@ async fn registering_takes_two_requests_if_the_client_asks_first() {
 }
 
 #[tokio::test]
+async fn an_auth_that_names_neither_stage_nor_session_asks_for_the_flows() {
+    on_each_engine(async |server| {
+        let client = server.client();
+        for auth in [json!({}), json!({ "initial_device_display_name": "Desk" })] {
+            let mut body = by_dummy("alice");
+            body["auth"] = auth;
+            let challenge = client.post(REGISTER, body).await;
+            assert_eq!(challenge.status, 401);
+            assert!(challenge.body["session"].is_string());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_authentication_that_was_begun_survives_a_restart() {
     on_each_engine(async |server| {
         let challenge = server.client().post(REGISTER, json!({})).await;

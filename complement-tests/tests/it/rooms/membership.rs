@@ -376,3 +376,22 @@ async fn members_of_an_allowed_room_join_a_restricted_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_may_not_invite_is_not_told_who_exists() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let levels = json!({ "invite": 50 });
+        let plan = json!({ "preset": "public_chat", "power_level_content_override": levels });
+        let room_id = create(&alice, plan).await;
+        join(&bob, &room_id).await.ok();
+        let invite = async |client: &Client| {
+            let nobody = json!({ "user_id": "@nobody:parley.test" });
+            client.post(&room_path(&room_id, "invite"), nobody).await
+        };
+        invite(&bob).await.is_refused(403, "M_FORBIDDEN");
+        invite(&alice).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}

@@ -7,6 +7,7 @@ mod limits;
 
 mod membership;
 mod names;
+mod relations;
 mod sending;
 mod state;
 
