@@ -23,6 +23,7 @@ pub mod timeline;
 pub mod visibility;
 
 mod hooks;
+mod knock;
 mod transactions;
 
 use std::sync::Arc;

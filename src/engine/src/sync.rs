@@ -104,6 +104,8 @@ pub struct SyncAnswer {
     pub joined: Vec<JoinedRoom>,
     /// Rooms that the user is invited to.
     pub invited: Vec<InvitedRoom>,
+    /// Rooms that the user has knocked on.
+    pub knocked: Vec<InvitedRoom>,
     /// Rooms that the user has left.
     pub left: Vec<LeftRoom>,
     /// Account data that belongs to no room.
@@ -117,6 +119,7 @@ impl SyncAnswer {
     pub fn is_empty(&self) -> bool {
         self.joined.is_empty()
             && self.invited.is_empty()
+            && self.knocked.is_empty()
             && self.left.is_empty()
             && self.account_data.is_empty()
             && self.presence.is_empty()
@@ -264,6 +267,7 @@ impl Sync {
             },
             joined: rooms.joined,
             invited: rooms.invited,
+            knocked: rooms.knocked,
             left: rooms.left,
             account_data,
             presence,

@@ -15,6 +15,7 @@ mod join_by_alias;
 mod joined_members;
 mod joined_rooms;
 mod kick;
+mod knock;
 mod leave;
 mod member_content;
 mod members;
@@ -27,7 +28,9 @@ mod unban;
 
 use axum::Router;
 
-use crate::{ClientApi, route, route_at};
+use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomOrAliasId};
+
+use crate::{ClientApi, Result, route, route_at};
 
 /// The paths at which a place of the state with an empty key is read and set, which ruma doesn't list.
 const EMPTY_STATE_KEY: [&str; 4] = [
@@ -43,6 +46,7 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, joined_rooms::handle);
     let router = route(router, join::handle);
     let router = route(router, join_by_alias::handle);
+    let router = route(router, knock::handle);
     let router = route(router, leave::handle);
     let router = route(router, invite::handle);
     let router = route(router, kick::handle);
@@ -68,4 +72,16 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
         let router = route_at(router, path, get_state_event::handle);
         route_at(router, path, set_state::handle)
     })
+}
+
+/// The room that a request names by its id or an alias.
+///
+/// # Errors
+/// `M_NOT_FOUND` if there is no such alias.
+async fn named_room(api: &ClientApi, name: &RoomOrAliasId) -> Result<OwnedRoomId> {
+    let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
+    match named {
+        Ok(room_id) => Ok(room_id),
+        Err(alias) => Ok(api.engine.rooms().resolve_alias(&alias).await?),
+    }
 }

@@ -36,42 +36,34 @@ pub(super) async fn write_answer(
         let presence = answer.presence.iter().map(|event| event.get());
         write_events(&mut out, presence);
     }
-    if !(answer.joined.is_empty() && answer.invited.is_empty() && answer.left.is_empty()) {
-        out.push_str(",\"rooms\":{\"join\":");
-        write_map(
-            &mut out,
-            answer
-                .joined
-                .iter()
-                .map(|room| (room.room.id().as_str(), room)),
-            |out, room| {
-                write_joined(out, &events, room);
-            },
-        );
-        out.push_str(",\"invite\":");
-        write_map(
-            &mut out,
-            answer
-                .invited
-                .iter()
-                .map(|room| (room.room.id().as_str(), room)),
-            write_invited,
-        );
-        out.push_str(",\"leave\":");
-        write_map(
-            &mut out,
-            answer
-                .left
-                .iter()
-                .map(|room| (room.room.id().as_str(), room)),
-            |out, room| {
-                write_left(out, &events, room);
-            },
-        );
-        out.push('}');
+    if has_rooms(answer) {
+        write_rooms(&mut out, &events, answer);
     }
     out.push('}');
     Ok(RawJson(out.into()))
+}
+
+fn has_rooms(answer: &SyncAnswer) -> bool {
+    !(answer.joined.is_empty()
+        && answer.invited.is_empty()
+        && answer.knocked.is_empty()
+        && answer.left.is_empty())
+}
+
+fn write_rooms(out: &mut String, events: &EventWriter<'_>, answer: &SyncAnswer) {
+    out.push_str(",\"rooms\":{\"join\":");
+    let joined = answer.joined.iter();
+    let joined = joined.map(|room| (room.room.id().as_str(), room));
+    write_map(out, joined, |out, room| write_joined(out, events, room));
+    out.push_str(",\"invite\":");
+    write_outside(out, "invite_state", &answer.invited);
+    out.push_str(",\"knock\":");
+    write_outside(out, "knock_state", &answer.knocked);
+    out.push_str(",\"leave\":");
+    let left = answer.left.iter();
+    let left = left.map(|room| (room.room.id().as_str(), room));
+    write_map(out, left, |out, room| write_left(out, events, room));
+    out.push('}');
 }
 
 /// All events that an answer shows.
@@ -221,10 +213,14 @@ fn write_summary(out: &mut String, summary: Option<&Summary>) {
     out.push('}');
 }
 
-fn write_invited(out: &mut String, room: &InvitedRoom) {
-    out.push_str("{\"invite_state\":");
-    write_events(out, room.state.iter().map(|event| event.get()));
-    out.push('}');
+/// Rooms that the user isn't in yet, with what they are shown of the state.
+fn write_outside(out: &mut String, name: &str, rooms: &[InvitedRoom]) {
+    let rooms = rooms.iter().map(|room| (room.room.id().as_str(), room));
+    write_map(out, rooms, |out, room| {
+        let _ = write!(out, "{{\"{name}\":");
+        write_events(out, room.state.iter().map(|event| event.get()));
+        out.push('}');
+    });
 }
 
 fn write_left(out: &mut String, events: &EventWriter<'_>, room: &LeftRoom) {

@@ -3,6 +3,7 @@
 mod creation;
 mod direct;
 mod history;
+mod knocking;
 mod limits;
 
 mod membership;

@@ -28,11 +28,11 @@ pub struct MembershipDetails {
 
 /// A change that one user makes to a membership, their own or another's.
 #[derive(Clone, Debug)]
-struct Change<'a> {
-    sender: &'a UserId,
-    target: &'a UserId,
-    membership: MembershipState,
-    details: &'a MembershipDetails,
+pub(super) struct Change<'a> {
+    pub(super) sender: &'a UserId,
+    pub(super) target: &'a UserId,
+    pub(super) membership: MembershipState,
+    pub(super) details: &'a MembershipDetails,
 }
 
 impl Rooms {
@@ -302,7 +302,7 @@ impl Rooms {
 
     /// Makes a change of membership. `check` may refuse it, add to it, or say that an event is there already which makes
     /// it so.
-    async fn change(
+    pub(super) async fn change(
         &self,
         session: &Session,
         room: &Arc<Room>,
@@ -310,7 +310,7 @@ impl Rooms {
         check: impl Fn(&Edit<'_>, &mut EventDraft) -> Result<Option<OwnedEventId>>,
     ) -> Result<OwnedEventId> {
         let profile = match change.membership {
-            MembershipState::Join | MembershipState::Invite => {
+            MembershipState::Join | MembershipState::Invite | MembershipState::Knock => {
                 self.profile_of(change.target).await?
             }
             _ => CanonicalJsonObject::new(),

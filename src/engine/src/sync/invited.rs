@@ -1,4 +1,4 @@
-//! What is told of a room that the user is invited to.
+//! What is told of a room that the user is invited to, or has knocked on.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::{
     rooms::{room::Room, state::RoomState},
 };
 
-/// What is told of an invitation.
+/// What is told of an invitation or a knock.
 #[derive(Clone, Debug)]
 pub struct InvitedRoom {
     /// The room.
     pub room: Arc<Room>,
-    /// Enough of its state to show what one is invited to.
+    /// Enough of its state to show what one is invited to, or waits to be let into.
     pub state: Vec<Box<RawValue>>,
 }
 
-/// The state that an invited user is shown.
+/// The state that a user is shown who isn't in the room yet.
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
 const SHOWN: &[&str] = &[
@@ -39,35 +39,61 @@ impl Sync {
         stretch: &Stretch<'_>,
         candidate: &Candidate,
     ) -> Result<Option<InvitedRoom>> {
+        let Some((state, invitation)) = self.seen_from_outside(stretch, candidate).await? else {
+            return Ok(None);
+        };
+        if stretch.ignored.contains(&invitation.sender) {
+            return Ok(None);
+        }
+        let inviter = state.member(&invitation.sender).map(|member| &member.entry);
+        let inviter = inviter.map(|entry| entry.event.as_ref());
+        Ok(Some(InvitedRoom {
+            room: candidate.room.clone(),
+            state: shown(&state, inviter.into_iter().chain([invitation.as_ref()])),
+        }))
+    }
+
+    pub(super) async fn tell_knocked(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<InvitedRoom>> {
+        let Some((state, knock)) = self.seen_from_outside(stretch, candidate).await? else {
+            return Ok(None);
+        };
+        Ok(Some(InvitedRoom {
+            room: candidate.room.clone(),
+            state: shown(&state, [knock.as_ref()]),
+        }))
+    }
+
+    /// The state when the user was given their membership, and that event; `None` if the client knows of it.
+    async fn seen_from_outside(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<(Arc<RoomState>, Arc<StateEvent>)>> {
         let position = candidate.membership.position;
         if position <= stretch.after() && !stretch.full_state {
             return Ok(None);
         }
-        let room = &candidate.room;
-        let state = self.parts.rooms.state_at(room, position).await?;
-        let Some(member) = state.member(stretch.user_id()) else {
-            return Ok(None);
-        };
-        let invitation = &member.entry.event;
-        if stretch.ignored.contains(&invitation.sender) {
-            return Ok(None);
-        }
-        Ok(Some(InvitedRoom {
-            room: room.clone(),
-            state: shown(&state, invitation),
-        }))
+        let rooms = &self.parts.rooms;
+        let state = rooms.state_at(&candidate.room, position).await?;
+        let member = state.member(stretch.user_id());
+        let event = member.map(|member| member.entry.event.clone());
+        Ok(event.map(|event| (state, event)))
     }
 }
 
-fn shown(state: &RoomState, invitation: &StateEvent) -> Vec<Box<RawValue>> {
-    let places = SHOWN
+fn shown<'a>(
+    state: &'a RoomState,
+    members: impl IntoIterator<Item = &'a StateEvent>,
+) -> Vec<Box<RawValue>> {
+    SHOWN
         .iter()
-        .filter_map(|event_type| state.get(event_type, ""));
-    let inviter = state.member(&invitation.sender).map(|member| &member.entry);
-    places
-        .chain(inviter)
+        .filter_map(|event_type| state.get(event_type, ""))
         .map(|entry| entry.event.as_ref())
-        .chain([invitation])
+        .chain(members)
         .map(stripped_event)
         .collect()
 }

@@ -53,6 +53,7 @@ pub(super) struct Changes {
 pub(super) struct ToldRooms {
     pub(super) joined: Vec<JoinedRoom>,
     pub(super) invited: Vec<InvitedRoom>,
+    pub(super) knocked: Vec<InvitedRoom>,
     pub(super) left: Vec<LeftRoom>,
 }
 
@@ -60,6 +61,7 @@ pub(super) struct ToldRooms {
 enum Told {
     Joined(Box<JoinedRoom>),
     Invited(InvitedRoom),
+    Knocked(InvitedRoom),
     Left(LeftRoom),
     Nothing,
 }
@@ -198,6 +200,7 @@ impl Sync {
             match told {
                 Told::Joined(room) => rooms.joined.push(*room),
                 Told::Invited(room) => rooms.invited.push(room),
+                Told::Knocked(room) => rooms.knocked.push(room),
                 Told::Left(room) => rooms.left.push(room),
                 Told::Nothing => {}
             }
@@ -219,7 +222,10 @@ impl Sync {
                 .tell_left(stretch, &candidate)
                 .await?
                 .map_or(Told::Nothing, Told::Left),
-            // TODO: knocked rooms come with knocking (issue 4).
+            MembershipState::Knock => self
+                .tell_knocked(stretch, &candidate)
+                .await?
+                .map_or(Told::Nothing, Told::Knocked),
             _ => Told::Nothing,
         };
         Ok(told)
