@@ -19,6 +19,7 @@ mod router;
 use std::sync::Arc;
 
 use parley_engine::Engine;
+use ruma::{OwnedServerName, OwnedUserId};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -58,15 +59,32 @@ impl ClientApi {
 pub struct ClientApiSettings {
     /// The largest body of a request, in bytes, except where an endpoint has its own limit.
     pub max_body_size: usize,
-    /// The address that `/.well-known/matrix/client` gives; without it there is no such file.
+    /// What is told under `/.well-known/matrix/`.
+    pub well_known: WellKnownSettings,
+}
+
+/// What is told under `/.well-known/matrix/`. A file that would say nothing isn't there.
+#[derive(Clone, Debug, Default)]
+pub struct WellKnownSettings {
+    /// Where clients find this server.
     pub homeserver_url: Option<String>,
+    /// Where other servers find it.
+    pub server: Option<OwnedServerName>,
+    /// Who answers questions, by Matrix.
+    pub support_user: Option<OwnedUserId>,
+    /// Who answers questions, by e-mail.
+    pub support_email: Option<String>,
+    /// A page with help.
+    pub support_page: Option<String>,
+    /// The LiveKit service that carries calls (MatrixRTC).
+    pub livekit_service_url: Option<String>,
 }
 
 impl Default for ClientApiSettings {
     fn default() -> Self {
         Self {
             max_body_size: 4 * 1024 * 1024,
-            homeserver_url: None,
+            well_known: WellKnownSettings::default(),
         }
     }
 }

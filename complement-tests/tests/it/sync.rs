@@ -1,6 +1,8 @@
 //! What /sync tells of rooms.
 
-use parley_conformance::{Client, on_each_engine};
+use std::time::{Duration, Instant};
+
+use parley_conformance::{Client, TestOptions, on_each_engine, on_each_engine_with};
 use serde_json::{Value, json};
 
 use crate::rooms::{BASE, act_self, create_public, event_id, join, quoted, room_path, say};
@@ -80,6 +82,49 @@ async fn threads_are_counted_apart_for_clients_that_want_it() {
         let threads = json!({ &root: count(1, 2) });
         assert_eq!(counts(apart.clone()).await, [count(0, 0), threads]);
         assert_eq!(counts(json!({})).await, [count(1, 2), Value::Null]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_waits_no_longer_than_the_administrator_allows() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.sync.max_timeout = Duration::from_millis(100);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let since = sync(&alice, None, json!({})).await["next_batch"].clone();
+        let asked = Instant::now();
+        let since = since.as_str().unwrap();
+        let path = format!("{BASE}/sync?timeout=600000&since={since}&set_presence=offline");
+        alice.get(&path).await.ok();
+        assert!(asked.elapsed() >= Duration::from_millis(100));
+        assert!(asked.elapsed() < Duration::from_secs(60));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn how_many_events_a_client_gets_of_a_room_is_up_to_it_and_to_the_administrator() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.sync.default_timeline_limit = 2;
+        options.engine.sync.max_timeline_limit = 4;
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        for limit in [None, Some(1), Some(3), Some(1000)] {
+            let filter = json!({ "room": { "timeline": { "limit": limit } } });
+            let told = sync(&alice, None, filter).await;
+            let timeline = &told["rooms"]["join"][&room_id]["timeline"];
+            let expected = limit.unwrap_or(2).min(4);
+            assert_eq!(timeline["events"].as_array().unwrap().len(), expected);
+            assert_eq!(timeline["limited"], true);
+        }
     })
     .await;
 }

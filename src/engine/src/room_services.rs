@@ -111,18 +111,13 @@ impl RoomServices {
             random: (*random).clone(),
             settings: settings.rooms.clone(),
         }));
-        let sync = Sync::new(SyncParts {
-            database: (*database).clone(),
-            stream: shared.stream.clone(),
-            feeds: shared.feeds,
-            rooms: rooms.clone(),
-            account_data: personal.account_data.clone(),
-            receipts: personal.receipts.clone(),
-            typing: personal.typing.clone(),
-            presence: personal.presence.clone(),
-            unread: personal.unread.clone(),
-            clock: (*clock).clone(),
-        });
+        let sync = sync(
+            parts,
+            shared.stream.clone(),
+            shared.feeds,
+            &rooms,
+            &personal,
+        );
         Ok(Self {
             stream: shared.stream,
             rooms,
@@ -130,4 +125,26 @@ impl RoomServices {
             sync,
         })
     }
+}
+
+fn sync(
+    parts: &RoomServiceParts<'_>,
+    stream: Arc<Stream>,
+    feeds: Arc<Feeds>,
+    rooms: &Arc<Rooms>,
+    personal: &PersonalServices,
+) -> Sync {
+    Sync::new(SyncParts {
+        database: parts.database.clone(),
+        stream,
+        feeds,
+        rooms: rooms.clone(),
+        account_data: personal.account_data.clone(),
+        receipts: personal.receipts.clone(),
+        typing: personal.typing.clone(),
+        presence: personal.presence.clone(),
+        unread: personal.unread.clone(),
+        clock: parts.clock.clone(),
+        settings: parts.settings.sync.clone(),
+    })
 }

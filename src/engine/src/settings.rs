@@ -21,6 +21,8 @@ pub struct EngineSettings {
     pub rate_limits: RateLimitSettings,
     /// Whether and when users count as online.
     pub presence: PresenceSettings,
+    /// Limits of /sync.
+    pub sync: SyncSettings,
 }
 
 impl EngineSettings {
@@ -34,6 +36,7 @@ impl EngineSettings {
             rooms: RoomSettings::default(),
             rate_limits: RateLimitSettings::default(),
             presence: PresenceSettings::default(),
+            sync: SyncSettings::default(),
         }
     }
 }
@@ -241,6 +244,27 @@ impl Default for PresenceSettings {
             enabled: true,
             unavailable_after: Duration::from_secs(5 * 60),
             offline_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Limits of /sync.
+#[derive(Clone, Debug)]
+pub struct SyncSettings {
+    /// The longest that a request waits for news; a client that asks for more gets this.
+    pub max_timeout: Duration,
+    /// Events per room where a filter doesn't say.
+    pub default_timeline_limit: u32,
+    /// Events per room at most, whatever a filter says.
+    pub max_timeline_limit: u32,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        Self {
+            max_timeout: Duration::from_secs(2 * 60),
+            default_timeline_limit: 10,
+            max_timeline_limit: 100,
         }
     }
 }

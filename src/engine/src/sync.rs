@@ -36,6 +36,7 @@ use crate::{
     receipts::Receipts,
     rooms::Rooms,
     sessions::Session,
+    settings::SyncSettings,
     stream::{
         Stream,
         feeds::{Feeds, UserFeed},
@@ -80,6 +81,8 @@ pub struct SyncParts {
     pub unread: Arc<Unread>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// How long clients may wait, and how much they get at once.
+    pub settings: SyncSettings,
 }
 
 /// What a client asks.
@@ -91,7 +94,7 @@ pub struct SyncRequest {
     pub filter: Arc<FilterDefinition>,
     /// Whether it wants the whole state of its rooms, even where it hasn't changed.
     pub full_state: bool,
-    /// How long it waits if there is nothing to tell.
+    /// How long it waits if there is nothing to tell; the settings may say that this is too long.
     pub timeout: Duration,
 }
 
@@ -194,7 +197,7 @@ impl Sync {
         request: &SyncRequest,
         stopping: &CancellationToken,
     ) -> Result<SyncAnswer> {
-        let deadline = Instant::now() + request.timeout;
+        let deadline = Instant::now() + request.timeout.min(self.parts.settings.max_timeout);
         let now = self.parts.clock.now_ms();
         let feed = self
             .parts

@@ -1,8 +1,11 @@
 //! What the server is and can do.
 
 mod capabilities;
+mod rtc_transports;
 mod versions;
-mod well_known;
+mod well_known_client;
+mod well_known_server;
+mod well_known_support;
 
 use axum::Router;
 
@@ -12,5 +15,8 @@ use crate::{ClientApi, route};
 pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, versions::handle);
     let router = route(router, capabilities::handle);
-    route(router, well_known::handle)
+    let router = route(router, well_known_client::handle);
+    let router = route(router, well_known_server::handle);
+    let router = route(router, well_known_support::handle);
+    route(router, rtc_transports::handle)
 }

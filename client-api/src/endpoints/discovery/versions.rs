@@ -4,17 +4,26 @@ use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
 use crate::{ClientApi, Incoming, Result};
 
-/// The versions of the specification that a client may rely on. Those before v1.1 are there for clients that look for
-/// nothing else.
+/// The versions of the specification that a client may rely on. Of those before v1.1, which are there for clients that
+/// look for nothing else, the newest of each minor version, as the specification wants it.
+///
+/// Clients take a version for the promise of what came with it, and find out about nothing else. So a version is added
+/// when its operations are there, not before: v1.13 and v1.14 (reports of rooms and users), v1.15 (room summaries), v1.16
+/// (`use_state_after`), v1.17 (application services and their devices), v1.18 (locking and suspending), v1.19 (mutual
+/// rooms). What is there of those is among the features.
 const VERSIONS: &[&str] = &[
-    "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8",
-    "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18",
-    "v1.19",
+    "r0.5.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9",
+    "v1.10", "v1.11", "v1.12",
 ];
 
-/// Features that clients look for by name: in the specification by now, but not in every version above. Extended
-/// profiles.
-const FEATURES: &[&str] = &["uk.tcpip.msc4133", "uk.tcpip.msc4133.stable"];
+/// What clients look for by name, as no version above promises it.
+const FEATURES: &[&str] = &[
+    // The services of calls, in the well-known file and by an operation.
+    "org.matrix.msc4143",
+    // Extended profiles, of v1.16.
+    "uk.tcpip.msc4133",
+    "uk.tcpip.msc4133.stable",
+];
 
 pub(super) async fn handle(_: ClientApi, _: Incoming<Request>) -> Result<Response> {
     let mut response = Response::new(VERSIONS.iter().map(ToString::to_string).collect());

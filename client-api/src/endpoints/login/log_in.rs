@@ -76,7 +76,12 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let mut response = Response::new(login.user_id, login.access_token, login.device_id);
     response.refresh_token = login.refresh_token;
     response.expires_in = login.expires_in;
-    let homeserver = api.settings.homeserver_url.clone().map(HomeserverInfo::new);
+    let homeserver = api
+        .settings
+        .well_known
+        .homeserver_url
+        .clone()
+        .map(HomeserverInfo::new);
     response.well_known = homeserver.map(DiscoveryInfo::new);
     Ok(response)
 }

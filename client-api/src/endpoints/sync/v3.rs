@@ -1,6 +1,6 @@
 //! `GET /_matrix/client/v3/sync`: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use parley_engine::{sessions::Session, sync::SyncRequest};
 use ruma::api::client::{
@@ -11,9 +11,6 @@ use ruma::api::client::{
 use super::writer::write_answer;
 use crate::{ClientApi, Incoming, RawJson, Result};
 
-/// The longest that a client may wait, whatever it asks.
-const MAX_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let session = &incoming.session;
     let since = api.engine.sync().token(incoming.since.as_deref()).await?;
@@ -21,7 +18,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         since,
         filter: filter(&api, session, incoming.request.filter.clone()).await?,
         full_state: incoming.full_state,
-        timeout: incoming.timeout.unwrap_or_default().min(MAX_TIMEOUT),
+        timeout: incoming.timeout.unwrap_or_default(),
     };
     // Kept until the answer is there: as long as it is, the user counts as connected.
     let _connected = api

@@ -19,11 +19,8 @@ use crate::{
     stream::feeds::{FeedSnapshot, Membership, RoomMarks},
 };
 
-/// Timeline events that a client gets of each room unless it asks for another number.
-const DEFAULT_LIMIT: usize = 20;
-/// The most it can ask for.
-const MAX_LIMIT: usize = 100;
-/// Events that are looked through for those that fit a filter.
+/// Events that are looked through at first for those that fit a filter, and at most.
+const LOOKED_THROUGH: usize = 20;
 const MAX_SCANNED: usize = 1_000;
 
 /// Events of a room, oldest first.
@@ -240,16 +237,10 @@ impl Sync {
         filter: &RoomEventFilter,
         sees: impl Fn(&TimelineEvent) -> bool,
     ) -> Result<Timeline> {
-        let limit = filter.limit.map_or(DEFAULT_LIMIT, |limit| {
-            usize::try_from(u64::from(limit))
-                .unwrap_or(MAX_LIMIT)
-                .min(MAX_LIMIT)
-        });
-        let open = is_open(filter);
-        let count = if open {
-            limit
-        } else {
-            limit.max(DEFAULT_LIMIT)
+        let limit = self.timeline_limit(filter);
+        let count = match is_open(filter) {
+            true => limit,
+            false => limit.max(LOOKED_THROUGH),
         };
         let mut window = self.newest(room, after, to, count).await?;
         let mut kept = keep(&window.0, filter, &sees, limit);
@@ -282,6 +273,17 @@ impl Sync {
             prev_batch,
             is_whole,
         })
+    }
+
+    /// How many timeline events of a room a client gets.
+    fn timeline_limit(&self, filter: &RoomEventFilter) -> usize {
+        let settings = &self.parts.settings;
+        let wanted = filter
+            .limit
+            .map_or(settings.default_timeline_limit, |limit| {
+                u32::try_from(u64::from(limit)).unwrap_or(u32::MAX)
+            });
+        usize::try_from(wanted.min(settings.max_timeline_limit)).unwrap_or(usize::MAX)
     }
 
     /// The newest events of a stretch, oldest first, at most `limit`, and whether these are all.

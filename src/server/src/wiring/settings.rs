@@ -1,11 +1,12 @@
 //! The configuration as each crate wants to be told.
 
-use parley_client_api::ClientApiSettings;
+use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
     EngineSettings, PasswordSettings, PresenceSettings, RateLimit, RateLimitSettings,
-    RegistrationMode, RegistrationSettings, RoomSettings, Secret, TokenSettings,
+    RegistrationMode, RegistrationSettings, RoomSettings, Secret, SyncSettings, TokenSettings,
 };
 use parley_storage::DatabaseSettings;
+use url::Url;
 
 use crate::config::{self, Config};
 
@@ -25,12 +26,23 @@ pub(super) fn database(config: &Config) -> DatabaseSettings {
 
 /// What the client-server API is told beside the engine.
 pub(super) fn client_api(config: &Config) -> ClientApiSettings {
-    let url = config.well_known.client_base_url.as_ref();
     ClientApiSettings {
         max_body_size: usize::try_from(config.listener.max_body_size).unwrap_or(usize::MAX),
-        homeserver_url: url
-            .or(config.server.public_url.as_ref())
-            .map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        well_known: well_known(config),
+    }
+}
+
+fn well_known(config: &Config) -> WellKnownSettings {
+    let address = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
+    let well_known = &config.well_known;
+    let client = well_known.client_base_url.as_ref();
+    WellKnownSettings {
+        homeserver_url: client.or(config.server.public_url.as_ref()).map(address),
+        server: well_known.server.clone(),
+        support_user: well_known.support_user.clone(),
+        support_email: well_known.support_email.clone(),
+        support_page: well_known.support_page.as_ref().map(Url::to_string),
+        livekit_service_url: well_known.livekit_service_url.as_ref().map(address),
     }
 }
 
@@ -50,6 +62,11 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             enabled: config.presence.enabled,
             unavailable_after: config.presence.unavailable_after,
             offline_after: config.presence.offline_after,
+        },
+        sync: SyncSettings {
+            max_timeout: config.sync.max_timeout,
+            default_timeline_limit: config.sync.default_timeline_limit,
+            max_timeline_limit: config.sync.max_timeline_limit,
         },
     }
 }
