@@ -1,9 +1,10 @@
 //! What /sync tells of rooms.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parley_conformance::{Client, TestOptions, on_each_engine, on_each_engine_with};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::rooms::{BASE, act_self, create_public, event_id, join, quoted, room_path, say};
 
