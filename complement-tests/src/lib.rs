@@ -12,7 +12,8 @@
 //! ```
 //!
 //! SQLite is always tested; PostgreSQL where `PARLEY_TEST_POSTGRES` holds the address of a server on which databases may
-//! be made, `postgres://postgres@127.0.0.1/postgres`. Each test has a database of its own.
+//! be made, `postgres://postgres@127.0.0.1/postgres`. Each test has a database of its own. Where the specification is there
+//! (`shape`), each answer has to be as it says.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -22,6 +23,7 @@
 mod client;
 mod database;
 mod server;
+mod shape;
 
 pub use self::{
     client::{Answer, Client, PASSWORD},

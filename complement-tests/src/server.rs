@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Client,
     database::{TestDatabase, available},
+    shape::{self, Violations},
 };
 
 /// What a test wants of its server.
@@ -68,6 +69,7 @@ pub struct TestServer {
     options: TestOptions,
     database_settings: DatabaseSettings,
     address: SocketAddr,
+    violations: Violations,
     /// `None` only between a stop and the next start.
     running: Option<Running>,
 }
@@ -82,13 +84,18 @@ struct Running {
 }
 
 impl TestServer {
-    async fn start(options: TestOptions, database_settings: DatabaseSettings) -> Self {
+    async fn start(
+        options: TestOptions,
+        database_settings: DatabaseSettings,
+        violations: Violations,
+    ) -> Self {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (address, running) = run(&options, &database_settings, any_port).await;
+        let (address, running) = run(&options, &database_settings, any_port, &violations).await;
         Self {
             options,
             database_settings,
             address,
+            violations,
             running: Some(running),
         }
     }
@@ -113,7 +120,8 @@ impl TestServer {
     /// Another node over the same database; `None` on SQLite, which belongs to one process.
     pub async fn second_node(&self) -> Option<Self> {
         self.database_settings.url.as_ref()?;
-        Some(Self::start(self.options.clone(), self.database_settings.clone()).await)
+        let (options, database) = (self.options.clone(), self.database_settings.clone());
+        Some(Self::start(options, database, self.violations.clone()).await)
     }
 
     /// The clock, if the options gave one.
@@ -130,7 +138,13 @@ impl TestServer {
     /// The same as if the process was ended and started again, at the same address.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let (_, running) = run(&self.options, &self.database_settings, self.address).await;
+        let (_, running) = run(
+            &self.options,
+            &self.database_settings,
+            self.address,
+            &self.violations,
+        )
+        .await;
         self.running = Some(running);
     }
 
@@ -154,6 +168,7 @@ async fn run(
     options: &TestOptions,
     database: &DatabaseSettings,
     address: SocketAddr,
+    violations: &Violations,
 ) -> (SocketAddr, Running) {
     let database = Database::open(database).await.expect("the database opens");
     let clock: Arc<dyn Clock> = match &options.clock {
@@ -167,7 +182,12 @@ async fn run(
     let stopping = CancellationToken::new();
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
     let router = parley_client_api::router(client_api).merge(parley_admin::router(engine.clone()));
-    let router = parley_client_api::finish(router).layer(middleware::map_request(note_address));
+    let router = parley_client_api::finish(router)
+        .layer(middleware::map_request(note_address))
+        .layer(middleware::from_fn_with_state(
+            violations.clone(),
+            shape::check,
+        ));
     let listener = TcpListener::bind(address).await.expect("a port is free");
     let address = listener.local_addr().expect("the port has an address");
     let serving = tokio::spawn(serve(listener, router, stopping.clone()));
@@ -216,7 +236,9 @@ pub async fn on_each_engine_with(
 ) {
     for engine in available() {
         let database = TestDatabase::new(&engine).await;
-        let mut server = TestServer::start(options(), database.settings.clone()).await;
+        let violations = Violations::default();
+        let settings = database.settings.clone();
+        let mut server = TestServer::start(options(), settings, violations.clone()).await;
         let ended = AssertUnwindSafe(test(&mut server)).catch_unwind().await;
         server.stop().await;
         database.remove().await;
@@ -224,5 +246,6 @@ pub async fn on_each_engine_with(
             eprintln!("the test failed on {engine:?}");
             resume_unwind(panic);
         }
+        violations.assert_none();
     }
 }
