@@ -2,10 +2,12 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#client-config>
 
+mod succession;
 mod tags;
 
 use std::sync::Arc;
 
+pub(crate) use self::succession::Named;
 pub use parley_storage::user_streams::AccountDataRow;
 use parley_storage::{
     Database,

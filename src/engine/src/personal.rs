@@ -12,7 +12,7 @@ use crate::{
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
-    rooms::{registry::Registry, relations::RelationMarks, timeline::Events},
+    rooms::{registry::Registry, relations::RelationMarks, summaries::Summaries, timeline::Events},
     settings::EngineSettings,
     stream::{
         Stream,
@@ -32,6 +32,7 @@ pub(crate) struct Watchers {
     rules: Arc<RuleCache>,
     pub(crate) ignored: Arc<Ignored>,
     pub(crate) relations: Arc<RelationMarks>,
+    pub(crate) summaries: Arc<Summaries>,
     pub(crate) typing: Arc<Typing>,
     pub(crate) presence: Arc<Presence>,
 }
@@ -56,6 +57,7 @@ impl Watchers {
             rules: Arc::new(RuleCache::new()),
             ignored: Arc::new(Ignored::new(parts.database.clone())),
             relations: Arc::new(RelationMarks::new(parts.stream.position())),
+            summaries: Arc::new(Summaries::new(parts.database.clone())),
             typing: Typing::start(
                 parts.stream.clone(),
                 parts.feeds.clone(),
@@ -89,6 +91,7 @@ impl Watchers {
             self.rules.clone(),
             self.ignored.clone(),
             self.relations.clone(),
+            self.summaries.clone(),
             self.typing.clone(),
             self.presence.clone(),
         ])

@@ -16,10 +16,10 @@ use parley_storage::{
     commit::{AccountDataWrite, Assigned, Write},
 };
 use ruma::{
-    UserId,
+    RoomId, UserId,
     push::{
-        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
-        Ruleset,
+        Action, AnyPushRule, ConditionalPushRule, InsertPushRuleError, NewConditionalPushRule,
+        NewPushRule, NewSimplePushRule, PushCondition, RemovePushRuleError, RuleKind, Ruleset,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,36 @@ impl PushRules {
         .await
     }
 
+    /// Gives a room the rules that the user has for another: the rule of the room, and those that hold in that room only.
+    /// A rule that is there already stays.
+    ///
+    /// # Errors
+    /// If the database fails, `M_TOO_LARGE`.
+    pub(crate) async fn hand_over(
+        &self,
+        session: &Session,
+        from: &RoomId,
+        to: &RoomId,
+    ) -> Result<()> {
+        let rules = self.ruleset(&session.user_id, session.user_nid).await?;
+        if successors(&rules, from, to).is_empty() {
+            return Ok(());
+        }
+        self.change(session, |rules| {
+            for (rule, enabled) in successors(rules, from, to) {
+                let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+                let added = rules.insert(rule, None, None);
+                if added.is_ok() && !enabled {
+                    rules
+                        .set_enabled(kind, &rule_id, false)
+                        .map_err(|_| no_such_rule())?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn change(
         &self,
         session: &Session,
@@ -209,6 +239,52 @@ impl PushRules {
         };
         self.committer.commit(write).await
     }
+}
+
+/// The rules of a user that hold in one room, made for another that has none of them yet, with whether they are switched
+/// on.
+fn successors(rules: &Ruleset, from: &RoomId, to: &RoomId) -> Vec<(NewPushRule, bool)> {
+    let mut found = Vec::new();
+    if let Some(rule) = rules.room.get(from.as_str())
+        && !rules.room.contains(to.as_str())
+    {
+        let new = NewSimplePushRule::new(to.to_owned(), rule.actions.clone());
+        found.push((NewPushRule::Room(new), rule.enabled));
+    }
+    for rule in &rules.override_ {
+        let Some(new) = successor(rule, from, to) else {
+            continue;
+        };
+        if !rules.override_.contains(new.rule_id.as_str()) {
+            found.push((NewPushRule::Override(new), rule.enabled));
+        }
+    }
+    found
+}
+
+/// The rule for `to`, if this is one for `from`: clients name them after their room.
+fn successor(
+    rule: &ConditionalPushRule,
+    from: &RoomId,
+    to: &RoomId,
+) -> Option<NewConditionalPushRule> {
+    let mut conditions = rule.conditions.clone();
+    let mut is_of_room = false;
+    for condition in &mut conditions {
+        if let PushCondition::EventMatch(data) = condition
+            && data.key == "room_id"
+            && data.pattern == from.as_str()
+        {
+            to.as_str().clone_into(&mut data.pattern);
+            is_of_room = true;
+        }
+    }
+    if !is_of_room || !rule.rule_id.contains(from.as_str()) {
+        return None;
+    }
+    let rule_id = rule.rule_id.replace(from.as_str(), to.as_str());
+    let actions = rule.actions.clone();
+    Some(NewConditionalPushRule::new(rule_id, conditions, actions))
 }
 
 fn no_such_rule() -> EngineError {

@@ -89,6 +89,7 @@ impl RoomServices {
         );
         let ignored = watchers.ignored.clone();
         let marks = watchers.relations.clone();
+        let summaries = watchers.summaries.clone();
         let personal = PersonalServices::new(
             watchers,
             database,
@@ -106,6 +107,8 @@ impl RoomServices {
             committer,
             ignored,
             marks,
+            summaries,
+            account_data: personal.account_data.clone(),
             key: keys::server_key(database, &settings.server_name, &***clock, random).await?,
             clock: (*clock).clone(),
             random: (*random).clone(),

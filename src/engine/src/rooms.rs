@@ -10,20 +10,25 @@ pub mod create;
 pub mod direct;
 pub mod directory;
 pub mod edit;
+pub mod hierarchy;
 pub mod history;
 pub mod lookup;
 pub mod membership;
+pub mod near;
 pub mod registry;
 pub mod relations;
 pub(crate) mod restricted;
 pub mod room;
 pub mod send;
 pub mod state;
+pub mod summaries;
 pub mod timeline;
+pub mod upgrade;
 pub mod visibility;
 
 mod hooks;
 mod knock;
+mod succession;
 mod transactions;
 
 use std::sync::Arc;
@@ -41,11 +46,13 @@ use self::{
     relations::RelationMarks,
     room::{Head, Room},
     state::RoomState,
+    summaries::Summaries,
     timeline::Events,
     transactions::Transactions,
 };
 use crate::{
     EngineError, Result,
+    account_data::AccountData,
     clock::Clock,
     ignored::Ignored,
     random::Random,
@@ -72,6 +79,8 @@ pub struct Rooms {
     key: Arc<ServerKey>,
     ignored: Arc<Ignored>,
     marks: Arc<RelationMarks>,
+    summaries: Arc<Summaries>,
+    account_data: AccountData,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: RoomSettings,
@@ -94,6 +103,10 @@ pub struct RoomsParts {
     pub ignored: Arc<Ignored>,
     /// Where the newest relations stand.
     pub(crate) marks: Arc<RelationMarks>,
+    /// What rooms look like from outside.
+    pub(crate) summaries: Arc<Summaries>,
+    /// What users keep of their rooms.
+    pub account_data: AccountData,
     /// What events are signed with.
     pub key: Arc<ServerKey>,
     /// The time.
@@ -117,6 +130,8 @@ impl Rooms {
             key: parts.key,
             ignored: parts.ignored,
             marks: parts.marks,
+            summaries: parts.summaries,
+            account_data: parts.account_data,
             clock: parts.clock,
             random: parts.random,
             settings: parts.settings,
@@ -163,13 +178,7 @@ impl Rooms {
         for _ in 0..ATTEMPTS {
             let permit = self.committer.reserve().await?;
             let mut guard = room.head.lock().await;
-            let current = guard
-                .as_ref()
-                .filter(|head| head.generation == room.generation());
-            let head = match current {
-                Some(head) => head.clone(),
-                None => guard.insert(self.registry.read_head(room).await?).clone(),
-            };
+            let head = self.current_head(room, &mut guard).await?;
             let mut edit = Edit::new(room, &self.key, head);
             let value = build(&mut edit)?;
             if edit.is_empty() {
@@ -186,6 +195,17 @@ impl Rooms {
             }
         }
         Err(NotCommitted::Rebuild.into())
+    }
+
+    /// The head of a room whose lock is held, read anew if there is none that holds.
+    async fn current_head(&self, room: &Room, head: &mut Option<Head>) -> Result<Head> {
+        let current = head
+            .as_ref()
+            .filter(|head| head.generation == room.generation());
+        match current {
+            Some(head) => Ok(head.clone()),
+            None => Ok(head.insert(self.registry.read_head(room).await?).clone()),
+        }
     }
 
     /// Makes the first events of a room that is in nobody's hands yet.

@@ -133,6 +133,12 @@ pub enum RoomEffect {
     },
     /// Into the public directory.
     Publish,
+    /// It takes the place of another room: the aliases of that room stand for this one, and it stands in the public
+    /// directory, and is a direct chat, where the other did.
+    Succeed {
+        /// The number of the other room.
+        room_nid: i64,
+    },
     /// It is the direct chat of two users. Fails the write if they have one.
     DirectChat {
         /// One of them.
@@ -162,6 +168,8 @@ pub struct RoomWrite {
     pub events: Vec<Arc<NewEvent>>,
     /// The room's forward extremities afterwards.
     pub extremities: Vec<Assigned>,
+    /// How many users are joined afterwards.
+    pub joined: i64,
     /// What goes along.
     pub effects: Vec<RoomEffect>,
 }

@@ -244,24 +244,31 @@ impl Database {
             .collect()
     }
 
-    /// The first event of a room at or after a time, or the last at or before it: position and time.
-    pub async fn event_near(
+    /// The events of a room from a time on, the earliest first, or up to a time, the latest first; at most `limit`, after
+    /// the first `skip`.
+    pub async fn events_near(
         &self,
         room_nid: i64,
         timestamp: i64,
         forward: bool,
-    ) -> Result<Option<(i64, i64)>> {
-        let text = if forward {
-            "SELECT position, origin_server_ts FROM events WHERE room_nid = $1 AND origin_server_ts >= $2 \
-             ORDER BY origin_server_ts, position LIMIT 1"
+        skip: i64,
+        limit: i64,
+    ) -> Result<Vec<EventRow>> {
+        let (comparison, order) = if forward {
+            (">=", "ASC")
         } else {
-            "SELECT position, origin_server_ts FROM events WHERE room_nid = $1 AND origin_server_ts <= $2 \
-             ORDER BY origin_server_ts DESC, position DESC LIMIT 1"
+            ("<=", "DESC")
         };
-        statement(text)
-            .bind(room_nid)
-            .bind(timestamp)
-            .optional(self)
-            .await
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.room_nid = $1 AND e.origin_server_ts {comparison} $2 \
+             ORDER BY e.origin_server_ts {order}, e.position {order} LIMIT $3 OFFSET $4"
+        ))
+        .bind(room_nid)
+        .bind(timestamp)
+        .bind(limit)
+        .bind(skip)
+        .all(self)
+        .await?;
+        rows(columns)
     }
 }

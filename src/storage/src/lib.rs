@@ -24,6 +24,7 @@ pub mod relations;
 pub mod rooms;
 pub mod state;
 pub mod statement;
+pub mod summaries;
 pub mod tokens;
 pub mod unread;
 pub mod user_streams;

@@ -36,6 +36,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "relations",
         include_str!("../../../migrations/0005_relations.sql"),
     ),
+    (
+        6,
+        "room summaries",
+        include_str!("../../../migrations/0006_room_summaries.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -38,7 +38,7 @@ pub struct MembershipRow {
     pub last_position: i64,
 }
 
-fn read<T>(text: String) -> Result<T>
+pub(crate) fn read<T>(text: String) -> Result<T>
 where
     T: TryFrom<String>,
     T::Error: std::fmt::Display,
@@ -247,17 +247,6 @@ impl Database {
         .one(self)
         .await?;
         Ok(count)
-    }
-
-    /// The rooms of the public directory that anyone is joined to: number and how many are joined, those with most
-    /// first.
-    pub async fn published_rooms(&self) -> Result<Vec<(i64, i64)>> {
-        statement(
-            "SELECT r.nid, COUNT(*) AS joined FROM rooms r JOIN memberships m ON m.room_nid = r.nid \
-             WHERE r.published AND m.membership = 'join' GROUP BY r.nid ORDER BY joined DESC, r.nid",
-        )
-        .all(self)
-        .await
     }
 
     /// Whether a room stands in the public directory.

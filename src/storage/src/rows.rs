@@ -13,6 +13,7 @@ use crate::{
     relations::{self, RelationRows},
     state::merge_deltas,
     statement::statement,
+    summaries::ShownRows,
 };
 
 /// The rows of all writes of a group.
@@ -24,6 +25,7 @@ pub(crate) struct Rows {
     memberships: BTreeMap<(i64, i64), (String, i64)>,
     redactions: Vec<(i64, NewRedaction)>,
     relations: RelationRows,
+    shown: ShownRows,
     effects: Vec<(i64, Effect)>,
     account_data: BTreeMap<(i64, i64, String), (String, i64)>,
     receipts: BTreeMap<(i64, i64, String, String), Receipt>,
@@ -51,6 +53,7 @@ struct Head {
     revision: i64,
     last_position: i64,
     extremities: String,
+    joined: i64,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +86,9 @@ enum Effect {
         alias: String,
     },
     Publish,
+    Succeed {
+        room_nid: i64,
+    },
     DirectChat {
         low: i64,
         high: i64,
@@ -118,6 +124,7 @@ impl Rows {
                 revision: room.base_revision + 1,
                 last_position: last.position.get(),
                 extremities: positions_json(&room.extremities)?,
+                joined: room.joined,
             };
             self.heads.insert(room_nid, head);
         }
@@ -162,6 +169,7 @@ impl Rows {
             let key = (interned.user(user_id.as_str())?, room_nid);
             self.memberships.insert(key, (membership.clone(), position));
         }
+        self.shown.add(room_nid, event);
         if let Some(redaction) = &event.redaction {
             self.redactions.push((position, redaction.clone()));
         }
@@ -203,6 +211,7 @@ impl Rows {
         store_heads(transaction, self.heads).await?;
         store_memberships(transaction, self.memberships).await?;
         self.relations.store(transaction).await?;
+        self.shown.store(transaction).await?;
         for (position, redaction) in self.redactions {
             relations::forget(transaction, redaction.target).await?;
             statement("UPDATE events SET json = $2, redacted_by = $3 WHERE position = $1")
@@ -302,24 +311,26 @@ impl Snapshots {
 }
 
 async fn store_heads(transaction: &mut Transaction, heads: BTreeMap<i64, Head>) -> Result<()> {
-    let mut columns = (vec![], vec![], vec![], vec![]);
+    let mut columns = (vec![], vec![], vec![], vec![], vec![]);
     for (room_nid, head) in heads {
         columns.0.push(room_nid);
         columns.1.push(head.revision);
         columns.2.push(head.last_position);
         columns.3.push(head.extremities);
+        columns.4.push(head.joined);
     }
     insert(
         transaction,
-        "room_heads (room_nid, revision, last_position, extremities)",
+        "room_heads (room_nid, revision, last_position, extremities, joined)",
         vec![
             Column::Int(columns.0),
             Column::Int(columns.1),
             Column::Int(columns.2),
             Column::Text(columns.3),
+            Column::Int(columns.4),
         ],
         "ON CONFLICT (room_nid) DO UPDATE SET revision = excluded.revision, \
-         last_position = excluded.last_position, extremities = excluded.extremities",
+         last_position = excluded.last_position, extremities = excluded.extremities, joined = excluded.joined",
     )
     .await
 }
@@ -431,6 +442,9 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
             alias: alias.clone(),
         },
         RoomEffect::Publish => Effect::Publish,
+        RoomEffect::Succeed { room_nid } => Effect::Succeed {
+            room_nid: *room_nid,
+        },
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
             high: *one.max(other),
@@ -459,6 +473,7 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         Effect::Publish => {
             statement("UPDATE rooms SET published = TRUE WHERE nid = $1").bind(room_nid)
         }
+        Effect::Succeed { room_nid: old } => return succeed(transaction, room_nid, old).await,
         Effect::DirectChat { low, high } => {
             statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")
                 .bind(low)
@@ -473,5 +488,23 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         .bind(room_nid),
     };
     statement.run(transaction).await?;
+    Ok(())
+}
+
+/// Hands over what a room was known by to the one that takes its place.
+async fn succeed(transaction: &mut Transaction, room_nid: i64, old: i64) -> Result<()> {
+    for text in [
+        "UPDATE room_aliases SET room_nid = $1 WHERE room_nid = $2",
+        "UPDATE direct_chats SET room_nid = $1 WHERE room_nid = $2",
+        "UPDATE rooms SET published = TRUE WHERE nid = $1 AND EXISTS ( \
+           SELECT nid FROM rooms WHERE nid = $2 AND published)",
+    ] {
+        let statement = statement(text).bind(room_nid).bind(old);
+        statement.run(transaction).await?;
+    }
+    statement("UPDATE rooms SET published = FALSE WHERE nid = $1")
+        .bind(old)
+        .run(transaction)
+        .await?;
     Ok(())
 }

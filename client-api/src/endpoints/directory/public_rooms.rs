@@ -56,20 +56,18 @@ pub(super) fn chunk(page: &DirectoryPage) -> Vec<PublicRoomsChunk> {
 }
 
 fn describe(entry: &DirectoryEntry) -> PublicRoomsChunk {
-    let state = &entry.state;
+    let summary = &entry.summary;
     let mut chunk = PublicRoomsChunk::from(PublicRoomsChunkInit {
-        num_joined_members: count(state.joined_count()),
-        room_id: entry.room_id.clone(),
-        world_readable: state.is_world_readable(),
-        guest_can_join: state.guests_can_join(),
+        num_joined_members: summary.num_joined_members,
+        room_id: summary.room_id.clone(),
+        world_readable: summary.world_readable,
+        guest_can_join: summary.guest_can_join,
     });
-    chunk.name = state.text("m.room.name", "name");
-    chunk.topic = state.text("m.room.topic", "topic");
-    chunk.avatar_url = state.text("m.room.avatar", "url").map(Into::into);
-    chunk.canonical_alias = state
-        .text("m.room.canonical_alias", "alias")
-        .and_then(|alias| alias.try_into().ok());
-    chunk.join_rule = state.join_rule().kind();
-    chunk.room_type = state.room_type().map(Into::into);
+    chunk.name.clone_from(&summary.name);
+    chunk.topic.clone_from(&summary.topic);
+    chunk.avatar_url.clone_from(&summary.avatar_url);
+    chunk.canonical_alias.clone_from(&summary.canonical_alias);
+    chunk.join_rule = entry.join_rule.clone();
+    chunk.room_type.clone_from(&summary.room_type);
     chunk
 }

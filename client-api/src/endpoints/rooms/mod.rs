@@ -9,6 +9,7 @@ mod forget;
 mod get_event;
 mod get_state;
 mod get_state_event;
+mod hierarchy;
 mod invite;
 mod join;
 mod join_by_alias;
@@ -24,7 +25,10 @@ mod redact;
 mod relations;
 mod send;
 mod set_state;
+mod summary;
+mod timestamp_to_event;
 mod unban;
+mod upgrade;
 
 use axum::Router;
 
@@ -67,6 +71,10 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, members::handle);
     let router = route(router, joined_members::handle);
     let router = route(router, aliases::handle);
+    let router = route(router, upgrade::handle);
+    let router = route(router, hierarchy::handle);
+    let router = route(router, summary::handle);
+    let router = route(router, timestamp_to_event::handle);
     let router = route(router, direct_chat::handle);
     EMPTY_STATE_KEY.iter().fold(router, |router, path| {
         let router = route_at(router, path, get_state_event::handle);

@@ -10,7 +10,9 @@ mod membership;
 mod names;
 mod relations;
 mod sending;
+mod spaces;
 mod state;
+mod upgrades;
 
 use parley_conformance::{Answer, Client};
 use serde_json::{Value, json};

@@ -120,7 +120,7 @@ async fn state_that_a_server_must_not_take_is_refused() {
                     .await
                     .is_refused(status, code);
             };
-        refused("m.room.create", "", json!({}), 403, "M_FORBIDDEN").await;
+        refused("m.room.create", "", json!({}), 400, "M_INVALID_PARAM").await;
         refused(
             "m.room.history_visibility",
             "",

@@ -119,12 +119,7 @@ impl Rooms {
             .version
             .as_ref()
             .unwrap_or(&self.settings.default_version);
-        let version = RoomVersion::new(version).ok_or_else(|| {
-            EngineError::refused(
-                ruma::api::error::ErrorKind::UnsupportedRoomVersion,
-                format!("this server can't make rooms of version {version}"),
-            )
-        })?;
+        let version = creatable(version)?;
         self.check_plan(session, plan).await?;
         let steps = self.steps(session, plan, &version)?;
         let joining = self.profile_of(&session.user_id).await?;
@@ -159,12 +154,7 @@ impl Rooms {
                 "a new room has at most {MAX_INVITES} invited users and {MAX_INITIAL_STATE} events of initial state"
             )));
         }
-        let joined = self.database.joined_count(session.user_nid).await?;
-        if joined >= i64::from(self.settings.max_joined) {
-            return Err(EngineError::forbidden(
-                "you are in as many rooms as this server allows",
-            ));
-        }
+        self.check_room_count(session).await?;
         if let Some(alias) = &plan.alias
             && self.database.alias(alias).await?.is_some()
         {
@@ -184,18 +174,34 @@ impl Rooms {
         plan: &RoomPlan,
     ) -> Result<(Arc<Room>, parley_protocol::BuiltEvent)> {
         let mut content = plan.creation_content.clone();
+        if version.creators_are_privileged() {
+            add_creators(&mut content, session, plan)?;
+        }
+        let named = self.name_ahead(version)?;
+        self.create_event(named, version, session, content)
+    }
+
+    /// The id of a new room, where it doesn't follow from the create event.
+    pub(super) fn name_ahead(&self, version: &RoomVersion) -> Result<Option<OwnedRoomId>> {
+        (!version.room_id_is_create_event())
+            .then(|| self.new_room_id())
+            .transpose()
+    }
+
+    /// A room with its create event, built.
+    pub(super) fn create_event(
+        &self,
+        named: Option<OwnedRoomId>,
+        version: &RoomVersion,
+        session: &Session,
+        mut content: CanonicalJsonObject,
+    ) -> Result<(Arc<Room>, parley_protocol::BuiltEvent)> {
         content.insert("room_version".to_owned(), version.id().to_string().into());
         if version.rules().authorization.use_room_create_sender {
             content.remove("creator");
         } else {
             content.insert("creator".to_owned(), session.user_id.to_string().into());
         }
-        if version.creators_are_privileged() {
-            add_creators(&mut content, session, plan)?;
-        }
-        let named = (!version.room_id_is_create_event())
-            .then(|| self.new_room_id())
-            .transpose()?;
         let draft = self.draft(
             session,
             TimelineEventType::RoomCreate,
@@ -316,6 +322,19 @@ impl Rooms {
     }
 }
 
+/// The version, if rooms of it can be made.
+///
+/// # Errors
+/// `M_UNSUPPORTED_ROOM_VERSION`.
+pub(super) fn creatable(version: &RoomVersionId) -> Result<RoomVersion> {
+    RoomVersion::new(version).ok_or_else(|| {
+        EngineError::refused(
+            ruma::api::error::ErrorKind::UnsupportedRoomVersion,
+            format!("this server can't make rooms of version {version}"),
+        )
+    })
+}
+
 /// Refuses a room whose wanted state the rules don't allow.
 fn invalid_state(error: EngineError) -> EngineError {
     match error {
@@ -384,7 +403,7 @@ fn add_creators(
 }
 
 /// The power levels of a new room: the spec's defaults, the preset's, then the creator's wishes.
-fn power_levels(
+pub(super) fn power_levels(
     session: &Session,
     plan: &RoomPlan,
     version: &RoomVersion,
@@ -452,6 +471,12 @@ fn step(event_type: &str, value: &Value) -> Result<Step> {
     Ok((event_type.into(), String::new(), to_content(value)?))
 }
 
-fn to_content(value: &Value) -> Result<CanonicalJsonObject> {
+pub(super) fn to_content(value: &Value) -> Result<CanonicalJsonObject> {
     content::from_serializable(value).map_err(|error| EngineError::bad_json(error.to_string()))
+}
+
+/// A text in an event's content.
+pub(super) fn text_of(event: &parley_protocol::StateEvent, field: &str) -> Option<String> {
+    let content: CanonicalJsonObject = event.content_as()?;
+    content.get(field)?.as_str().map(ToOwned::to_owned)
 }

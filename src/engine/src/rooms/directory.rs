@@ -2,16 +2,18 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#published-room-directory>
 
-use std::sync::Arc;
+use ruma::{
+    RoomId,
+    room::{JoinRuleKind, RoomSummary},
+};
 
-use ruma::{OwnedRoomId, RoomId, events::room::history_visibility::HistoryVisibility};
-use serde::Deserialize;
-
-use super::{Rooms, aliases::may_set_aliases, state::RoomState};
+use super::{Rooms, aliases::may_set_aliases};
 use crate::{EngineError, Result, sessions::Session};
 
 /// The most rooms of a page.
 const MAX_PAGE: usize = 500;
+/// Rooms that are looked at at once.
+const CHUNK: usize = 500;
 
 /// What is asked of the directory.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +44,10 @@ pub struct DirectoryPage {
 /// A room as the directory shows it.
 #[derive(Clone, Debug)]
 pub struct DirectoryEntry {
-    /// Its id.
-    pub room_id: OwnedRoomId,
-    /// Its state.
-    pub state: Arc<RoomState>,
+    /// What it looks like.
+    pub summary: RoomSummary,
+    /// Who may join, in short.
+    pub join_rule: JoinRuleKind,
 }
 
 /// Where a page begins or ends: after or before a room, by how many are joined to it and its number.
@@ -101,24 +103,14 @@ impl Rooms {
             ),
         };
         let limit = request.limit.clamp(1, MAX_PAGE);
-        let mut found = match backward {
-            false => {
-                self.fitting(
-                    listed.get(from..).unwrap_or_default().iter(),
-                    request,
-                    limit + 1,
-                )
-                .await?
-            }
-            true => {
-                self.fitting(
-                    listed.get(..from).unwrap_or_default().iter().rev(),
-                    request,
-                    limit + 1,
-                )
-                .await?
-            }
+        let mut rest: Vec<(i64, i64)> = match backward {
+            false => listed.get(from..).unwrap_or_default().to_vec(),
+            true => listed.get(..from).unwrap_or_default().to_vec(),
         };
+        if backward {
+            rest.reverse();
+        }
+        let mut found = self.fitting(&rest, request, limit + 1).await?;
         let more = found.len() > limit;
         found.truncate(limit);
         if backward {
@@ -145,21 +137,31 @@ impl Rooms {
     /// The first rooms that fit, at most `count`.
     async fn fitting(
         &self,
-        listed: impl Iterator<Item = &(i64, i64)>,
+        listed: &[(i64, i64)],
         request: &DirectoryRequest,
         count: usize,
     ) -> Result<Vec<((i64, i64), DirectoryEntry)>> {
         let search = request.search.as_deref().map(str::to_lowercase);
+        let is_open = search.is_none() && request.room_types.is_empty();
+        let chunk = if is_open { count } else { CHUNK };
         let mut found = Vec::new();
-        for row in listed {
-            if found.len() >= count {
-                break;
+        for rows in listed.chunks(chunk) {
+            let nids: Vec<i64> = rows.iter().map(|(nid, _)| *nid).collect();
+            let shown = self.summaries.of(&nids).await?;
+            for row in rows {
+                if let Some(shown) = shown.get(&row.0)
+                    && fits(shown.summary(), search.as_deref(), &request.room_types)
+                {
+                    let entry = DirectoryEntry {
+                        summary: shown.with_joined(row.1),
+                        join_rule: shown.join_rule.kind(),
+                    };
+                    found.push((*row, entry));
+                }
             }
-            let room = self.registry.by_nid(row.0).await?;
-            let state = self.registry.load(&room).await?;
-            if fits(&state, search.as_deref(), &request.room_types) {
-                let room_id = room.id().to_owned();
-                found.push((*row, DirectoryEntry { room_id, state }));
+            if found.len() >= count {
+                found.truncate(count);
+                break;
             }
         }
         Ok(found)
@@ -196,42 +198,21 @@ impl Rooms {
     }
 }
 
-impl RoomState {
-    /// The room's type; most have none.
-    pub fn room_type(&self) -> Option<String> {
-        self.text("m.room.create", "type")
-    }
-
-    /// Whether anyone may read the room.
-    pub fn is_world_readable(&self) -> bool {
-        self.visibility() == HistoryVisibility::WorldReadable
-    }
-
-    /// Whether guests may join.
-    pub fn guests_can_join(&self) -> bool {
-        #[derive(Deserialize)]
-        struct Content<'a> {
-            guest_access: &'a str,
-        }
-        self.get("m.room.guest_access", "")
-            .and_then(|entry| entry.event.content_as::<Content<'_>>())
-            .is_some_and(|content| content.guest_access == "can_join")
-    }
-}
-
-fn fits(state: &RoomState, search: Option<&str>, room_types: &[Option<String>]) -> bool {
-    if !room_types.is_empty() && !room_types.contains(&state.room_type()) {
+fn fits(summary: &RoomSummary, search: Option<&str>, room_types: &[Option<String>]) -> bool {
+    let room_type = summary
+        .room_type
+        .as_ref()
+        .map(|room_type| room_type.as_str());
+    let is_of_type = |wanted: &Option<String>| wanted.as_deref() == room_type;
+    if !room_types.is_empty() && !room_types.iter().any(is_of_type) {
         return false;
     }
     let Some(search) = search else { return true };
-    [
-        ("m.room.name", "name"),
-        ("m.room.topic", "topic"),
-        ("m.room.canonical_alias", "alias"),
-    ]
-    .into_iter()
-    .filter_map(|(event_type, field)| state.text(event_type, field))
-    .any(|text| text.to_lowercase().contains(search))
+    let alias = summary.canonical_alias.as_ref().map(|alias| alias.as_str());
+    [summary.name.as_deref(), summary.topic.as_deref(), alias]
+        .into_iter()
+        .flatten()
+        .any(|text| text.to_lowercase().contains(search))
 }
 
 #[cfg(test)]

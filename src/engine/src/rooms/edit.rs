@@ -294,6 +294,9 @@ impl<'a> Edit<'a> {
                 .iter()
                 .map(|(_, at)| at.clone())
                 .collect(),
+            joined: self.head.state.as_ref().map_or(0, |state| {
+                i64::try_from(state.joined_count()).unwrap_or(i64::MAX)
+            }),
             effects: self.effects,
         };
         let publication = RoomPublication {

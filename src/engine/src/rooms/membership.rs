@@ -68,6 +68,7 @@ impl Rooms {
             Ok(None)
         })
         .await?;
+        self.follow_predecessor(session, &room).await;
         Ok(room.id().to_owned())
     }
 
@@ -460,7 +461,7 @@ impl Rooms {
         }
     }
 
-    async fn check_room_count(&self, session: &Session) -> Result<()> {
+    pub(super) async fn check_room_count(&self, session: &Session) -> Result<()> {
         let joined = self.database.joined_count(session.user_nid).await?;
         if joined >= i64::from(self.settings.max_joined) {
             return Err(EngineError::forbidden(
@@ -470,7 +471,7 @@ impl Rooms {
         Ok(())
     }
 
-    async fn direct_chat_of(&self, room: &Room) -> Result<Option<(i64, i64)>> {
+    pub(super) async fn direct_chat_of(&self, room: &Room) -> Result<Option<(i64, i64)>> {
         Ok(self.database.direct_chat_users(room.nid()).await?)
     }
 }

@@ -31,7 +31,7 @@ impl Rooms {
 }
 
 /// The rooms whose members may join.
-fn allowed_rooms(rule: &JoinRule) -> Vec<OwnedRoomId> {
+pub(super) fn allowed_rooms(rule: &JoinRule) -> Vec<OwnedRoomId> {
     let (JoinRule::Restricted(restricted) | JoinRule::KnockRestricted(restricted)) = rule else {
         return Vec::new();
     };

@@ -175,6 +175,22 @@ impl Rooms {
         state_key: &str,
         content: &RawValue,
     ) -> Result<OwnedEventId> {
+        let set = self.put_state(session, room_id, event_type, state_key, content);
+        let (event_id, room) = set.await?;
+        if *event_type == StateEventType::RoomTombstone {
+            self.follow_tombstone(&room).await;
+        }
+        Ok(event_id)
+    }
+
+    async fn put_state(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_type: &StateEventType,
+        state_key: &str,
+        content: &RawValue,
+    ) -> Result<(OwnedEventId, Arc<Room>)> {
         let (room, state) = self.joined_room(session, room_id).await?;
         let content = parse(content)?;
         self.check_state(&room, &state, event_type, &content)
@@ -194,6 +210,7 @@ impl Rooms {
             edit.append(draft.clone(), Some((session.device_nid, None)))
         })
         .await
+        .map(|event_id| (event_id, room))
     }
 
     /// What the rules of a room don't check but a server does for its own users.
@@ -205,7 +222,7 @@ impl Rooms {
         content: &CanonicalJsonObject,
     ) -> Result<()> {
         match event_type {
-            StateEventType::RoomCreate => Err(EngineError::forbidden("a room is created once")),
+            StateEventType::RoomCreate => Err(EngineError::invalid_param("a room is created once")),
             StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
             StateEventType::RoomHistoryVisibility => check_visibility(content),
             _ => Ok(()),

@@ -175,6 +175,16 @@ impl RoomState {
         self.events.values()
     }
 
+    /// The events of one type, memberships aside, in no order.
+    pub fn of_type<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a StateEntry> {
+        let is_of_type =
+            move |(key, _): &(&(Box<str>, Box<str>), &StateEntry)| *key.0 == *event_type;
+        self.events
+            .iter()
+            .filter(is_of_type)
+            .map(|(_, entry)| entry)
+    }
+
     /// All events of the state.
     pub fn all(&self) -> impl Iterator<Item = &StateEntry> {
         self.events

@@ -1,0 +1,24 @@
+//! `GET /_matrix/client/v1/room_summary/{roomIdOrAlias}`:
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias>
+
+use parley_engine::limits::Action;
+use ruma::api::client::room::get_summary::v1::{Request, Response};
+
+use super::named_room;
+use crate::{ClientApi, Incoming, Result};
+
+/// Also for who isn't logged in: what they are told of is open to anyone.
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    let limits = api.engine.limits();
+    match (&incoming.session, incoming.address) {
+        (Some(session), _) => limits.check(Action::Search, session.user_nid)?,
+        (None, Some(address)) => limits.check(Action::Search, address)?,
+        (None, None) => {}
+    }
+    let room_id = named_room(&api, &incoming.room_id_or_alias).await?;
+    let rooms = api.engine.rooms();
+    let (summary, membership) = rooms.summary(incoming.session.as_deref(), &room_id).await?;
+    let mut response = Response::new(summary);
+    response.membership = membership.map(Into::into);
+    Ok(response)
+}

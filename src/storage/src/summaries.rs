@@ -1,0 +1,144 @@
+//! What rooms look like from outside: to those who search the directory, explore a space or follow a link.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedRoomId, RoomId};
+
+use crate::{
+    Database, Result, Transaction,
+    commit::NewEvent,
+    insert::{Column, insert},
+    rooms::read,
+    statement::statement,
+};
+
+/// The types of state events, with an empty state key, that are shown.
+pub const SHOWN: [&str; 9] = [
+    "m.room.avatar",
+    "m.room.canonical_alias",
+    "m.room.create",
+    "m.room.encryption",
+    "m.room.guest_access",
+    "m.room.history_visibility",
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.topic",
+];
+
+/// Whether an event in this place of the state is shown.
+pub fn is_shown(event_type: &str, state_key: Option<&str>) -> bool {
+    state_key == Some("") && SHOWN.contains(&event_type)
+}
+
+/// New rows, gathered for one statement.
+#[derive(Debug, Default)]
+pub(crate) struct ShownRows(BTreeMap<(i64, String), i64>);
+
+impl ShownRows {
+    pub(crate) fn add(&mut self, room_nid: i64, event: &NewEvent) {
+        if is_shown(&event.event_type, event.state_key.as_deref()) {
+            let key = (room_nid, event.event_type.clone());
+            self.0.insert(key, event.position.get());
+        }
+    }
+
+    pub(crate) async fn store(self, transaction: &mut Transaction) -> Result<()> {
+        let (mut rooms, mut types, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for ((room_nid, event_type), position) in self.0 {
+            rooms.push(room_nid);
+            types.push(event_type);
+            positions.push(position);
+        }
+        insert(
+            transaction,
+            "shown_state (room_nid, event_type, event_position)",
+            vec![
+                Column::Int(rooms),
+                Column::Text(types),
+                Column::Int(positions),
+            ],
+            "ON CONFLICT (room_nid, event_type) DO UPDATE SET event_position = excluded.event_position",
+        )
+        .await
+    }
+}
+
+/// A room, and how many users are joined to it.
+#[derive(Clone, Debug)]
+pub struct RoomSize {
+    /// Its number.
+    pub nid: i64,
+    /// Its id.
+    pub room_id: OwnedRoomId,
+    /// How many users are joined.
+    pub joined: i64,
+}
+
+/// A state event that is shown.
+#[derive(Clone, Debug)]
+pub struct ShownRow {
+    /// The room.
+    pub room_nid: i64,
+    /// The room's id.
+    pub room_id: OwnedRoomId,
+    /// The type.
+    pub event_type: String,
+    /// The PDU.
+    pub json: String,
+}
+
+impl Database {
+    /// The rooms of the public directory that anyone is joined to: number and how many are joined, those with most
+    /// first.
+    pub async fn published_rooms(&self) -> Result<Vec<(i64, i64)>> {
+        statement(
+            "SELECT r.nid, h.joined FROM rooms r JOIN room_heads h ON h.room_nid = r.nid \
+             WHERE r.published AND h.joined > 0 ORDER BY h.joined DESC, r.nid",
+        )
+        .all(self)
+        .await
+    }
+
+    /// Rooms by their ids, in no order. Those that this server doesn't have are left out.
+    pub async fn room_sizes(&self, rooms: &[impl AsRef<RoomId>]) -> Result<Vec<RoomSize>> {
+        let ids: Vec<String> = rooms.iter().map(|id| id.as_ref().to_string()).collect();
+        let rows: Vec<(i64, String, i64)> = statement(
+            "SELECT r.nid, r.room_id, h.joined FROM rooms r JOIN room_heads h ON h.room_nid = r.nid \
+             WHERE r.room_id IN ({texts $1})",
+        )
+        .bind(ids)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(nid, room_id, joined)| {
+                Ok(RoomSize {
+                    nid,
+                    room_id: read(room_id)?,
+                    joined,
+                })
+            })
+            .collect()
+    }
+
+    /// What is shown of rooms, in no order.
+    pub async fn shown_state(&self, rooms: Vec<i64>) -> Result<Vec<ShownRow>> {
+        let rows: Vec<(i64, String, String, String)> = statement(
+            "SELECT s.room_nid, r.room_id, s.event_type, e.json FROM shown_state s \
+             JOIN rooms r ON r.nid = s.room_nid JOIN events e ON e.position = s.event_position \
+             WHERE s.room_nid IN ({ints $1})",
+        )
+        .bind(rooms)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(room_nid, room_id, event_type, json)| {
+                Ok(ShownRow {
+                    room_nid,
+                    room_id: read(room_id)?,
+                    event_type,
+                    json,
+                })
+            })
+            .collect()
+    }
+}
