@@ -42,7 +42,8 @@ where
     )]
     let method = MethodFilter::try_from(R::METHOD).expect("axum knows the methods of HTTP");
     let serve = async move |State(api): State<ClientApi>, request: Request| {
-        let incoming = match Incoming::<R>::read(&api, request).await {
+        // In a box of its own: a long poll would else keep the room that reading the request took.
+        let incoming = match Box::pin(Incoming::<R>::read(&api, request)).await {
             Ok(incoming) => incoming,
             Err(error) => return error.into_response(),
         };

@@ -33,6 +33,26 @@ impl Clock for SystemClock {
     }
 }
 
+/// Times of which no two are the same: each is the present, or the millisecond after the last one given.
+#[derive(Debug, Default)]
+pub struct DistinctTimes {
+    last: AtomicI64,
+}
+
+impl DistinctTimes {
+    /// The next of them.
+    pub fn next(&self, clock: &dyn Clock) -> MilliSecondsSinceUnixEpoch {
+        let now = clock.now_ms();
+        let later = |last: i64| now.max(last.saturating_add(1));
+        let order = Ordering::Relaxed;
+        let last = self
+            .last
+            .fetch_update(order, order, |last| Some(later(last)))
+            .unwrap_or_else(|last| last);
+        timestamp(later(last))
+    }
+}
+
 /// A clock that stands still until it is told to move.
 #[derive(Debug)]
 pub struct ManualClock {
@@ -57,5 +77,26 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
         self.now.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distinct_times_follow_the_clock_and_never_repeat() {
+        let clock = ManualClock::new(1_000);
+        let times = DistinctTimes::default();
+        let next = || i64::from(times.next(&clock).get());
+        assert_eq!([next(), next(), next()], [1_000, 1_001, 1_002]);
+        clock.advance(std::time::Duration::from_millis(2));
+        assert_eq!(
+            next(),
+            1_003,
+            "the clock has not yet come past the last one"
+        );
+        clock.advance(std::time::Duration::from_secs(1));
+        assert_eq!(next(), 2_002);
     }
 }

@@ -53,7 +53,7 @@ use self::{
 use crate::{
     EngineError, Result,
     account_data::AccountData,
-    clock::Clock,
+    clock::{Clock, DistinctTimes},
     ignored::Ignored,
     random::Random,
     sessions::Session,
@@ -82,6 +82,9 @@ pub struct Rooms {
     summaries: Arc<Summaries>,
     account_data: AccountData,
     clock: Arc<dyn Clock>,
+    /// When rooms are made. Since version 12 a room's id is the hash of its create event, so two rooms that one user
+    /// makes alike within a millisecond would be the same.
+    founding: DistinctTimes,
     random: Arc<dyn Random>,
     settings: RoomSettings,
 }
@@ -133,6 +136,7 @@ impl Rooms {
             summaries: parts.summaries,
             account_data: parts.account_data,
             clock: parts.clock,
+            founding: DistinctTimes::default(),
             random: parts.random,
             settings: parts.settings,
         }

@@ -212,7 +212,8 @@ impl Sync {
         let mut changed = feed.subscribe();
         loop {
             changed.mark_unchanged();
-            let answer = self.changes(session, &feed, request).await?;
+            // In a box, so that its state is gone while the client waits.
+            let answer = Box::pin(self.changes(session, &feed, request)).await?;
             let answer_now = request.since.is_none() || request.full_state || !answer.is_empty();
             if answer_now || stopping.is_cancelled() {
                 return Ok(answer);

@@ -1,37 +1,46 @@
 //! `GET /_matrix/client/v3/sync`: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parley_engine::{sessions::Session, sync::SyncRequest};
-use ruma::api::client::{
-    filter::FilterDefinition,
-    sync::sync_events::v3::{Filter, Request},
+use ruma::{
+    api::client::{
+        filter::FilterDefinition,
+        sync::sync_events::v3::{Filter, Request},
+    },
+    presence::PresenceState,
 };
 
 use super::writer::write_answer;
 use crate::{ClientApi, Incoming, RawJson, Result};
 
+/// What is asked for without a filter: everything. One for all, as there is one in the hands of each waiting client.
+static EVERYTHING: LazyLock<Arc<FilterDefinition>> = LazyLock::new(Arc::default);
+
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
-    let session = &incoming.session;
-    let since = api.engine.sync().token(incoming.since.as_deref()).await?;
-    let request = SyncRequest {
-        since,
-        filter: filter(&api, session, incoming.request.filter.clone()).await?,
-        full_state: incoming.full_state,
-        timeout: incoming.timeout.unwrap_or_default(),
-    };
+    let (session, presence, request) = Box::pin(understood(&api, incoming)).await?;
     // Kept until the answer is there: as long as it is, the user counts as connected.
-    let _connected = api
-        .engine
-        .presence()
-        .seen(session, &incoming.set_presence)
-        .await?;
-    let answer = api
-        .engine
-        .sync()
-        .wait(session, &request, &api.stopping)
-        .await?;
-    write_answer(&api, session, &answer).await
+    let _connected = api.engine.presence().seen(&session, &presence).await?;
+    let sync = api.engine.sync();
+    let answer = sync.wait(&session, &request, &api.stopping).await?;
+    Box::pin(write_answer(&api, &session, &answer)).await
+}
+
+/// What is needed of a request while it waits.
+async fn understood(
+    api: &ClientApi,
+    incoming: Incoming<Request>,
+) -> Result<(Arc<Session>, PresenceState, SyncRequest)> {
+    let Incoming {
+        session, request, ..
+    } = incoming;
+    let sync_request = SyncRequest {
+        since: api.engine.sync().token(request.since.as_deref()).await?,
+        filter: filter(api, &session, request.filter).await?,
+        full_state: request.full_state,
+        timeout: request.timeout.unwrap_or_default(),
+    };
+    Ok((session, request.set_presence, sync_request))
 }
 
 /// The filter that is meant: none, one in the request, or a stored one.
@@ -41,9 +50,8 @@ async fn filter(
     filter: Option<Filter>,
 ) -> Result<Arc<FilterDefinition>> {
     match filter {
-        None => Ok(Arc::default()),
         Some(Filter::FilterDefinition(filter)) => Ok(Arc::new(filter)),
         Some(Filter::FilterId(id)) => Ok(api.engine.filters().get(session.user_nid, &id).await?),
-        Some(_) => Ok(Arc::default()),
+        None | Some(_) => Ok(EVERYTHING.clone()),
     }
 }

@@ -1,5 +1,6 @@
 //! Making rooms.
 
+use futures::future::join_all;
 use parley_conformance::on_each_engine;
 use serde_json::json;
 
@@ -39,6 +40,24 @@ async fn a_version_that_is_unknown_or_no_text_is_refused() {
         answer.is_refused(400, "M_UNSUPPORTED_ROOM_VERSION");
         let answer = alice.post(&path, json!({ "room_version": 1 })).await;
         answer.is_refused(400, "M_BAD_JSON");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rooms_made_alike_in_one_millisecond_are_different_rooms() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let path = format!("{BASE}/createRoom");
+        let plan = json!({ "room_version": "12" });
+        let answers = join_all((0..20).map(|_| alice.post(&path, plan.clone()))).await;
+        let mut rooms: Vec<String> = answers
+            .into_iter()
+            .map(|answer| answer.ok()["room_id"].as_str().unwrap().to_owned())
+            .collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        assert_eq!(rooms.len(), 20);
     })
     .await;
 }

@@ -202,12 +202,14 @@ impl Rooms {
         } else {
             content.insert("creator".to_owned(), session.user_id.to_string().into());
         }
-        let draft = self.draft(
-            session,
-            TimelineEventType::RoomCreate,
-            Some(String::new()),
+        let draft = EventDraft {
+            sender: session.user_id.clone(),
+            event_type: TimelineEventType::RoomCreate,
+            state_key: Some(String::new()),
             content,
-        );
+            redacts: None,
+            origin_server_ts: self.founding.next(self.clock.as_ref()),
+        };
         let placement = Placement {
             room_id: named.as_deref(),
             version,

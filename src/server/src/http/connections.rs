@@ -190,23 +190,24 @@ async fn connection(
 /// Serves an HTTP/1.1 connection to its end.
 async fn http1<I: Read + Write + Unpin>(service: Service, stream: I) {
     let shared = Arc::clone(&service.shared);
-    let connection = shared.http1.serve_connection(stream, service);
+    let connection = Box::pin(shared.http1.serve_connection(stream, service));
     drive(&shared, connection, http1::Connection::graceful_shutdown).await;
 }
 
 /// Serves an HTTP/2 connection to its end.
 async fn http2<I: Read + Write + Unpin + Send + 'static>(service: Service, stream: I) {
     let shared = Arc::clone(&service.shared);
-    let connection = shared.http2.serve_connection(stream, service);
+    let connection = Box::pin(shared.http2.serve_connection(stream, service));
     drive(&shared, connection, http2::Connection::graceful_shutdown).await;
 }
 
+/// Serves a connection until it ends or the server stops. It comes in a box, or its state, kilobytes, would be in the
+/// task of each connection several times: in this function's, in its caller's, and for each protocol.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     shared: &Connections,
-    connection: C,
+    mut connection: Pin<Box<C>>,
     finish: impl FnOnce(Pin<&mut C>),
 ) {
-    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = shared.stop.cancelled() => None,
