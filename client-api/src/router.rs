@@ -1,17 +1,11 @@
 //! All endpoints of the client-server API, and what every answer of the server has in common.
 
-use std::{any::Any, time::Duration};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    response::{IntoResponse, Response},
-};
+use axum::Router;
 use http::{HeaderName, Method, StatusCode, header};
 use ruma::api::error::ErrorKind;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{Any as AnyOrigin, CorsLayer},
-};
+use tower_http::cors::{Any, CorsLayer};
 
 use crate::{ApiError, ClientApi, endpoints};
 
@@ -39,12 +33,12 @@ pub fn router(api: ClientApi) -> Router {
 }
 
 /// Adds what all APIs have in common: errors for unknown paths and methods, access for web clients of any origin
-/// (<https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients>), an answer even if a handler panics.
+/// (<https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients>).
 ///
 /// Has to be called after all routes were merged.
 pub fn finish(router: Router) -> Router {
     let cors = CorsLayer::new()
-        .allow_origin(AnyOrigin)
+        .allow_origin(Any)
         .allow_methods([
             Method::GET,
             Method::POST,
@@ -61,7 +55,6 @@ pub fn finish(router: Router) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(CatchPanicLayer::custom(after_panic))
         .layer(cors)
 }
 
@@ -75,14 +68,4 @@ async fn unknown_method() -> ApiError {
         ErrorKind::Unrecognized,
         "this endpoint doesn't have that method",
     )
-}
-
-fn after_panic(panic: Box<dyn Any + Send>) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(message, "a request panicked");
-    ApiError::internal().into_response()
 }

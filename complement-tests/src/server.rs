@@ -157,6 +157,7 @@ impl TestServer {
 
 impl Running {
     async fn stop(self) {
+        self.engine.typing().end_all();
         self.stopping.cancel();
         self.serving.await.expect("the listener ends");
         self.engine.stop().await;

@@ -55,7 +55,7 @@ use self::{
     room_services::{RoomServiceParts, RoomServices},
     rooms::Rooms,
     sessions::Sessions,
-    stream::Stream,
+    stream::{Stream, nodes::Nodes},
     sync::Sync,
     typing::Typing,
     unread::Unread,
@@ -158,15 +158,21 @@ impl Engine {
         let settings = Arc::new(settings);
         let background = Background::default();
         let limits = Limits::new(&settings.rate_limits, &clock);
-        let sessions = Sessions::start(&database, &clock, &background);
+        let (nodes, outbox) = Nodes::new(&database);
+        let sessions = Sessions::start(&database, &clock, &nodes, &background);
         let room_services = RoomServices::start(&RoomServiceParts {
             database: &database,
             clock: &clock,
             random: &random,
             settings: &settings,
+            nodes: &nodes,
             background: &background,
         })
         .await?;
+        let mut listeners = room_services.personal.listeners();
+        listeners.push(Arc::new(sessions.clone()));
+        let node = room_services.stream.instance();
+        outbox.start(&database, node, listeners, &background);
         let users = UserServices::start(UserParts {
             database: &database,
             clock: &clock,

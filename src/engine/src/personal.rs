@@ -46,13 +46,13 @@ pub(crate) struct WatcherParts<'a> {
     pub(crate) feeds: &'a Arc<Feeds>,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) settings: &'a EngineSettings,
+    pub(crate) nodes: &'a Nodes,
     pub(crate) background: &'a Background,
 }
 
 impl Watchers {
     pub(crate) fn start(parts: &WatcherParts<'_>) -> Self {
-        let (nodes, outbox) = Nodes::new(parts.database);
-        let watchers = Self {
+        Self {
             receipts: Arc::new(receipts::Memory::new()),
             rules: Arc::new(RuleCache::new()),
             ignored: Arc::new(Ignored::new(parts.database.clone())),
@@ -62,7 +62,7 @@ impl Watchers {
                 parts.stream.clone(),
                 parts.feeds.clone(),
                 parts.clock.clone(),
-                nodes.clone(),
+                parts.nodes.clone(),
                 parts.background,
             ),
             presence: Presence::start(
@@ -73,16 +73,11 @@ impl Watchers {
                     feeds: parts.feeds.clone(),
                     clock: parts.clock.clone(),
                     settings: parts.settings.presence.clone(),
-                    nodes,
+                    nodes: parts.nodes.clone(),
                 },
                 parts.background,
             ),
-        };
-        let listeners: Vec<Arc<dyn Listener>> =
-            vec![watchers.typing.clone(), watchers.presence.clone()];
-        let node = parts.stream.instance();
-        outbox.start(parts.database, node, listeners, parts.background);
-        watchers
+        }
     }
 
     pub(crate) fn observers(&self) -> Observers {
@@ -111,6 +106,11 @@ pub(crate) struct PersonalServices {
 }
 
 impl PersonalServices {
+    /// Those of them who hear what other nodes tell.
+    pub(crate) fn listeners(&self) -> Vec<Arc<dyn Listener>> {
+        vec![self.typing.clone(), self.presence.clone()]
+    }
+
     pub(crate) fn new(
         watchers: Watchers,
         database: &Database,

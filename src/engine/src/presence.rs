@@ -559,7 +559,7 @@ impl Listener for Presence {
                 let now = shared.parts.clock.now_ms();
                 shared.change(|users| users.heard(user_id, heard, now));
             }
-            News::Typing { .. } | News::Bye => {}
+            _ => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Putting together the services around rooms and the stream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parley_storage::Database;
 
@@ -13,9 +13,12 @@ use crate::{
     random::Random,
     rooms::{Rooms, RoomsParts, registry::Registry, timeline::Events},
     settings::EngineSettings,
-    stream::{Stream, committer::Committer, feeds::Feeds},
+    stream::{Stream, committer::Committer, feeds::Feeds, nodes::Nodes},
     sync::{Sync, SyncParts},
 };
+
+/// How often it is looked for what nobody needs in memory any more.
+const DROP_IDLE_EVERY: Duration = Duration::from_secs(60);
 
 /// The services.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(crate) struct RoomServices {
     pub(crate) stream: Arc<Stream>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) personal: PersonalServices,
-    pub(crate) sync: Sync,
+    pub(crate) sync: Arc<Sync>,
 }
 
 /// What they are made of.
@@ -33,6 +36,7 @@ pub(crate) struct RoomServiceParts<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) random: &'a Arc<dyn Random>,
     pub(crate) settings: &'a EngineSettings,
+    pub(crate) nodes: &'a Nodes,
     pub(crate) background: &'a Background,
 }
 
@@ -66,6 +70,7 @@ impl RoomServices {
             clock,
             random,
             settings,
+            nodes,
             background,
         } = parts;
         let shared = Shared::new(parts).await?;
@@ -76,6 +81,7 @@ impl RoomServices {
             feeds: &shared.feeds,
             clock,
             settings,
+            nodes,
             background,
         });
         let committer = Committer::start(
@@ -136,8 +142,8 @@ fn sync(
     feeds: Arc<Feeds>,
     rooms: &Arc<Rooms>,
     personal: &PersonalServices,
-) -> Sync {
-    Sync::new(SyncParts {
+) -> Arc<Sync> {
+    let sync = Arc::new(Sync::new(SyncParts {
         database: parts.database.clone(),
         stream,
         feeds,
@@ -149,5 +155,11 @@ fn sync(
         unread: personal.unread.clone(),
         clock: parts.clock.clone(),
         settings: parts.settings.sync.clone(),
-    })
+    }));
+    let cleaning = sync.clone();
+    parts.background.every(DROP_IDLE_EVERY, move || {
+        cleaning.drop_idle();
+        std::future::ready(())
+    });
+    sync
 }

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use parley_storage::{
     Database, Engine as DatabaseEngine, StorageError,
     tokens::{self, TokenHash, TokenOwner},
@@ -19,12 +20,21 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 use sha2::{Digest, Sha256};
 
 use self::last_seen::LastSeen;
-use crate::{EngineError, Result, background::Background, clock::Clock};
+use crate::{
+    EngineError, Result,
+    background::Background,
+    clock::Clock,
+    stream::nodes::{Listener, News, Nodes},
+};
 
 /// Sessions kept in memory. An entry takes about 300 bytes.
 const CACHED: usize = 50_000;
-/// How long an entry is believed where another node may have logged the device out, in milliseconds.
+/// How long an entry is believed where another node may have logged the device out, in milliseconds. That node tells it,
+/// so this matters only where the news got lost.
 const BELIEVED_WITH_OTHER_NODES: i64 = 10_000;
+
+/// Ended tokens that other nodes are told of in one piece.
+const TOLD_AT_ONCE: usize = 100;
 
 /// What kind of account a session belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +75,8 @@ pub struct Session {
     pub user_nid: i64,
     /// The device's ID; `None` for an application service that speaks for a user without a device.
     pub device_id: Option<OwnedDeviceId>,
-    /// The device's number; 0 where there is no device.
+    /// The device's number. Where there is no device a number of the user's own that no device has, so that transaction
+    /// ids and all else that is kept by device never meet those of others.
     pub device_nid: i64,
     /// What kind of account it is.
     pub kind: AccountKind,
@@ -89,7 +100,7 @@ impl Session {
             user_id: user_id.to_owned(),
             user_nid,
             device_id: None,
-            device_nid: 0,
+            device_nid: without_device(user_nid),
             kind: AccountKind::User,
             admin: false,
             suspended: false,
@@ -141,6 +152,12 @@ impl Session {
     }
 }
 
+/// What stands in the place of a device's number for a user who acts without one.
+fn without_device(user_nid: i64) -> i64 {
+    // Devices have positive numbers.
+    -user_nid
+}
+
 /// The hash by which a token is stored.
 pub(crate) fn hash_token(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
@@ -155,6 +172,7 @@ pub struct Sessions {
     last_seen: LastSeen,
     /// How long an entry of the cache is believed, in milliseconds.
     believed: i64,
+    nodes: Nodes,
 }
 
 #[derive(Debug)]
@@ -169,6 +187,7 @@ impl Sessions {
     pub(crate) fn start(
         database: &Database,
         clock: &Arc<dyn Clock>,
+        nodes: &Nodes,
         background: &Background,
     ) -> Self {
         let believed = match database.engine() {
@@ -184,6 +203,7 @@ impl Sessions {
             }),
             last_seen: LastSeen::start(database, background),
             believed,
+            nodes: nodes.clone(),
         }
     }
 
@@ -253,19 +273,19 @@ impl Sessions {
 
     /// Forgets access tokens that were ended. To be called after the transaction that ended them.
     pub(crate) fn end(&self, hashes: &[Vec<u8>]) {
-        self.cache.forget(|cache| {
-            for hash in hashes {
-                if let Ok(hash) = TokenHash::try_from(hash.as_slice()) {
-                    cache.remove(&hash);
-                }
-            }
-        });
+        self.cache.end(hashes.iter().map(Vec::as_slice));
+        for told in hashes.chunks(TOLD_AT_ONCE) {
+            let hashes = told.iter().map(|hash| STANDARD_NO_PAD.encode(hash));
+            self.nodes.tell(News::Ended {
+                hashes: hashes.collect(),
+            });
+        }
     }
 
     /// Forgets everything about a user, whose account has changed. To be called after the transaction.
     pub(crate) fn forget_user(&self, user_nid: i64) {
-        self.cache
-            .forget(|cache| cache.retain(|_, session| session.user_nid != user_nid));
+        self.cache.forget_user(user_nid);
+        self.nodes.tell(News::Account { user_nid });
     }
 
     fn note(&self, session: &Session, now: i64, address: Option<IpAddr>) {
@@ -282,6 +302,25 @@ impl Sessions {
     }
 }
 
+impl Listener for Sessions {
+    fn heard(&self, _: u32, news: &News) {
+        match news {
+            News::Ended { hashes } => {
+                let hashes: Vec<_> = hashes
+                    .iter()
+                    .filter_map(|hash| STANDARD_NO_PAD.decode(hash).ok())
+                    .collect();
+                self.cache.end(hashes.iter().map(Vec::as_slice));
+            }
+            News::Account { user_nid } => self.cache.forget_user(*user_nid),
+            _ => {}
+        }
+    }
+
+    /// What it didn't tell any more is not believed for long.
+    fn gone(&self, _: u32) {}
+}
+
 impl SessionCache {
     fn endings(&self) -> u64 {
         *self.endings.lock().unwrap_or_else(PoisonError::into_inner)
@@ -295,9 +334,37 @@ impl SessionCache {
         }
     }
 
+    /// Forgets access tokens by their hashes.
+    fn end<'a>(&self, hashes: impl Iterator<Item = &'a [u8]>) {
+        self.forget(|cache| {
+            for hash in hashes {
+                if let Ok(hash) = TokenHash::try_from(hash) {
+                    cache.remove(&hash);
+                }
+            }
+        });
+    }
+
+    fn forget_user(&self, user_nid: i64) {
+        self.forget(|cache| cache.retain(|_, session| session.user_nid != user_nid));
+    }
+
     fn forget(&self, remove: impl FnOnce(&Cache<TokenHash, Arc<Session>>)) {
         let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
         *endings += 1;
         remove(&self.sessions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_acts_without_a_device_has_a_number_that_nobody_else_has() {
+        let session = |nid| Session::of_server(nid, ruma::user_id!("@a:x"));
+        let (one, other) = (session(1), session(2));
+        assert_ne!(one.device_nid, other.device_nid);
+        assert!(one.device_nid < 0 && other.device_nid < 0);
     }
 }

@@ -46,6 +46,8 @@ use crate::{
     unread::Unread,
 };
 
+/// After which time of silence it is forgotten what changed for a user.
+const IDLE: Duration = Duration::from_secs(30 * 60);
 /// How long a token that another node gave is waited for.
 const CATCHING_UP: Duration = Duration::from_secs(10);
 /// How many rooms are put together at once for one answer.
@@ -163,6 +165,12 @@ impl Sync {
             parts,
             lazy: LazyMembers::default(),
         }
+    }
+
+    /// Forgets what changed for users who haven't asked for long. Storage tells it, should they ask again.
+    pub fn drop_idle(&self) {
+        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
+        self.parts.feeds.drop_idle(self.parts.clock.now_ms() - idle);
     }
 
     /// Reads a client's token. One that another node gave, who is ahead of this one, is waited for.

@@ -154,6 +154,12 @@ impl Typing {
         rooms.into_iter().for_each(|room_nid| self.tell(room_nid));
     }
 
+    /// Ends all typing: before this node stops, so that nobody is left to believe that somebody types.
+    pub fn end_all(&self) {
+        let rooms = self.lock().expire(i64::MAX);
+        rooms.into_iter().for_each(|room_nid| self.tell(room_nid));
+    }
+
     /// Tells those in the room.
     fn tell(&self, room_nid: i64) {
         let feeds = self

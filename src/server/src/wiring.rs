@@ -119,6 +119,7 @@ impl Application {
 
     /// Has the requests that wait for something to happen answered.
     pub(crate) fn answer_long_polls(&self) {
+        self.engine().typing().end_all();
         self.stopping.cancel();
     }
 

@@ -1,9 +1,12 @@
 //! Who is typing.
 
-use parley_conformance::{Answer, Client, on_each_engine};
+use std::{sync::Arc, time::Duration};
+
+use parley_conformance::{Answer, Client, TestOptions, on_each_engine, on_each_engine_with};
+use parley_engine::clock::ManualClock;
 use serde_json::{Value, json};
 
-use super::{content, joined, room_of_two, sync, sync_until, token};
+use super::{content, joined, next, room_of_two, sync, sync_until, token};
 use crate::rooms::{act_self, quoted, room_path, say};
 
 async fn types(client: &Client, room_id: &str, body: Value) -> Answer {
@@ -100,6 +103,51 @@ async fn nobody_types_for_another_or_where_they_are_not() {
         types(&alice, &room_id, body).await.ok();
         let answer = sync(&carol, Some(&since), "").await;
         assert!(answer["rooms"]["join"].get(&room_id).is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_was_away_for_long_is_told_that_typing_ended_meanwhile() {
+    let options = || TestOptions {
+        clock: Some(Arc::new(ManualClock::new(1_700_000_000_000))),
+        ..TestOptions::default()
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let body = json!({ "typing": true, "timeout": 30_000 });
+        types(&alice, &room_id, body).await.ok();
+        let told = sync(&bob, None, "").await;
+        assert_eq!(typing(&told, &room_id), Some(json!([alice.user_id])));
+        // What changed for Bob isn't noted any more.
+        server.clock().advance(Duration::from_secs(60 * 60));
+        server.engine().sync().drop_idle();
+        types(&alice, &room_id, json!({ "typing": false }))
+            .await
+            .ok();
+        let told = sync(&bob, Some(&next(&told)), "").await;
+        assert_eq!(typing(&told, &room_id), Some(json!([])));
+        let told = sync(&bob, Some(&next(&told)), "").await;
+        assert_eq!(typing(&told, &room_id), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_types_any_more_when_the_server_stops() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let body = json!({ "typing": true, "timeout": 30_000 });
+        types(&alice, &room_id, body).await.ok();
+        let since = token(&bob).await;
+        // What a stop does before it has the long polls answered.
+        server.engine().typing().end_all();
+        let answer = sync(&bob, Some(&since), "").await;
+        assert_eq!(typing(&answer, &room_id), Some(json!([])));
     })
     .await;
 }

@@ -287,6 +287,33 @@ async fn the_history_visibility_decides_what_is_seen_of_which_time() {
 }
 
 #[tokio::test]
+async fn who_is_invited_reads_on_from_the_invitation_where_the_room_says_so_and_no_more_after_declining()
+ {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        for visibility in ["invited", "shared", "joined"] {
+            let content = json!({ "history_visibility": visibility });
+            let initial =
+                json!({ "type": "m.room.history_visibility", "state_key": "", "content": content });
+            let room_id = create(&alice, json!({ "initial_state": [initial] })).await;
+            let before = say(&alice, &room_id, "before").await;
+            act(&alice, &room_id, "invite", &bob).await.ok();
+            let invited = say(&alice, &room_id, "invited").await;
+            let seen = get_event(&bob, &room_id, &invited).await;
+            assert_eq!(seen.status == 200, visibility == "invited", "{visibility}");
+            act_self(&bob, &room_id, "leave").await.ok();
+            let after = say(&alice, &room_id, "after").await;
+            for id in [before, after] {
+                let event = get_event(&bob, &room_id, &id).await;
+                event.is_refused(404, "M_NOT_FOUND");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_was_never_in_a_room_reads_it_only_if_anyone_may() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;

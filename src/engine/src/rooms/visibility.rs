@@ -129,9 +129,10 @@ impl Access {
         position: i64,
     ) -> bool {
         match (visibility, membership) {
-            (HistoryVisibility::WorldReadable, _) | (_, MembershipState::Join) => true,
+            (HistoryVisibility::WorldReadable, _)
+            | (_, MembershipState::Join)
+            | (HistoryVisibility::Invited, MembershipState::Invite) => true,
             (HistoryVisibility::Shared, _) => self.joined_after(position),
-            (HistoryVisibility::Invited, MembershipState::Invite) => self.joined_after(position),
             _ => false,
         }
     }
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn invited_history_is_seen_from_the_invitation_on_by_who_accepts_it() {
+    fn invited_history_is_seen_from_the_invitation_on_accepted_or_not() {
         let visibility = [(3, "invited")];
         assert!(sees(
             &access(&visibility, &[(8, "invite"), (10, "join")]),
@@ -271,7 +272,11 @@ mod tests {
             &access(&visibility, &[(8, "invite"), (10, "join")]),
             7
         ));
-        assert!(!sees(&access(&visibility, &[(8, "invite")]), 9));
+        let refused = access(&visibility, &[(8, "invite"), (10, "leave")]);
+        assert_eq!(
+            [7, 9, 11].map(|position| sees(&refused, position)),
+            [false, true, false]
+        );
     }
 
     #[test]

@@ -10,16 +10,21 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use parley_storage::{Database, commit::Write, user_streams::ReceiptRow};
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 use tokio::sync::{OnceCell, watch};
 
-use crate::{Result, rooms::edit::NewEntry};
+use crate::{EngineError, Result, rooms::edit::NewEntry};
 
+/// How long it is waited for what another node wrote.
+const CATCHING_UP: Duration = Duration::from_secs(10);
 /// Users whose change of presence a feed notes; an entry takes about 100 bytes.
 const MAX_PRESENCE: usize = 2_000;
+/// Rooms of which it is remembered when who types last changed; an entry takes about 20 bytes.
+const MAX_TYPED: usize = 20_000;
 
 /// Where a room last changed, of each kind of change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,8 +73,6 @@ struct Marks {
     rooms: HashMap<i64, RoomMarks>,
     memberships: HashMap<i64, Membership>,
     account_data: i64,
-    /// Every fleeting change after this count is noted.
-    fleeting_after: u64,
     /// Every change of presence after this count is noted.
     presence_after: u64,
     /// Users whose presence changed, and the fleeting count of that.
@@ -178,11 +181,6 @@ impl UserFeed {
         lock(&self.marks).account_data
     }
 
-    /// Every change of who types, after this fleeting count, is noted here.
-    pub fn fleeting_after(&self) -> u64 {
-        lock(&self.marks).fleeting_after
-    }
-
     /// The users whose presence changed after a fleeting count; `None` if that is longer ago than is noted.
     pub fn presence_changed(&self, fleeting: u64) -> Option<Vec<OwnedUserId>> {
         let marks = lock(&self.marks);
@@ -237,6 +235,35 @@ struct Inner {
     noted: i64,
     /// Everything fleeting up to here is noted.
     fleeting: u64,
+    /// Where it was typed.
+    typed: Typed,
+}
+
+/// When who types in a room last changed, for feeds that are made later.
+#[derive(Debug, Default)]
+struct Typed {
+    rooms: HashMap<i64, u64>,
+    /// Of the rooms that aren't there, nothing changed after this count.
+    forgotten: u64,
+}
+
+impl Typed {
+    fn note(&mut self, room_nid: i64, fleeting: u64) {
+        self.rooms.insert(room_nid, fleeting);
+        if self.rooms.len() > MAX_TYPED {
+            // The older half goes. A client that is so far behind is told of all its rooms.
+            let mut counts: Vec<u64> = self.rooms.values().copied().collect();
+            let (_, middle, _) = counts.select_nth_unstable(MAX_TYPED / 2);
+            let middle = *middle;
+            self.rooms.retain(|_, count| *count > middle);
+            self.forgotten = middle;
+        }
+    }
+
+    /// After which count nothing changed in a room.
+    fn last(&self, room_nid: i64) -> u64 {
+        self.rooms.get(&room_nid).copied().unwrap_or(self.forgotten)
+    }
 }
 
 /// What a group of writes changed.
@@ -365,6 +392,14 @@ impl Feeds {
 
     async fn load(&self, feed: &Arc<UserFeed>, database: &Database) -> Result<()> {
         let rows = database.memberships_of(feed.user_nid).await?;
+        // What was written a moment ago, maybe by another node, is told only with all that was before it.
+        let newest = rows.iter().map(|row| row.event_position).max();
+        let reached = self.reach(newest.unwrap_or_default());
+        if tokio::time::timeout(CATCHING_UP, reached).await.is_err() {
+            return Err(EngineError::Internal(
+                "this node doesn't hear what others write".to_owned(),
+            ));
+        }
         let mut inner = lock(&self.inner);
         let mut marks = lock(&feed.marks);
         for row in rows {
@@ -382,13 +417,20 @@ impl Feeds {
                 *noted = membership;
             }
         }
-        for (room_nid, membership) in &marks.memberships {
-            if membership.membership == MembershipState::Join {
-                inner.watch(*room_nid, feed);
-            }
+        let joined: Vec<i64> = marks
+            .memberships
+            .iter()
+            .filter(|(_, membership)| membership.membership == MembershipState::Join)
+            .map(|(room_nid, _)| *room_nid)
+            .collect();
+        for room_nid in joined {
+            inner.watch(room_nid, feed);
+            // What changed while there was no feed: the user may have had one before.
+            let typing = inner.typed.last(room_nid);
+            let marks = marks.rooms.entry(room_nid).or_default();
+            marks.typing = marks.typing.max(typing);
         }
         marks.complete_after = inner.noted;
-        marks.fleeting_after = inner.fleeting;
         marks.presence_after = inner.fleeting;
         Ok(())
     }
@@ -480,6 +522,7 @@ impl Feeds {
     pub(crate) fn note_typing(&self, room_nid: i64, fleeting: u64) -> Vec<Arc<UserFeed>> {
         let mut inner = lock(&self.inner);
         inner.fleeting = fleeting;
+        inner.typed.note(room_nid, fleeting);
         let watchers = inner.watchers.get(&room_nid).cloned().unwrap_or_default();
         for feed in &watchers {
             lock(&feed.marks).rooms.entry(room_nid).or_default().typing = fleeting;
@@ -591,5 +634,25 @@ impl Inner {
             mark(lock(&feed.marks).rooms.entry(room_nid).or_default());
             touched.insert(feed.user_nid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_was_typed_is_remembered_within_bounds_and_nothing_is_missed() {
+        let mut typed = Typed::default();
+        assert_eq!(typed.last(1), 0);
+        let rooms = MAX_TYPED as u64 * 3;
+        for room in 1..=rooms {
+            typed.note(room as i64, room);
+        }
+        assert!(typed.rooms.len() <= MAX_TYPED);
+        for room in 1..=rooms {
+            assert!(typed.last(room as i64) >= room);
+        }
+        assert_eq!(typed.last(rooms as i64), rooms);
     }
 }

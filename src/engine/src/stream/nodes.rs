@@ -1,7 +1,7 @@
-//! Telling other nodes what is fleeting: who types, who is present.
+//! Telling other nodes what is fleeting: who types, who is present, whose session has ended.
 //!
-//! Nothing of it is stored, and a piece that gets lost does little harm: typing ends by itself, and who is present is told
-//! anew when a node starts or comes back. A node that hasn't been heard of for a while is taken to be gone, and those who
+//! Nothing of it is stored, and a piece that gets lost does little harm: typing ends by itself, who is present is told
+//! anew when a node starts or comes back, and a session is believed for seconds only. A node that hasn't been heard of for a while is taken to be gone, and those who
 //! were present there with it.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -41,6 +41,10 @@ pub(crate) enum News {
         /// For how long, in milliseconds; 0: they stopped.
         timeout: u64,
     },
+    /// Access tokens were ended: their hashes, in base64.
+    Ended { hashes: Vec<String> },
+    /// A user's account changed.
+    Account { user_nid: i64 },
     /// What the devices that are connected to this node say of their user.
     Presence {
         user_id: OwnedUserId,

@@ -136,7 +136,7 @@ impl Sync {
         };
         let timeline = self.joined_timeline(&telling, access.as_ref()).await?;
         let summary = telling.summary_if_changed(&timeline);
-        let told = JoinedRoom {
+        let mut told = JoinedRoom {
             room: room.clone(),
             state: self
                 .joined_state(&telling, &timeline, summary.as_ref())
@@ -161,7 +161,15 @@ impl Sync {
             access,
         };
         let whole = stretch.since.is_none() || stretch.full_state;
-        Ok((whole || !told.is_empty()).then_some(told))
+        if !whole && told.is_empty() {
+            return Ok(None);
+        }
+        if stretch.since.is_some() && stretch.fleeting.is_none() && told.typing.is_none() {
+            // What the client was told by another node, or before a restart, isn't known: say that nobody types. Not in
+            // every room, or who asks two nodes in turn would always be answered at once.
+            told.typing = telling.ephemeral_wanted("m.typing").then(Vec::new);
+        }
+        Ok(Some(told))
     }
 
     /// Up to where the client knows the room.
