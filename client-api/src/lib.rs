@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use parley_engine::Engine;
 use ruma::{OwnedServerName, OwnedUserId};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     answer::{Answer, RawJson, RawResponse},
@@ -41,6 +41,8 @@ pub struct ClientApi {
     pub settings: Arc<ClientApiSettings>,
     /// Cancelled when the server stops: then every long poll is answered.
     pub stopping: CancellationToken,
+    /// What is done to its end although nobody may wait for the answer any more.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl ClientApi {
@@ -50,7 +52,15 @@ impl ClientApi {
             engine,
             settings: Arc::new(settings),
             stopping,
+            tasks: TaskTracker::new(),
         }
+    }
+
+    /// Waits until everything is done that was asked for, also by clients that have gone. To be called when no more
+    /// requests come, and before the engine stops.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 

@@ -3,12 +3,15 @@
 use axum::{
     Router,
     extract::{Request, State},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
+use http::Method;
 use ruma::api::{IncomingRequest, path_builder::PathBuilder};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
-use crate::{Answer, ClientApi, Incoming, Result, authentication::Scheme};
+use crate::{Answer, ApiError, ClientApi, Incoming, Result, authentication::Scheme};
 
 /// Adds an endpoint at all paths it ever had, stable and unstable.
 ///
@@ -47,10 +50,34 @@ where
             Ok(incoming) => incoming,
             Err(error) => return error.into_response(),
         };
-        match handler(api, incoming).await {
-            Ok(answer) => answer.into_http(),
-            Err(error) => error.into_response(),
+        let tasks = api.tasks.clone();
+        let handled = handler(api, incoming);
+        let answered = async move {
+            match handled.await {
+                Ok(answer) => answer.into_http(),
+                Err(error) => error.into_response(),
+            }
+        };
+        match R::METHOD {
+            Method::GET => answered.await,
+            _ => to_the_end(&tasks, answered).await,
         }
     };
     router.route(path, on(method, serve))
+}
+
+/// Does something that changes the server to its end, even if the client that asked goes away meanwhile. Otherwise it would
+/// stop wherever it happened to wait: after the commit, say, and before the session that was ended is forgotten.
+async fn to_the_end(
+    tasks: &TaskTracker,
+    work: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    match tasks.spawn(work.in_current_span()).await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            // To be caught where all panics of requests are.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ApiError::internal().into_response(),
+        },
+    }
 }

@@ -78,6 +78,7 @@ pub struct TestServer {
 #[derive(Debug)]
 struct Running {
     engine: Engine,
+    client_api: ClientApi,
     database: Database,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
@@ -160,6 +161,7 @@ impl Running {
         self.engine.typing().end_all();
         self.stopping.cancel();
         self.serving.await.expect("the listener ends");
+        self.client_api.finish().await;
         self.engine.stop().await;
         self.database.close().await;
     }
@@ -182,7 +184,8 @@ async fn run(
         .expect("the engine starts");
     let stopping = CancellationToken::new();
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
-    let router = parley_client_api::router(client_api).merge(parley_admin::router(engine.clone()));
+    let router =
+        parley_client_api::router(client_api.clone()).merge(parley_admin::router(engine.clone()));
     let router = parley_client_api::finish(router)
         .layer(middleware::map_request(note_address))
         .layer(middleware::from_fn_with_state(
@@ -194,6 +197,7 @@ async fn run(
     let serving = tokio::spawn(serve(listener, router, stopping.clone()));
     let running = Running {
         engine,
+        client_api,
         database,
         stopping,
         serving,

@@ -240,18 +240,30 @@ impl Sessions {
             .ok_or_else(|| EngineError::unknown_token(false, "the access token is not known"))?;
         let expired = owner.expires_at.is_some_and(|end| end <= now);
         if !owner.confirmed && !expired {
-            let mut transaction = self.database.write().await?;
-            let ended =
-                tokens::confirm_generation(&mut transaction, owner.device_nid, owner.generation)
-                    .await?;
-            transaction.commit().await?;
-            self.end(&ended);
+            self.confirm(owner.device_nid, owner.generation).await?;
             // Not remembered this time, as something was just ended; the next request will be.
             return Ok(Arc::new(self.session(owner, now)?));
         }
         let session = Arc::new(self.session(owner, now)?);
         self.cache.remember(hash, &session, endings);
         Ok(session)
+    }
+
+    /// Ends the tokens that came before those of a generation. It is done to the end, whether or not the request that it
+    /// is done for is waited for.
+    async fn confirm(&self, device_nid: i64, generation: i64) -> Result<()> {
+        let sessions = self.clone();
+        let confirming = tokio::spawn(async move {
+            let mut transaction = sessions.database.write().await?;
+            let ended =
+                tokens::confirm_generation(&mut transaction, device_nid, generation).await?;
+            transaction.commit().await?;
+            sessions.end(&ended);
+            Ok(())
+        });
+        confirming
+            .await
+            .map_err(|error| EngineError::Internal(error.to_string()))?
     }
 
     fn session(&self, owner: TokenOwner, now: i64) -> Result<Session> {

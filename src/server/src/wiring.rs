@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use parley_client_api::ClientApi;
@@ -17,6 +17,9 @@ use parley_storage::{Database, StorageError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, http::health::ReadyCheck};
+
+/// In a stop, for what clients asked for that have gone.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Why engine and APIs didn't start. The message is a sentence for an administrator.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +128,11 @@ impl Application {
 
     /// Writes what isn't written yet and closes the data. Called after the last request.
     pub(crate) async fn stop(&self) {
+        // A request that takes longer than this has been given up before.
+        let finished = tokio::time::timeout(GRACE, self.client_api.finish()).await;
+        if finished.is_err() {
+            tracing::warn!("what clients asked for that have gone isn't done yet");
+        }
         self.homeserver.close().await;
     }
 }
