@@ -1,31 +1,76 @@
 //! A client that stays the same while the server comes back at other addresses.
 
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+/// The password of everyone.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// What came instead of an answer that says yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum No {
+    /// Nothing: the server is gone.
+    Gone,
+    /// Something else than success.
+    Refused(StatusCode),
+}
 
 /// A logged-in device.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
-    token: String,
+    pub(crate) token: String,
+    pub(crate) user_id: String,
+    pub(crate) device_id: String,
 }
 
 impl Client {
     /// Registers a user.
     pub(crate) async fn register(url: &str, name: &str) -> Self {
-        let mut client = Self {
-            http: reqwest::Client::new(),
-            url: url.to_owned(),
-            token: String::new(),
-        };
+        Self::try_register(url, name).await.unwrap()
+    }
+
+    /// Registers a user, if that is possible just now.
+    pub(crate) async fn try_register(url: &str, name: &str) -> Result<Self, No> {
         let body = json!({
             "auth": { "type": "m.login.dummy" },
             "username": name,
-            "password": "correct horse battery staple",
+            "password": PASSWORD,
         });
-        let answer = client.post("/v3/register", body).await;
-        client.token = answer["access_token"].as_str().unwrap().to_owned();
-        client
+        Self::nobody(url).enter("/v3/register", body).await
+    }
+
+    /// Another device of the same user.
+    pub(crate) async fn log_in_again(&self) -> Result<Self, No> {
+        let body = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.user", "user": self.user_id },
+            "password": PASSWORD,
+        });
+        self.enter("/v3/login", body).await
+    }
+
+    /// Who isn't logged in.
+    pub(crate) fn nobody(url: &str) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+            token: String::new(),
+            user_id: String::new(),
+            device_id: String::new(),
+        }
+    }
+
+    async fn enter(&self, path: &str, body: Value) -> Result<Self, No> {
+        let answer = self.ask(Method::POST, path, Some(body)).await?;
+        let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+        Ok(Self {
+            token: text("access_token"),
+            user_id: text("user_id"),
+            device_id: text("device_id"),
+            ..self.clone()
+        })
     }
 
     /// The same device, with the server at another address.
@@ -36,27 +81,40 @@ impl Client {
         }
     }
 
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .request(method, format!("{}/_matrix/client{path}", self.url))
-            .bearer_auth(&self.token)
+    /// Sends a request.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, No> {
+        let url = format!("{}/_matrix/client{path}", self.url);
+        let mut request = self.http.request(method, url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.map_err(|_| No::Gone)?;
+        let status = response.status();
+        let body: Value = response.json().await.map_err(|_| No::Gone)?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(No::Refused(status)),
+        }
     }
 
-    /// Posts, and must be answered.
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
-        answer(self.request(reqwest::Method::POST, path).json(&body))
-            .await
-            .unwrap()
+    /// Gets.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, No> {
+        self.ask(Method::GET, path, None).await
     }
 
-    /// Puts; `None` if the server is gone.
-    pub(crate) async fn try_put(&self, path: &str, body: Value) -> Option<Value> {
-        answer(self.request(reqwest::Method::PUT, path).json(&body)).await
+    /// Posts.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Result<Value, No> {
+        self.ask(Method::POST, path, Some(body)).await
     }
 
-    /// Gets; `None` if the server is gone.
-    pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
-        answer(self.request(reqwest::Method::GET, path)).await
+    /// Puts.
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Result<Value, No> {
+        self.ask(Method::PUT, path, Some(body)).await
     }
 
     /// Event id and text of all messages of a room, oldest first.
@@ -65,7 +123,7 @@ impl Client {
         let mut from = String::new();
         loop {
             let path = format!("/v3/rooms/{room}/messages?dir=f&limit=1000{from}");
-            let page = self.try_get(&path).await.unwrap();
+            let page = self.get(&path).await.unwrap();
             for event in page["chunk"].as_array().unwrap() {
                 if let Some(body) = event["content"]["body"].as_str() {
                     messages.push((
@@ -80,13 +138,4 @@ impl Client {
             }
         }
     }
-}
-
-/// Sends a request. What is refused is a failure of the test; what isn't answered is not.
-async fn answer(request: reqwest::RequestBuilder) -> Option<Value> {
-    let response = request.send().await.ok()?;
-    let status = response.status();
-    let body: Value = response.json().await.ok()?;
-    assert!(status.is_success(), "{status}: {body}");
-    Some(body)
 }

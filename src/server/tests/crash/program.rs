@@ -7,16 +7,26 @@ use std::{
     time::Duration,
 };
 
+/// Where the program is.
+pub(crate) const PARLEY: &str = env!("CARGO_BIN_EXE_parley");
+
 /// A running `parley`.
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,
-    url: String,
+    address: String,
 }
 
 impl Program {
-    /// Starts it on the data in `folder` and waits until it answers.
+    /// Starts it on the data in `folder/data` and waits until it answers.
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::start_by(Command::new(PARLEY), folder).await
+    }
+
+    /// The same by another command, which gets the arguments too.
+    pub(crate) async fn start_by(mut command: Command, folder: &Path) -> Self {
+        // For the client; there is no TLS here. Fails where another test was first, which is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -25,7 +35,7 @@ impl Program {
         let config = folder.join("parley.toml");
         std::fs::write(&config, configuration(&folder.join("data"), port)).unwrap();
         let log = std::fs::File::create(folder.join("parley.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_parley"))
+        let child = command
             .args(["serve", "--config"])
             .arg(&config)
             .stdout(Stdio::null())
@@ -34,7 +44,7 @@ impl Program {
             .unwrap();
         let program = Self {
             child,
-            url: format!("http://127.0.0.1:{port}"),
+            address: format!("127.0.0.1:{port}"),
         };
         program.wait_until_ready(folder).await;
         program
@@ -42,7 +52,7 @@ impl Program {
 
     async fn wait_until_ready(&self, folder: &Path) {
         for _ in 0..600 {
-            let url = format!("{}/_matrix/client/versions", self.url);
+            let url = format!("{}/_matrix/client/versions", self.url());
             if reqwest::get(&url)
                 .await
                 .is_ok_and(|answer| answer.status().is_success())
@@ -55,9 +65,20 @@ impl Program {
         panic!("parley doesn't answer:\n{log}");
     }
 
-    /// Its address.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// Its address for a socket.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its address for HTTP.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The number of its process.
+    #[cfg(unix)]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it as `kill -9` does.
@@ -65,16 +86,10 @@ impl Program {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-
-    /// The same, for the end.
-    pub(crate) fn stop(mut self) {
-        self.kill();
-    }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // After a failed test it is still running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

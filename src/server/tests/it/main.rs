@@ -8,4 +8,9 @@
 mod command_line;
 mod listeners;
 #[cfg(unix)]
+#[path = "../support/namespace.rs"]
+mod namespace;
+#[cfg(unix)]
+mod refusals;
+#[cfg(unix)]
 mod users;
