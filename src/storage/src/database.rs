@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, SqlitePool,
+    Connection, PgConnection, PgPool, Sqlite, SqlitePool,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -115,9 +115,7 @@ impl Database {
     /// Begins a transaction that writes. On SQLite there is one at a time; the others wait.
     pub async fn write(&self) -> Result<Transaction> {
         Ok(match self.pools() {
-            Pools::Sqlite { writer, .. } => {
-                Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
-            }
+            Pools::Sqlite { writer, .. } => Transaction::Sqlite(begin_on_sqlite(writer).await?),
             Pools::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
         })
     }
@@ -147,6 +145,22 @@ impl Database {
 
     pub(crate) fn names(&self) -> &Names {
         &self.inner.names
+    }
+}
+
+/// Begins a transaction on SQLite's one writing connection.
+///
+/// Where SQLite undid a transaction by itself, as it does when there is no space left, the driver fails to undo it once
+/// more and takes the connection to be in it for ever. Such a connection is replaced.
+async fn begin_on_sqlite(writer: &SqlitePool) -> Result<sqlx::Transaction<'static, Sqlite>> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    match writer.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            tracing::warn!("the connection that writes is opened anew after a commit that failed");
+            writer.acquire().await?.close().await?;
+            Ok(writer.begin_with(BEGIN).await?)
+        }
+        begun => Ok(begun?),
     }
 }
 

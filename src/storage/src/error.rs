@@ -56,6 +56,8 @@ mod sqlite_code {
     pub(super) const READONLY: i32 = 8;
     pub(super) const FULL: i32 = 13;
     pub(super) const CANTOPEN: i32 = 14;
+    /// An extended one: the index of the log can't grow, for want of space.
+    pub(super) const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 }
 
 /// `disk_full`, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
@@ -68,11 +70,14 @@ impl From<sqlx::Error> for StorageError {
         let code = error.as_database_error().and_then(|error| error.code());
         if let Some(code) = code {
             // SQLite gives extended codes; the low byte is the primary one.
-            let primary = code.parse::<i32>().map(|code| code & 0xff).ok();
+            let code_of_sqlite = code.parse::<i32>().ok().map(|code| match code {
+                sqlite_code::IOERR_SHMSIZE => sqlite_code::FULL,
+                code => code & 0xff,
+            });
             let sqlite = error
                 .as_database_error()
                 .and_then(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>())
-                .and(primary);
+                .and(code_of_sqlite);
             match (sqlite, code.as_ref()) {
                 (Some(sqlite_code::FULL), _) | (None, POSTGRES_DISK_FULL) => return Self::Full,
                 (Some(sqlite_code::READONLY | sqlite_code::CANTOPEN), _)

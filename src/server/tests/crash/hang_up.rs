@@ -165,7 +165,7 @@ async fn who_was_logged_out_is_out_everywhere_and_who_was_not_nowhere() {
     let listed = scene.alice.get("/v3/devices").await.unwrap();
     let count = |answer: &Value| answer["devices"].as_array().unwrap().len();
     println!(
-        "{} of {TIMES} are out, at first {}",
+        "{} devices are left, at first {}",
         count(&listed),
         count(&settled)
     );
