@@ -185,11 +185,23 @@ impl<'a> EventWriter<'a> {
             .bundles
             .thread(event)
             .filter(|thread| depth == Depth::Root && sees(&thread.latest));
-        if edit.is_none() && thread.is_none() {
+        let references = self.bundles.references(event).iter();
+        let mut references = references.filter(|event| sees(event)).peekable();
+        if edit.is_none() && thread.is_none() && references.peek().is_none() {
             return;
         }
         out.push_str(",\"m.relations\":{");
+        let start = out.len();
+        if references.peek().is_some() {
+            out.push_str("\"m.reference\":{\"chunk\":[");
+            for (index, reference) in references.enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                let _ = write!(out, "{comma}{{\"event_id\":\"{}\"}}", reference.event_id);
+            }
+            out.push_str("]}");
+        }
         if let Some(edit) = edit {
+            separate(out, start);
             out.push_str("\"m.replace\":");
             client_event::write(out, &edit.body, shown.room_id, |out| {
                 self.write_own(out, edit);
@@ -197,9 +209,7 @@ impl<'a> EventWriter<'a> {
             });
         }
         if let Some(thread) = thread {
-            if edit.is_some() {
-                out.push(',');
-            }
+            separate(out, start);
             let _ = write!(
                 out,
                 "\"m.thread\":{{\"count\":{},\"current_user_participated\":{},\"latest_event\":",
@@ -230,5 +240,12 @@ impl<'a> EventWriter<'a> {
             out.push_str(",\"transaction_id\":");
             client_event::push_string(out, transaction_id);
         }
+    }
+}
+
+/// Puts a comma behind what an object holds already.
+fn separate(out: &mut String, start: usize) {
+    if out.len() > start {
+        out.push(',');
     }
 }

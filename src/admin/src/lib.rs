@@ -1,5 +1,6 @@
 //! The admin API, compatible with Synapse's where tools rely on it.
 
+mod event_reports;
 mod register;
 
 use axum::{Router, routing::get};
@@ -12,5 +13,6 @@ pub fn router(engine: Engine) -> Router {
             "/_synapse/admin/v1/register",
             get(register::nonce).post(register::register),
         )
+        .route("/_synapse/admin/v1/event_reports", get(event_reports::list))
         .with_state(engine)
 }

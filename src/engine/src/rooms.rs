@@ -17,11 +17,14 @@ pub mod membership;
 pub mod near;
 pub mod registry;
 pub mod relations;
+pub mod reports;
 pub(crate) mod restricted;
 pub mod room;
+pub mod search;
 pub mod send;
 pub mod state;
 pub mod summaries;
+pub mod threads;
 pub mod timeline;
 pub mod upgrade;
 pub mod visibility;
@@ -45,6 +48,7 @@ use self::{
     registry::Registry,
     relations::RelationMarks,
     room::{Head, Room},
+    search::SearchIndex,
     state::RoomState,
     summaries::Summaries,
     timeline::Events,
@@ -81,6 +85,7 @@ pub struct Rooms {
     marks: Arc<RelationMarks>,
     summaries: Arc<Summaries>,
     account_data: AccountData,
+    search: Arc<SearchIndex>,
     clock: Arc<dyn Clock>,
     /// When rooms are made. Since version 12 a room's id is the hash of its create event, so two rooms that one user
     /// makes alike within a millisecond would be the same.
@@ -110,6 +115,8 @@ pub struct RoomsParts {
     pub(crate) summaries: Arc<Summaries>,
     /// What users keep of their rooms.
     pub account_data: AccountData,
+    /// What finds texts.
+    pub(crate) search: Arc<SearchIndex>,
     /// What events are signed with.
     pub key: Arc<ServerKey>,
     /// The time.
@@ -135,6 +142,7 @@ impl Rooms {
             marks: parts.marks,
             summaries: parts.summaries,
             account_data: parts.account_data,
+            search: parts.search,
             clock: parts.clock,
             founding: DistinctTimes::default(),
             random: parts.random,

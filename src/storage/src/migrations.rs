@@ -41,16 +41,31 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "room summaries",
         include_str!("../../../migrations/0006_room_summaries.sql"),
     ),
+    (
+        7,
+        "threads and reports",
+        include_str!("../../../migrations/0007_threads_and_reports.sql"),
+    ),
+    (
+        8,
+        "search",
+        include_str!("../../../migrations/0008_search.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.
-fn words(engine: Engine) -> [(&'static str, &'static str); 4] {
+fn words(engine: Engine) -> [(&'static str, &'static str); 5] {
     match engine {
         Engine::Sqlite => [
             ("{key}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
             ("{position}", "INTEGER PRIMARY KEY"),
             ("{bytes}", "BLOB"),
             ("{without_rowid}", "WITHOUT ROWID"),
+            (
+                "{search_words}",
+                "CREATE VIRTUAL TABLE search_words USING fts5 (words, content = '', contentless_delete = 1, \
+                 tokenize = 'unicode61 remove_diacritics 2')",
+            ),
         ],
         Engine::Postgres => [
             (
@@ -60,6 +75,11 @@ fn words(engine: Engine) -> [(&'static str, &'static str); 4] {
             ("{position}", "BIGINT PRIMARY KEY"),
             ("{bytes}", "BYTEA"),
             ("{without_rowid}", ""),
+            (
+                "{search_words}",
+                "CREATE TABLE search_words (rowid BIGINT PRIMARY KEY, words TSVECTOR NOT NULL); \
+                 CREATE INDEX search_words_by_word ON search_words USING GIN (words)",
+            ),
         ],
     }
 }

@@ -91,6 +91,19 @@ pub struct RelatedQuery<'a> {
     pub limit: i64,
 }
 
+/// Which threads of a room are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadQuery {
+    /// The room.
+    pub room_nid: i64,
+    /// Those only in which nothing was said after this position.
+    pub up_to: i64,
+    /// Those only in which this user said something.
+    pub participant: Option<i64>,
+    /// The most.
+    pub limit: i64,
+}
+
 /// What one sender said in a thread.
 #[derive(Clone, Debug)]
 pub struct ThreadPart {
@@ -182,6 +195,50 @@ impl Database {
         .bind(keys(targets))
         .all(self)
         .await
+    }
+
+    /// The threads of a room: the position of the root, and of what was said last. That in which something was said last
+    /// comes first.
+    pub async fn thread_roots(&self, query: ThreadQuery) -> Result<Vec<(i64, i64)>> {
+        statement(
+            "SELECT o.position, MAX(r.position) AS newest FROM relations r \
+             JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
+             LEFT JOIN relations own ON own.position = o.position \
+             WHERE r.room_nid = $1 AND r.rel_type = 'm.thread' AND own.position IS NULL \
+               AND ($2 = 0 OR o.sender_nid = $2 OR EXISTS ( \
+                 SELECT p.position FROM relations p WHERE p.target = r.target AND p.room_nid = r.room_nid \
+                   AND p.rel_type = 'm.thread' AND p.sender_nid = $2)) \
+             GROUP BY o.position HAVING MAX(r.position) <= $3 ORDER BY newest DESC LIMIT $4",
+        )
+        .bind(query.room_nid)
+        .bind(query.participant.unwrap_or(0))
+        .bind(query.up_to)
+        .bind(query.limit)
+        .all(self)
+        .await
+    }
+
+    /// The newest events that refer to these, at most `limit`: the event that is referred to, and the position of the one
+    /// that does.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#reference-relations>
+    pub async fn references(
+        &self,
+        targets: &[OwnedEventId],
+        limit: i64,
+    ) -> Result<Vec<(OwnedEventId, i64)>> {
+        let rows: Vec<(Vec<u8>, i64)> = statement(
+            "SELECT r.target, r.position FROM relations r \
+             JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
+             WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.reference' ORDER BY r.position DESC LIMIT $2",
+        )
+        .bind(keys(targets))
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(target, position)| Ok((read_event_id(&target)?, position)))
+            .collect()
     }
 
     /// What was said in the threads that begin with these events, by sender. An event that relates to another itself

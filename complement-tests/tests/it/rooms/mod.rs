@@ -9,9 +9,12 @@ mod limits;
 mod membership;
 mod names;
 mod relations;
+mod reports;
+mod search;
 mod sending;
 mod spaces;
 mod state;
+mod threads;
 mod upgrades;
 
 use parley_conformance::{Answer, Client};

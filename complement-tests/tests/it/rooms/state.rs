@@ -256,3 +256,27 @@ async fn a_member_event_of_ones_own_keeps_what_is_added_to_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_retention_that_makes_no_sense_is_refused() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let set =
+            async |content| set_state(&alice, &room_id, "m.room.retention", "", content).await;
+        set(json!({ "min_lifetime": 1_000, "max_lifetime": 2_000 }))
+            .await
+            .ok();
+        set(json!({})).await.ok();
+        set(json!({ "max_lifetime": "1d" }))
+            .await
+            .is_refused(400, "M_BAD_JSON");
+        set(json!({ "max_lifetime": -1 }))
+            .await
+            .is_refused(400, "M_BAD_JSON");
+        set(json!({ "min_lifetime": 2, "max_lifetime": 1 }))
+            .await
+            .is_refused(400, "M_INVALID_PARAM");
+    })
+    .await;
+}

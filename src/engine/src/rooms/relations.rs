@@ -28,6 +28,8 @@ use crate::{EngineError, Result, sessions::Session, stream::observer::Observer};
 
 /// Over how many events another may relate to the one that is asked for.
 pub const MAX_DEPTH: i64 = 3;
+/// The most references that are told with the events of an answer; there is an endpoint for more.
+const MAX_REFERENCES: i64 = 500;
 /// Rooms share so many marks.
 const MARKS: usize = 4096;
 
@@ -71,12 +73,20 @@ impl Observer for RelationMarks {
 pub struct Bundles {
     edits: HashMap<i64, Arc<TimelineEvent>>,
     threads: HashMap<OwnedEventId, Thread>,
+    references: HashMap<OwnedEventId, Vec<Arc<TimelineEvent>>>,
 }
 
 impl Bundles {
     /// The edit that holds for an event.
     pub fn edit(&self, event: &TimelineEvent) -> Option<&Arc<TimelineEvent>> {
         self.edits.get(&event.position)
+    }
+
+    /// The events that refer to an event, oldest first.
+    pub fn references(&self, event: &TimelineEvent) -> &[Arc<TimelineEvent>] {
+        self.references
+            .get(&event.event_id)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The thread that an event begins.
@@ -211,6 +221,7 @@ impl Rooms {
         );
         Ok(Bundles {
             edits: self.edits(&targets).await?,
+            references: self.references(session, &targets).await?,
             threads,
         })
     }
@@ -231,6 +242,31 @@ impl Rooms {
             }
         }
         Ok(edits)
+    }
+
+    async fn references(
+        &self,
+        session: &Session,
+        targets: &[OwnedEventId],
+    ) -> Result<HashMap<OwnedEventId, Vec<Arc<TimelineEvent>>>> {
+        let pairs = self.database.references(targets, MAX_REFERENCES).await?;
+        let mut references: HashMap<_, Vec<_>> = HashMap::new();
+        if pairs.is_empty() {
+            return Ok(references);
+        }
+        let ignored = self.ignored_by(session).await?;
+        let positions: Vec<i64> = pairs.iter().map(|(_, position)| *position).collect();
+        let events = self.events.at(&positions).await?;
+        let events: HashMap<i64, _> = events
+            .into_iter()
+            .map(|event| (event.position, event))
+            .collect();
+        for (target, position) in pairs.into_iter().rev() {
+            if let Some(event) = events.get(&position).filter(|event| !ignored.hide(event)) {
+                references.entry(target).or_default().push(event.clone());
+            }
+        }
+        Ok(references)
     }
 
     async fn threads(

@@ -225,6 +225,7 @@ impl Rooms {
             StateEventType::RoomCreate => Err(EngineError::invalid_param("a room is created once")),
             StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
             StateEventType::RoomHistoryVisibility => check_visibility(content),
+            other if other.to_string() == "m.room.retention" => check_retention(content),
             _ => Ok(()),
         }
     }
@@ -344,6 +345,25 @@ fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
     }
     aliases.retain(|alias| !alias.is_empty());
     Ok(aliases)
+}
+
+/// How long events are kept: milliseconds, the shortest not over the longest.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/1763>
+fn check_retention(content: &CanonicalJsonObject) -> Result<()> {
+    let lifetime = |key: &str| match content.get(key) {
+        None | Some(ruma::CanonicalJsonValue::Null) => Ok(None),
+        Some(ruma::CanonicalJsonValue::Integer(time)) if i64::from(*time) >= 0 => Ok(Some(*time)),
+        Some(_) => Err(EngineError::bad_json(format!(
+            "`{key}` is a number of milliseconds"
+        ))),
+    };
+    match (lifetime("min_lifetime")?, lifetime("max_lifetime")?) {
+        (Some(shortest), Some(longest)) if shortest > longest => Err(EngineError::invalid_param(
+            "`min_lifetime` is not more than `max_lifetime`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_visibility(content: &CanonicalJsonObject) -> Result<()> {
