@@ -152,6 +152,8 @@ pub struct RoomSettings {
     pub default_version: RoomVersionId,
     /// How many rooms a user may be joined to.
     pub max_joined: u32,
+    /// Whether a room that a user leaves is forgotten at once.
+    pub forget_on_leave: bool,
 }
 
 impl Default for RoomSettings {
@@ -159,6 +161,7 @@ impl Default for RoomSettings {
         Self {
             default_version: RoomVersionId::V12,
             max_joined: 5_000,
+            forget_on_leave: false,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<RawJs
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
+        "m.forget_forced_upon_leave": { "enabled": settings.rooms.forget_on_leave },
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": false },
     });

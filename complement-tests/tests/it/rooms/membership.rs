@@ -1,6 +1,6 @@
 //! Who is in a room: invite, join, leave, kick, ban, unban, forget.
 
-use parley_conformance::{Client, on_each_engine};
+use parley_conformance::{Client, TestOptions, on_each_engine, on_each_engine_with};
 use serde_json::{Value, json};
 
 use super::{
@@ -392,6 +392,34 @@ async fn who_may_not_invite_is_not_told_who_exists() {
         };
         invite(&bob).await.is_refused(403, "M_FORBIDDEN");
         invite(&alice).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_is_forgotten_upon_leaving_where_the_server_is_set_to() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rooms.forget_on_leave = true;
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        act_self(&bob, &room_id, "leave").await.ok();
+        act_self(&bob, &room_id, "leave").await.ok();
+        for path in ["messages?dir=b", "members", "state"] {
+            bob.get(&room_path(&room_id, path))
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+        }
+        let capabilities = bob.get(&format!("{BASE}/capabilities")).await.ok();
+        let forced = &capabilities["capabilities"]["m.forget_forced_upon_leave"];
+        assert_eq!(forced["enabled"], true);
+        join(&bob, &room_id).await.ok();
+        bob.get(&room_path(&room_id, "messages?dir=b")).await.ok();
     })
     .await;
 }

@@ -108,8 +108,11 @@ impl Rooms {
                 _ => Err(EngineError::forbidden("you are not in this room")),
             }
         })
-        .await
-        .map(|_| ())
+        .await?;
+        if self.settings.forget_on_leave {
+            self.forget(session, room_id).await?;
+        }
+        Ok(())
     }
 
     /// Invites a user.

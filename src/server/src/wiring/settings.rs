@@ -56,6 +56,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
         rooms: RoomSettings {
             default_version: config.rooms.default_version.clone(),
             max_joined: config.rooms.max_joined,
+            forget_on_leave: config.rooms.forget_on_leave,
         },
         rate_limits: rate_limits(&config.rate_limits),
         presence: PresenceSettings {
