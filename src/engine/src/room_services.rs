@@ -121,13 +121,7 @@ impl RoomServices {
             random: (*random).clone(),
             settings: settings.rooms.clone(),
         }));
-        let sync = sync(
-            parts,
-            shared.stream.clone(),
-            shared.feeds,
-            &rooms,
-            &personal,
-        );
+        let sync = sync(parts, &shared.stream, shared.feeds, &rooms, &personal);
         Ok(Self {
             stream: shared.stream,
             rooms,
@@ -139,14 +133,14 @@ impl RoomServices {
 
 fn sync(
     parts: &RoomServiceParts<'_>,
-    stream: Arc<Stream>,
+    stream: &Arc<Stream>,
     feeds: Arc<Feeds>,
     rooms: &Arc<Rooms>,
     personal: &PersonalServices,
 ) -> Arc<Sync> {
     let sync = Arc::new(Sync::new(SyncParts {
         database: parts.database.clone(),
-        stream,
+        stream: stream.clone(),
         feeds,
         rooms: rooms.clone(),
         account_data: personal.account_data.clone(),
