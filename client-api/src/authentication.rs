@@ -3,7 +3,10 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{header, request::Parts};
-use parley_engine::sessions::Session;
+use parley_engine::{
+    EngineError,
+    sessions::{AccountKind, Session},
+};
 use percent_encoding::percent_decode_str;
 use ruma::api::{
     auth_scheme::{
@@ -12,7 +15,7 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use crate::{ApiError, ClientApi, Result};
+use crate::{ApiError, ClientApi, Result, guests};
 
 /// A way of authentication of the client-server API.
 pub trait Scheme {
@@ -68,12 +71,12 @@ impl Scheme for AccessTokenOptional {
         let Some(token) = token(parts) else {
             return Ok(None);
         };
-        let session = api.engine.sessions().authenticate(&token, address).await?;
+        let session = session_of(api, parts, &token, address).await?;
         if session.locked && !is_open_to_locked(parts.uri.path()) {
-            return Err(ApiError::new(
-                ErrorKind::UserLocked,
-                "your account is locked, ask the administrator of this server",
-            ));
+            return Err(EngineError::user_locked().into());
+        }
+        if session.kind == AccountKind::Guest && !guests::may(&parts.method, parts.uri.path()) {
+            session.must_not_be_guest()?;
         }
         Ok(Some(session))
     }
@@ -93,6 +96,27 @@ impl Scheme for AppserviceTokenOptional {
     }
 }
 
+/// Whose token it is: of a device, or of an application service, which says for whom it speaks.
+async fn session_of(
+    api: &ClientApi,
+    parts: &Parts,
+    token: &str,
+    address: Option<IpAddr>,
+) -> Result<Arc<Session>> {
+    let appservices = api.engine.appservices();
+    let Some(appservice) = appservices.by_token(token) else {
+        return Ok(api.engine.sessions().authenticate(token, address).await?);
+    };
+    let user_id = parameter(parts, "user_id");
+    // Libraries send the name that it had before v1.17.
+    let device_id =
+        parameter(parts, "device_id").or_else(|| parameter(parts, "org.matrix.msc3202.device_id"));
+    let session = appservices
+        .session(appservice, user_id.as_deref(), device_id.as_deref())
+        .await?;
+    Ok(Arc::new(session))
+}
+
 /// A locked user may log out, <https://spec.matrix.org/v1.19/client-server-api/#account-locking>.
 fn is_open_to_locked(path: &str) -> bool {
     path.ends_with("/logout") || path.ends_with("/logout/all")
@@ -106,11 +130,14 @@ fn token(parts: &Parts) -> Option<Cow<'_, str>> {
             .eq_ignore_ascii_case("Bearer")
             .then_some(Cow::Borrowed(token.trim()));
     }
-    let query = parts.uri.query()?;
-    let token = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("access_token="))?;
-    percent_decode_str(token).decode_utf8().ok()
+    parameter(parts, "access_token")
+}
+
+/// A parameter of the query.
+fn parameter<'a>(parts: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = parts.uri.query()?.split('&');
+    let value = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    percent_decode_str(value).decode_utf8().ok()
 }
 
 #[cfg(test)]

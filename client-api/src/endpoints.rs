@@ -2,6 +2,8 @@
 
 pub(crate) mod account_data;
 pub(crate) mod accounts;
+pub(crate) mod administration;
+pub(crate) mod contacts;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod discovery;
@@ -14,6 +16,7 @@ pub(crate) mod receipts;
 pub(crate) mod rooms;
 pub(crate) mod sync;
 pub(crate) mod typing;
+pub(crate) mod users;
 
 use parley_engine::{EngineError, limits::Action, sessions::Session};
 use ruma::UserId;

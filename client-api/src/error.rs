@@ -91,7 +91,16 @@ impl IntoResponse for ApiError {
                 {
                     retry_after = Some(seconds(*delay));
                 }
-                serde_json::to_vec(&StandardErrorBody::new(kind, message.into_owned()))
+                let locked = kind == ErrorKind::UserLocked;
+                let body = StandardErrorBody::new(kind, message.into_owned());
+                match serde_json::to_value(&body) {
+                    // Ruma has no place for it.
+                    Ok(mut body) if locked => {
+                        body["soft_logout"] = true.into();
+                        serde_json::to_vec(&body)
+                    }
+                    body => body.and_then(|body| serde_json::to_vec(&body)),
+                }
             }
             Body::Authentication(info) => serde_json::to_vec(&info),
         };

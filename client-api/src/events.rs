@@ -177,8 +177,11 @@ impl<'a> EventWriter<'a> {
         depth: Depth,
     ) {
         let sees = |event: &TimelineEvent| {
-            let access = shown.access;
-            shown.joined || access.is_some_and(|access| access.sees(event, &self.session.user_id))
+            let user_id = &self.session.user_id;
+            let Some(access) = shown.access else {
+                return shown.joined;
+            };
+            (shown.joined || access.sees(event, user_id)) && !access.veils(event, user_id)
         };
         let edit = self.bundles.edit(event).filter(|edit| sees(edit));
         let thread = self

@@ -12,6 +12,7 @@ mod endpoints;
 mod error;
 mod events;
 mod filter;
+mod guests;
 mod incoming;
 mod route;
 mod router;

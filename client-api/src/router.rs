@@ -20,6 +20,9 @@ pub fn router(api: ClientApi) -> Router {
     let router = endpoints::rooms::routes(router);
     let router = endpoints::accounts::routes(router);
     let router = endpoints::login::routes(router);
+    let router = endpoints::contacts::routes(router);
+    let router = endpoints::administration::routes(router);
+    let router = endpoints::users::routes(router);
     let router = endpoints::devices::routes(router);
     let router = endpoints::profiles::routes(router);
     let router = endpoints::filters::routes(router);

@@ -184,8 +184,9 @@ async fn run(
         .expect("the engine starts");
     let stopping = CancellationToken::new();
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
-    let router =
-        parley_client_api::router(client_api.clone()).merge(parley_admin::router(engine.clone()));
+    let router = parley_client_api::router(client_api.clone())
+        .merge(parley_admin::router(engine.clone()))
+        .merge(parley_federation::router(engine.clone()));
     let router = parley_client_api::finish(router)
         .layer(middleware::map_request(note_address))
         .layer(middleware::from_fn_with_state(

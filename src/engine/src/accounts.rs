@@ -1,5 +1,10 @@
 //! Accounts: making them, proving who one is, deactivating them.
 
+mod appservice_login;
+mod brief_tokens;
+mod guests;
+mod jwt;
+mod moderation;
 mod password_login;
 mod registration;
 mod registration_tokens;
@@ -13,11 +18,17 @@ use parley_storage::{
 };
 use ruma::{OwnedUserId, UserId};
 
-pub use self::{registration::NewUser, shared_secret::SharedSecretRegistration};
+pub(crate) use self::guests::is_guest_name;
+pub use self::{
+    brief_tokens::BriefToken, jwt::check_settings as check_jwt_settings, registration::NewUser,
+    shared_secret::SharedSecretRegistration,
+};
 use crate::{
     EngineError, Result,
+    appservices::Appservices,
     clock::Clock,
     devices::Devices,
+    erased::Erased,
     hooks::AccountHooks,
     limits::Limits,
     passwords::Passwords,
@@ -41,6 +52,9 @@ pub struct Accounts {
     limits: Limits,
     sessions: Sessions,
     devices: Devices,
+    appservices: Appservices,
+    erased: Erased,
+    jwt: Option<jwt::JwtVerifier>,
     hooks: Arc<dyn AccountHooks>,
 }
 
@@ -54,6 +68,8 @@ pub(crate) struct AccountParts {
     pub(crate) limits: Limits,
     pub(crate) sessions: Sessions,
     pub(crate) devices: Devices,
+    pub(crate) appservices: Appservices,
+    pub(crate) erased: Erased,
     pub(crate) hooks: Arc<dyn AccountHooks>,
 }
 
@@ -105,7 +121,12 @@ impl Account {
 impl Accounts {
     pub(crate) fn new(parts: AccountParts) -> Result<Self> {
         let passwords = Passwords::new(&parts.settings.passwords, &parts.random)?;
+        let jwt = parts.settings.login.jwt.as_ref();
+        let jwt = jwt.map(jwt::JwtVerifier::new).transpose();
         Ok(Self {
+            jwt: jwt.map_err(EngineError::Internal)?,
+            appservices: parts.appservices,
+            erased: parts.erased,
             database: parts.database,
             clock: parts.clock,
             random: parts.random,
@@ -196,7 +217,8 @@ impl Accounts {
     }
 
     /// Deactivates an account for good: nobody can log in to it or register its name again, its devices are logged out,
-    /// it leaves all rooms. With `erase`, its profile is removed too.
+    /// it leaves all rooms. With `erase`, what is kept for the user is removed too, and who comes to a room after that is
+    /// shown nothing of what they wrote.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such account or it is deactivated already.
@@ -211,6 +233,9 @@ impl Accounts {
         let deleted = Devices::delete_all_except_in(&mut transaction, user_nid, None).await?;
         transaction.commit().await?;
         self.sessions.forget_user(user_nid);
+        if erase {
+            self.erased.changed().await?;
+        }
         self.devices.announce(user_nid, user_id, deleted).await?;
         self.leave_all_rooms(user_nid, user_id).await
     }

@@ -103,6 +103,37 @@ impl Devices {
             .await
     }
 
+    /// Makes a device that nobody is logged in on, for an application service, or calls the one that is there otherwise.
+    /// Whether it was made.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if its ID or name can't be, `M_FORBIDDEN` if the user has too many devices.
+    pub async fn make(
+        &self,
+        session: &Session,
+        device_id: &DeviceId,
+        name: Option<&str>,
+    ) -> Result<bool> {
+        text::check_device_id(device_id)?;
+        text::check_device_name(name.unwrap_or_default())?;
+        let user_nid = session.user_nid;
+        let mut transaction = self.database.write().await?;
+        let known = devices::find_in(&mut transaction, user_nid, device_id.as_str()).await?;
+        if known.is_some() {
+            drop(transaction);
+            if let Some(name) = name {
+                self.rename(user_nid, &session.user_id, device_id, name)
+                    .await?;
+            }
+            return Ok(false);
+        }
+        self.check_count(&mut transaction, user_nid).await?;
+        let now = self.clock.now_ms();
+        devices::insert(&mut transaction, user_nid, device_id.as_str(), name, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// Logs out the device of a session.
     pub async fn log_out(&self, session: &Session) -> Result<()> {
         match &session.device_id {

@@ -96,6 +96,19 @@ impl EngineError {
         Self::refused(ErrorKind::UnknownToken(data), message)
     }
 
+    /// `M_GUEST_ACCESS_FORBIDDEN`: guests may not do that.
+    pub fn guest_forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::GuestAccessForbidden, message)
+    }
+
+    /// `M_USER_LOCKED`: nothing but logging out is open to the user.
+    pub fn user_locked() -> Self {
+        Self::refused(
+            ErrorKind::UserLocked,
+            "your account is locked, ask the administrator of this server",
+        )
+    }
+
     /// The protocol's error, if that is what it is.
     pub fn kind(&self) -> Option<&ErrorKind> {
         match self {

@@ -1,10 +1,13 @@
 //! User-interactive authentication: what has to be proved before a request is served,
 //! <https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api>.
 
+mod terms;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parley_storage::{
     Database, StorageError,
+    accounts::AcceptedTerm,
     interactive::{self, InteractiveSession},
 };
 use ruma::api::{
@@ -22,6 +25,9 @@ use crate::{
 const SESSION_ID_LENGTH: usize = 24;
 /// How often expired sessions are removed.
 const REMOVE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// The operation that is authorised by who has no account yet.
+const REGISTER: &str = "register";
 
 /// Asks for proofs and checks them.
 #[derive(Clone, Debug)]
@@ -56,6 +62,15 @@ impl Proof {
     pub fn registration_token(&self) -> Option<&str> {
         let stage = self.stages.get(AuthType::RegistrationToken.as_str())?;
         stage.as_deref()
+    }
+
+    /// The documents that were agreed to.
+    pub fn accepted_terms(&self) -> Vec<AcceptedTerm> {
+        let stage = self.stages.get(AuthType::Terms.as_str());
+        stage
+            .and_then(Option::as_deref)
+            .map(terms::told)
+            .unwrap_or_default()
     }
 
     fn completes(&self, flow: &AuthFlow) -> bool {
@@ -112,22 +127,72 @@ impl InteractiveAuthentication {
         request_hash: [u8; 32],
         auth: Option<&AuthData>,
     ) -> Result<Proof> {
-        let stage = match self.accounts.registration_mode() {
+        let flow = self.registration_flow()?;
+        let operation = Operation {
+            name: REGISTER,
+            session: None,
+            request_hash,
+        };
+        self.authorise(&operation, vec![flow], auth).await
+    }
+
+    /// What has to be proved to register.
+    fn registration_flow(&self) -> Result<AuthFlow> {
+        let mut stages = match self.accounts.registration_mode() {
             RegistrationMode::Closed => {
                 return Err(EngineError::forbidden(
                     "registration is closed on this server",
                 ));
             }
-            RegistrationMode::Token => AuthType::RegistrationToken,
-            RegistrationMode::Open => AuthType::Dummy,
+            RegistrationMode::Token => vec![AuthType::RegistrationToken],
+            RegistrationMode::Open => Vec::new(),
         };
+        if !self.accounts.terms().is_empty() {
+            stages.push(AuthType::Terms);
+        }
+        if stages.is_empty() {
+            stages.push(AuthType::Dummy);
+        }
+        Ok(AuthFlow::new(stages))
+    }
+
+    /// Does a stage of a registration that was begun, in the place of a client that doesn't know the stage. Whether the
+    /// stage is done now.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such session, or the stage isn't asked for in it.
+    pub async fn complete_stage(&self, session_id: &str, auth: &AuthData) -> Result<bool> {
+        let unknown =
+            || EngineError::not_found("no registration of that session waits for this; begin anew");
+        if session_id.contains('\0') {
+            return Err(unknown());
+        }
+        let now = self.clock.now_ms();
+        let found = interactive::find(&self.database, session_id, now).await?;
+        let mut session = found
+            .filter(|session| session.operation == REGISTER)
+            .ok_or_else(unknown)?;
         let operation = Operation {
-            name: "register",
+            name: REGISTER,
             session: None,
-            request_hash,
+            request_hash: session
+                .request_hash
+                .as_slice()
+                .try_into()
+                .map_err(|_| StorageError::Corrupt("a hash of another length".to_owned()))?,
         };
-        self.authorise(&operation, vec![AuthFlow::new(vec![stage])], auth)
-            .await
+        let flows = [self.registration_flow()?];
+        let kind = auth.auth_type().ok_or_else(unknown)?;
+        if !flows[0].stages.contains(&kind) {
+            return Err(unknown());
+        }
+        let mut proof = resume(&mut session, &operation)?;
+        let Stage::Done(told) = self.attempt(&operation, &flows, auth).await? else {
+            return Ok(false);
+        };
+        proof.stages.insert(kind.to_string(), told);
+        self.keep(&mut session, &proof).await?;
+        Ok(true)
     }
 
     /// Lets pass a user who has given their password again.
@@ -163,6 +228,11 @@ impl InteractiveAuthentication {
         };
         let mut proof = resume(&mut session, operation)?;
         let stage = match auth {
+            // Nobody agrees to what they haven't been shown.
+            Some(AuthData::Terms(_)) if is_new => Stage::Failed(
+                ErrorKind::MissingParam,
+                "ask for the documents first, then agree with the `session` that you got",
+            ),
             Some(auth) => self.attempt(operation, &flows, auth).await?,
             None => Stage::None,
         };
@@ -184,14 +254,32 @@ impl InteractiveAuthentication {
             }
             return Ok(proof);
         }
+        self.keep(&mut session, &proof).await?;
+        let params = self.params(&flows)?;
+        let challenge = challenge(flows, params, &proof, session, failure);
+        Err(EngineError::AuthenticationRequired(Box::new(challenge)))
+    }
+
+    async fn keep(&self, session: &mut InteractiveSession, proof: &Proof) -> Result<()> {
         session.completed = serde_json::to_string(&proof.stages)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let mut transaction = self.database.write().await?;
-        interactive::put(&mut transaction, &session).await?;
-        transaction.commit().await?;
-        Err(EngineError::AuthenticationRequired(Box::new(challenge(
-            flows, &proof, session, failure,
-        )?)))
+        interactive::put(&mut transaction, session).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// What clients have to know for the stages. It is there even if that is nothing, as clients look for it.
+    fn params(&self, flows: &[AuthFlow]) -> Result<Box<RawValue>> {
+        let mut params = serde_json::Map::new();
+        if flows
+            .iter()
+            .any(|flow| flow.stages.contains(&AuthType::Terms))
+        {
+            let terms = terms::params(self.accounts.terms());
+            params.insert(AuthType::Terms.to_string(), terms);
+        }
+        serde_json::value::to_raw_value(&params)
+            .map_err(|error| EngineError::Internal(error.to_string()))
     }
 
     fn new_session(&self, operation: &Operation<'_>) -> InteractiveSession {
@@ -239,6 +327,7 @@ impl InteractiveAuthentication {
         }
         match (auth, operation.session) {
             (AuthData::Dummy(_), _) => Ok(Stage::Done(None)),
+            (AuthData::Terms(_), _) => Ok(Stage::Done(Some(terms::agreed(self.accounts.terms())))),
             (AuthData::RegistrationToken(given), _) => {
                 let valid = self
                     .accounts
@@ -314,21 +403,19 @@ fn resume(session: &mut InteractiveSession, operation: &Operation<'_>) -> Result
 
 fn challenge(
     flows: Vec<AuthFlow>,
+    params: Box<RawValue>,
     proof: &Proof,
     session: InteractiveSession,
     failure: Option<StandardErrorBody>,
-) -> Result<UiaaInfo> {
+) -> UiaaInfo {
     let mut info = UiaaInfo::new(flows);
     info.completed = proof
         .stages
         .keys()
         .map(|stage| AuthType::from(stage.as_str()))
         .collect();
-    // Clients look for it even where there are none.
-    let no_params = RawValue::from_string("{}".to_owned())
-        .map_err(|error| EngineError::Internal(error.to_string()))?;
-    info.params = Some(no_params);
+    info.params = Some(params);
     info.session = Some(session.session_id);
     info.auth_error = failure.map(Box::new);
-    Ok(info)
+    info
 }

@@ -4,6 +4,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod appservices;
 pub mod background;
 pub mod clock;
 pub mod devices;
@@ -25,7 +26,9 @@ pub mod stream;
 pub mod sync;
 pub mod typing;
 pub mod unread;
+pub mod user_directory;
 
+mod erased;
 mod keys;
 mod personal;
 mod room_services;
@@ -40,9 +43,11 @@ use parley_storage::Database;
 use self::{
     account_data::AccountData,
     accounts::{AccountParts, Accounts},
+    appservices::Appservices,
     background::Background,
     clock::Clock,
     devices::Devices,
+    erased::Erased,
     filters::Filters,
     hooks::AccountHooks,
     interactive::InteractiveAuthentication,
@@ -59,6 +64,7 @@ use self::{
     sync::Sync,
     typing::Typing,
     unread::Unread,
+    user_directory::UserDirectory,
 };
 pub use self::{
     error::{EngineError, Result},
@@ -78,6 +84,7 @@ struct Services {
     background: Background,
     limits: Limits,
     sessions: Sessions,
+    appservices: Appservices,
     room_services: RoomServices,
     users: UserServices,
 }
@@ -90,6 +97,7 @@ struct UserServices {
     interactive: InteractiveAuthentication,
     filters: Filters,
     profiles: Profiles,
+    directory: UserDirectory,
 }
 
 /// What they are made of.
@@ -100,6 +108,8 @@ struct UserParts<'a> {
     settings: &'a Arc<EngineSettings>,
     limits: &'a Limits,
     sessions: &'a Sessions,
+    appservices: &'a Appservices,
+    erased: &'a Erased,
     hooks: Arc<dyn AccountHooks>,
     background: &'a Background,
 }
@@ -124,6 +134,8 @@ impl UserServices {
             limits: parts.limits.clone(),
             sessions: parts.sessions.clone(),
             devices: devices.clone(),
+            appservices: parts.appservices.clone(),
+            erased: parts.erased.clone(),
             hooks: parts.hooks,
         })?;
         let interactive = InteractiveAuthentication::start(
@@ -140,6 +152,7 @@ impl UserServices {
             interactive,
             filters: Filters::new(parts.database),
             profiles,
+            directory: UserDirectory::new(parts.database, parts.settings),
         })
     }
 }
@@ -160,7 +173,12 @@ impl Engine {
         let limits = Limits::new(&settings.rate_limits, &clock);
         let (nodes, outbox) = Nodes::new(&database);
         let sessions = Sessions::start(&database, &clock, &nodes, &background);
+        let appservices = Appservices::new(&database, &limits, &settings)?;
+        appservices.make_senders(&*clock).await?;
+        let erased = Erased::new(&database, &clock);
         let room_services = RoomServices::start(&RoomServiceParts {
+            appservices: &appservices,
+            erased: &erased,
             database: &database,
             clock: &clock,
             random: &random,
@@ -180,10 +198,13 @@ impl Engine {
             settings: &settings,
             limits: &limits,
             sessions: &sessions,
+            appservices: &appservices,
+            erased: &erased,
             hooks: Arc::new(vec![room_services.rooms.clone() as Arc<dyn AccountHooks>]),
             background: &background,
         })?;
         users.accounts.finish_deactivations().await?;
+        users.directory.list_everyone().await?;
         Ok(Self {
             services: Arc::new(Services {
                 settings,
@@ -191,6 +212,7 @@ impl Engine {
                 background,
                 limits,
                 sessions,
+                appservices,
                 room_services,
                 users,
             }),
@@ -272,6 +294,11 @@ impl Engine {
         &self.services.sessions
     }
 
+    /// The bridges and bots that own parts of this server's names.
+    pub fn appservices(&self) -> &Appservices {
+        &self.services.appservices
+    }
+
     /// The accounts of this server.
     pub fn accounts(&self) -> &Accounts {
         &self.services.users.accounts
@@ -290,6 +317,11 @@ impl Engine {
     /// The filters that clients stored.
     pub fn filters(&self) -> &Filters {
         &self.services.users.filters
+    }
+
+    /// Finding users by their names.
+    pub fn user_directory(&self) -> &UserDirectory {
+        &self.services.users.directory
     }
 
     /// What its users tell about themselves.

@@ -93,6 +93,8 @@ impl From<IpAddr> for LimitKey {
 pub struct Limits {
     /// `None` where limits are off.
     limiters: Option<Arc<Limiters>>,
+    /// Users for whom an application service speaks that isn't limited.
+    exempt: Arc<Cache<i64, ()>>,
 }
 
 #[derive(Debug)]
@@ -128,7 +130,10 @@ impl Limits {
                 federation: limiter(settings.federation),
             })
         });
-        Self { limiters }
+        Self {
+            limiters,
+            exempt: Arc::new(Cache::new(REMEMBERED)),
+        }
     }
 
     /// Counts one `action` of `key`.
@@ -136,12 +141,19 @@ impl Limits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED`, with the time after which it may be tried again.
     pub fn check(&self, action: Action, key: impl Into<LimitKey>) -> Result<()> {
+        let key = key.into();
+        if matches!(&key, LimitKey::User(user_nid) if self.exempt.get(user_nid).is_some()) {
+            return Ok(());
+        }
         match self.limiter(action) {
-            Some(limiter) => limiter
-                .check(&key.into())
-                .map_err(EngineError::limit_exceeded),
+            Some(limiter) => limiter.check(&key).map_err(EngineError::limit_exceeded),
             None => Ok(()),
         }
+    }
+
+    /// Limits a user no more: to be called with each request of an application service that isn't limited.
+    pub(crate) fn exempt(&self, user_nid: i64) {
+        self.exempt.insert(user_nid, ());
     }
 
     /// Forgets what was counted, as after a success where failures are what is limited.

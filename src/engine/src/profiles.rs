@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parley_storage::{Database, accounts, profiles};
+use parley_storage::{Database, Transaction, accounts, profiles};
 use ruma::{UserId, api::error::ErrorKind};
 use serde_json::Value;
 
@@ -10,8 +10,9 @@ use crate::{
     EngineError, Result,
     hooks::AccountHooks,
     limits::{Action, Limits},
-    sessions::Session,
+    sessions::{AccountKind, Session},
     text,
+    user_directory::UserDirectory,
 };
 
 /// A profile is smaller than this, in bytes of JSON.
@@ -94,8 +95,7 @@ impl Profiles {
                 "your profile would be larger than 64 KiB",
             ));
         }
-        transaction.commit().await?;
-        self.announce(session, field).await
+        self.commit(session, field, transaction).await
     }
 
     /// Removes a field of one's own profile, if it is set.
@@ -118,6 +118,18 @@ impl Profiles {
         let mut transaction = self.database.write().await?;
         if !profiles::delete(&mut transaction, session.user_nid, field).await? {
             return Ok(());
+        }
+        self.commit(session, field, transaction).await
+    }
+
+    async fn commit(
+        &self,
+        session: &Session,
+        field: &str,
+        mut transaction: Transaction,
+    ) -> Result<()> {
+        if field == "displayname" && session.kind != AccountKind::Guest {
+            UserDirectory::list(&mut transaction, session.user_nid).await?;
         }
         transaction.commit().await?;
         self.announce(session, field).await

@@ -12,6 +12,7 @@ pub trait Random: fmt::Debug + Send + Sync {
 
 const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const UPPER_CASE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const DIGITS: &[u8] = b"0123456789";
 const LOWER_CASE_AND_DIGITS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 impl dyn Random {
@@ -28,6 +29,11 @@ impl dyn Random {
     /// Lower-case letters and digits, fit for a user's name; 5.17 bits each.
     pub fn lower_case(&self, length: usize) -> String {
         self.text(LOWER_CASE_AND_DIGITS, length)
+    }
+
+    /// Decimal digits; 3.3 bits each.
+    pub fn digits(&self, length: usize) -> String {
+        self.text(DIGITS, length)
     }
 
     /// A number that is hardly ever the same twice, and not 0.

@@ -6,8 +6,10 @@ use parley_storage::Database;
 
 use crate::{
     Result,
+    appservices::Appservices,
     background::Background,
     clock::Clock,
+    erased::Erased,
     keys,
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
@@ -32,6 +34,8 @@ pub(crate) struct RoomServices {
 /// What they are made of.
 #[derive(Debug)]
 pub(crate) struct RoomServiceParts<'a> {
+    pub(crate) appservices: &'a Appservices,
+    pub(crate) erased: &'a Erased,
     pub(crate) database: &'a Database,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) random: &'a Arc<dyn Random>,
@@ -72,6 +76,8 @@ impl RoomServices {
             settings,
             nodes,
             background,
+            appservices,
+            erased,
         } = parts;
         let shared = Shared::new(parts).await?;
         let watchers = Watchers::start(&WatcherParts {
@@ -112,6 +118,8 @@ impl RoomServices {
             feeds: shared.feeds.clone(),
             committer,
             ignored,
+            appservices: (*appservices).clone(),
+            erased: (*erased).clone(),
             marks,
             summaries,
             search: SearchIndex::start(database, &shared.stream, background),

@@ -14,6 +14,7 @@ pub mod hierarchy;
 pub mod history;
 pub mod lookup;
 pub mod membership;
+pub mod mutual;
 pub mod near;
 pub mod registry;
 pub mod relations;
@@ -29,6 +30,7 @@ pub mod timeline;
 pub mod upgrade;
 pub mod visibility;
 
+mod guests;
 mod hooks;
 mod knock;
 mod succession;
@@ -57,7 +59,9 @@ use self::{
 use crate::{
     EngineError, Result,
     account_data::AccountData,
+    appservices::Appservices,
     clock::{Clock, DistinctTimes},
+    erased::Erased,
     ignored::Ignored,
     random::Random,
     sessions::Session,
@@ -82,6 +86,8 @@ pub struct Rooms {
     transactions: Transactions,
     key: Arc<ServerKey>,
     ignored: Arc<Ignored>,
+    appservices: Appservices,
+    erased: Erased,
     marks: Arc<RelationMarks>,
     summaries: Arc<Summaries>,
     account_data: AccountData,
@@ -109,6 +115,10 @@ pub struct RoomsParts {
     pub committer: Committer,
     /// Who is ignored by whom.
     pub ignored: Arc<Ignored>,
+    /// Who owns parts of the aliases.
+    pub appservices: Appservices,
+    /// Who asked to be forgotten.
+    pub(crate) erased: Erased,
     /// Where the newest relations stand.
     pub(crate) marks: Arc<RelationMarks>,
     /// What rooms look like from outside.
@@ -139,6 +149,8 @@ impl Rooms {
             transactions: Transactions::default(),
             key: parts.key,
             ignored: parts.ignored,
+            appservices: parts.appservices,
+            erased: parts.erased,
             marks: parts.marks,
             summaries: parts.summaries,
             account_data: parts.account_data,

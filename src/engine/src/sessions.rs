@@ -13,6 +13,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use parley_storage::{
     Database, Engine as DatabaseEngine, StorageError,
+    accounts::AccountRow,
+    devices::DeviceRow,
     tokens::{self, TokenHash, TokenOwner},
 };
 use quick_cache::sync::Cache;
@@ -22,6 +24,7 @@ use sha2::{Digest, Sha256};
 use self::last_seen::LastSeen;
 use crate::{
     EngineError, Result,
+    appservices::Appservice,
     background::Background,
     clock::Clock,
     stream::nodes::{Listener, News, Nodes},
@@ -78,6 +81,8 @@ pub struct Session {
     /// The device's number. Where there is no device a number of the user's own that no device has, so that transaction
     /// ids and all else that is kept by device never meet those of others.
     pub device_nid: i64,
+    /// The application service that speaks for the user, if one does.
+    pub appservice: Option<Arc<Appservice>>,
     /// What kind of account it is.
     pub kind: AccountKind,
     /// Whether the user administers this server.
@@ -101,6 +106,7 @@ impl Session {
             user_nid,
             device_id: None,
             device_nid: without_device(user_nid),
+            appservice: None,
             kind: AccountKind::User,
             admin: false,
             suspended: false,
@@ -109,6 +115,27 @@ impl Session {
             believed_until: 0,
             noted_at: AtomicI64::new(0),
         }
+    }
+
+    /// An application service that speaks for a user.
+    pub(crate) fn of_appservice(
+        appservice: &Arc<Appservice>,
+        user_id: OwnedUserId,
+        account: AccountRow,
+        device: Option<DeviceRow>,
+    ) -> Result<Self> {
+        Ok(Self {
+            device_nid: device
+                .as_ref()
+                .map_or_else(|| without_device(account.user_nid), |device| device.nid),
+            appservice: Some(Arc::clone(appservice)),
+            kind: AccountKind::from_stored(&account.kind)?,
+            admin: account.admin,
+            suspended: account.suspended_at.is_some(),
+            locked: account.locked_at.is_some(),
+            device_id: device.map(|device| device.device_id.into()),
+            ..Self::of_server(account.user_nid, &user_id)
+        })
     }
 
     /// The device.
@@ -273,6 +300,7 @@ impl Sessions {
             user_nid: owner.user_nid,
             device_id: Some(owner.device_id.into()),
             device_nid: owner.device_nid,
+            appservice: None,
             kind: AccountKind::from_stored(&owner.kind)?,
             admin: owner.admin,
             suspended: owner.suspended_at.is_some(),

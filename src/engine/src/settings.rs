@@ -3,6 +3,9 @@
 use std::{fmt, time::Duration};
 
 use ruma::{OwnedServerName, RoomVersionId};
+use url::Url;
+
+pub use crate::appservices::AppserviceRegistration;
 
 /// All settings of the engine.
 #[derive(Clone, Debug)]
@@ -13,8 +16,12 @@ pub struct EngineSettings {
     pub registration: RegistrationSettings,
     /// How passwords are hashed and what is demanded of them.
     pub passwords: PasswordSettings,
+    /// How one can log in, beside by a password.
+    pub login: LoginSettings,
     /// How long logins last.
     pub tokens: TokenSettings,
+    /// Bridges and bots that own parts of this server's names.
+    pub appservices: Vec<AppserviceRegistration>,
     /// Defaults and limits of rooms.
     pub rooms: RoomSettings,
     /// How often something may be done.
@@ -23,6 +30,8 @@ pub struct EngineSettings {
     pub presence: PresenceSettings,
     /// Limits of /sync.
     pub sync: SyncSettings,
+    /// Whom users find by a search.
+    pub user_directory: UserDirectorySettings,
 }
 
 impl EngineSettings {
@@ -32,11 +41,14 @@ impl EngineSettings {
             server_name,
             registration: RegistrationSettings::default(),
             passwords: PasswordSettings::default(),
+            login: LoginSettings::default(),
             tokens: TokenSettings::default(),
+            appservices: Vec::new(),
             rooms: RoomSettings::default(),
             rate_limits: RateLimitSettings::default(),
             presence: PresenceSettings::default(),
             sync: SyncSettings::default(),
+            user_directory: UserDirectorySettings::default(),
         }
     }
 }
@@ -72,6 +84,83 @@ pub struct RegistrationSettings {
     pub tokens: Vec<Secret>,
     /// With it, scripts create accounts through `/_synapse/admin/v1/register` in any mode.
     pub shared_secret: Option<Secret>,
+    /// Whether anyone may have a guest account, which can do little and needs no proof of anything.
+    pub guests: bool,
+    /// What has to be agreed to, a document for each language.
+    pub terms: Vec<Policy>,
+}
+
+/// A document that has to be agreed to before one gets an account, in one language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What kind of document it is, the same in every language: `privacy_policy`.
+    pub id: String,
+    /// Its version; all languages have the same.
+    pub version: String,
+    /// The language, as in BCP 47: `en`.
+    pub language: String,
+    /// Its title.
+    pub name: String,
+    /// Where it can be read.
+    pub url: Url,
+}
+
+/// How one can log in, beside by a password.
+#[derive(Clone, Debug)]
+pub struct LoginSettings {
+    /// Whether a user can have a token made that logs in another device of theirs, by giving their password again.
+    pub by_token: bool,
+    /// What tokens of another service are checked by, if one can log in by them.
+    pub jwt: Option<JwtSettings>,
+}
+
+impl Default for LoginSettings {
+    fn default() -> Self {
+        Self {
+            by_token: true,
+            jwt: None,
+        }
+    }
+}
+
+/// What JSON Web Tokens are checked by (`org.matrix.login.jwt`).
+#[derive(Clone, Debug)]
+pub struct JwtSettings {
+    /// The only algorithm that is taken: HS256, RS256, PS256, ES256, EdDSA, and those with 384 and 512 where they exist.
+    pub algorithm: String,
+    /// What signatures are verified by.
+    pub key: JwtKey,
+    /// The claim that holds the localpart of the user's ID.
+    pub subject_claim: String,
+    /// What `iss` has to be, if anything.
+    pub issuer: Option<String>,
+    /// Of which one has to be among `aud`. If there is none, no token with `aud` is taken.
+    pub audiences: Vec<String>,
+    /// Whether a user who has no account gets one.
+    pub create_accounts: bool,
+}
+
+impl JwtSettings {
+    /// The defaults, with that key.
+    pub fn new(key: JwtKey) -> Self {
+        Self {
+            algorithm: "HS256".to_owned(),
+            key,
+            subject_claim: "sub".to_owned(),
+            issuer: None,
+            audiences: Vec::new(),
+            create_accounts: true,
+        }
+    }
+}
+
+/// What signatures of JSON Web Tokens are verified by.
+#[derive(Clone, Debug)]
+pub enum JwtKey {
+    /// What signer and verifier share, for algorithms that begin with HS.
+    Secret(Secret),
+    /// The signer's public key in PEM, for the others.
+    PublicKey(String),
 }
 
 /// Who may register through the client-server API.
@@ -249,6 +338,13 @@ impl Default for PresenceSettings {
             offline_after: Duration::from_secs(30),
         }
     }
+}
+
+/// Whom users find by a search.
+#[derive(Clone, Debug, Default)]
+pub struct UserDirectorySettings {
+    /// Whether all users of this server are found, or only those in a common or public room.
+    pub all_users: bool,
 }
 
 /// Limits of /sync.

@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#redactions>
 
-use ruma::{CanonicalJsonObject, canonical_json::redact};
+use ruma::{
+    CanonicalJsonObject,
+    canonical_json::{redact, redact_content_in_place},
+};
 
 use crate::RoomVersion;
 
@@ -11,4 +14,11 @@ pub fn redacted_json(json: &str, version: &RoomVersion) -> Option<String> {
     let object: CanonicalJsonObject = serde_json::from_str(json).ok()?;
     let redacted = redact(object, &version.rules().redaction, None).ok()?;
     serde_json::to_string(&redacted).ok()
+}
+
+/// What is left of an event's content, JSON; nothing of what is no content.
+pub fn redacted_content(event_type: &str, content: &str, version: &RoomVersion) -> String {
+    let mut content: CanonicalJsonObject = serde_json::from_str(content).unwrap_or_default();
+    redact_content_in_place(&mut content, &version.rules().redaction, event_type);
+    serde_json::to_string(&content).unwrap_or_else(|_| "{}".to_owned())
 }

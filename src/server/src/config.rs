@@ -7,15 +7,18 @@
 //!
 //! `example.toml` beside these files documents every key; a test holds it to the defaults.
 
+mod appservices;
 mod database;
 mod deserialize;
 mod duration;
 mod environment;
 mod error;
 mod federation_listener;
+mod jwt;
 mod known_keys;
 mod listener;
 mod log;
+mod login;
 mod metrics;
 mod network;
 mod passwords;
@@ -30,6 +33,7 @@ mod size;
 mod sync;
 mod tokens;
 mod tree;
+mod user_directory;
 mod well_known;
 
 #[cfg(test)]
@@ -40,21 +44,25 @@ use std::{path::Path, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    appservices::Appservices,
     database::{Database, DatabaseUrl},
     error::ConfigError,
     federation_listener::FederationListener,
+    jwt::Jwt,
     listener::Listener,
     log::{Log, LogFormat},
+    login::Login,
     metrics::Metrics,
     passwords::Passwords,
     presence::Presence,
     rate_limits::{RateLimit, RateLimits},
-    registration::{Registration, RegistrationMode},
+    registration::{Policy, Registration, RegistrationMode},
     rooms::Rooms,
     secret::Secret,
     server::Server,
     sync::Sync,
     tokens::Tokens,
+    user_directory::UserDirectory,
     well_known::WellKnown,
 };
 use self::{error::Invalid, tree::Node};
@@ -78,16 +86,24 @@ pub struct Config {
     pub registration: Registration,
     /// `[passwords]`: how passwords are hashed and what is demanded of them.
     pub passwords: Passwords,
+    /// `[login]`: how one can log in, beside by a password.
+    pub login: Login,
+    /// `[jwt]`: logging in by JSON Web Tokens of another service.
+    pub jwt: Jwt,
     /// `[tokens]`: how long logins last.
     pub tokens: Tokens,
     /// `[rooms]`: defaults and limits of rooms.
     pub rooms: Rooms,
+    /// `[appservices]`: bridges and bots.
+    pub appservices: Appservices,
     /// `[rate_limits]`: how often something may be done.
     pub rate_limits: RateLimits,
     /// `[presence]`: whether and when users count as online.
     pub presence: Presence,
     /// `[sync]`: limits of `/sync`.
     pub sync: Sync,
+    /// `[user_directory]`: whom users find by a search.
+    pub user_directory: UserDirectory,
     /// `[log]`: what is logged, in which form.
     pub log: Log,
     /// `[metrics]`: the listener for Prometheus.
@@ -153,6 +169,7 @@ impl Config {
         self.database.check()?;
         self.registration.check()?;
         self.passwords.check()?;
+        self.jwt.check()?;
         self.tokens.check()?;
         self.rooms.check()?;
         self.rate_limits.check()?;

@@ -1,8 +1,9 @@
 //! What the listeners serve: the one place where engine and APIs are put together.
 
+mod files;
 mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use parley_client_api::ClientApi;
@@ -31,6 +32,17 @@ pub enum WiringError {
     /// The engine cannot work with what is in the database.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A file that the configuration names can't be read, or doesn't hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// `[jwt]` can't be worked with.
+    #[error("[jwt]: {0}")]
+    Jwt(String),
 }
 
 /// The engine over its database, without anything that listens: what `parley user` works on too.
@@ -42,9 +54,11 @@ pub(crate) struct Homeserver {
 impl Homeserver {
     /// Opens the data. Nobody else may have it open, unless it is in PostgreSQL.
     pub(crate) async fn open(config: &Config) -> Result<Self, WiringError> {
+        let mut engine_settings = settings::engine(config);
+        files::read(config, &mut engine_settings)?;
         let database = Database::open(&settings::database(config)).await?;
         let engine = Engine::start(
-            settings::engine(config),
+            engine_settings,
             database.clone(),
             Arc::new(SystemClock),
             Arc::new(SystemRandom),
@@ -101,7 +115,7 @@ impl Application {
 
     /// What `[federation_listener]` serves.
     pub(crate) fn federation_routes(&self) -> Router {
-        Router::new()
+        parley_federation::router(self.engine().clone())
     }
 
     /// Whether requests can be answered now: whether the database answers.

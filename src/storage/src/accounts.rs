@@ -1,6 +1,6 @@
 //! The accounts of this server's users.
 
-use crate::{Database, Result, Transaction, statement::statement};
+use crate::{Database, Result, Transaction, statement::statement, user_directory};
 
 /// An account.
 #[derive(Clone, Debug)]
@@ -133,6 +133,54 @@ pub async fn insert(transaction: &mut Transaction, account: &NewAccount) -> Resu
     Ok(made == 1)
 }
 
+/// A document that somebody agreed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedTerm {
+    /// Which document.
+    pub policy: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Notes what somebody agreed to.
+pub async fn accept_terms(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    terms: &[AcceptedTerm],
+    now: i64,
+) -> Result<()> {
+    for term in terms {
+        statement(
+            "INSERT INTO accepted_terms (user_nid, policy, version, accepted_at) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(user_nid)
+        .bind(term.policy.as_str())
+        .bind(term.version.as_str())
+        .bind(now)
+        .run(transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Makes a guest's account that of a person. Whether it is a guest's, not deactivated.
+pub async fn upgrade_guest(
+    transaction: &mut Transaction,
+    user_nid: i64,
+    password_hash: Option<&str>,
+) -> Result<bool> {
+    let changed = statement(
+        "UPDATE accounts SET kind = 'user', password_hash = $2 \
+         WHERE user_nid = $1 AND kind = 'guest' AND deactivated_at IS NULL",
+    )
+    .bind(user_nid)
+    .bind(password_hash)
+    .run(transaction)
+    .await?;
+    Ok(changed == 1)
+}
+
 /// Changes or takes away the password. Whether there is such an account, not deactivated.
 pub async fn set_password(
     transaction: &mut Transaction,
@@ -212,7 +260,8 @@ pub async fn deactivate(
     erase: bool,
 ) -> Result<bool> {
     let changed = statement(
-        "UPDATE accounts SET deactivated_at = $2, password_hash = NULL, admin = $4, erased = $3, leaving = $5 \
+        "UPDATE accounts SET deactivated_at = $2, password_hash = NULL, admin = $4, erased = $3, leaving = $5, \
+         erased_after = CASE WHEN $3 THEN (SELECT position FROM stream WHERE id = 1) END \
          WHERE user_nid = $1 AND deactivated_at IS NULL",
     )
     .bind(user_nid)
@@ -233,13 +282,44 @@ pub async fn deactivate(
         .bind(user_nid)
         .run(transaction)
         .await?;
+    statement("DELETE FROM login_tokens WHERE user_nid = $1")
+        .bind(user_nid)
+        .run(transaction)
+        .await?;
+    user_directory::remove(transaction, user_nid).await?;
     if erase {
-        statement("DELETE FROM profiles WHERE user_nid = $1")
+        erase_data(transaction, user_nid).await?;
+    }
+    Ok(true)
+}
+
+/// Removes what is kept for a user and isn't part of a room.
+async fn erase_data(transaction: &mut Transaction, user_nid: i64) -> Result<()> {
+    for table in [
+        "profiles",
+        "account_data",
+        "pushers",
+        "presence",
+        "unread_counts",
+        "accepted_terms",
+        "openid_tokens",
+    ] {
+        statement(format!("DELETE FROM {table} WHERE user_nid = $1"))
             .bind(user_nid)
             .run(transaction)
             .await?;
     }
-    Ok(true)
+    Ok(())
+}
+
+/// The users who asked to be forgotten, and where the stream was then.
+pub async fn erased(database: &Database) -> Result<Vec<(String, i64)>> {
+    statement(
+        "SELECT u.user_id, a.erased_after FROM accounts a JOIN users u ON u.nid = a.user_nid \
+         WHERE a.erased_after IS NOT NULL",
+    )
+    .all(database)
+    .await
 }
 
 /// Deactivated users who are not out of all rooms yet: number and ID.

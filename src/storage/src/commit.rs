@@ -139,6 +139,8 @@ pub enum RoomEffect {
         /// The number of the other room.
         room_nid: i64,
     },
+    /// Whether anyone may join or read it, and so find who is in it.
+    Open(bool),
     /// It is the direct chat of two users. Fails the write if they have one.
     DirectChat {
         /// One of them.

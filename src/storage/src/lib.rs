@@ -9,6 +9,7 @@
 //! This crate knows nothing of HTTP and decides nothing about policy.
 
 pub mod accounts;
+pub mod brief_tokens;
 pub mod commit;
 pub mod devices;
 pub mod events;
@@ -29,6 +30,7 @@ pub mod statement;
 pub mod summaries;
 pub mod tokens;
 pub mod unread;
+pub mod user_directory;
 pub mod user_streams;
 
 mod database;

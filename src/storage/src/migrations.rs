@@ -51,15 +51,36 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "search",
         include_str!("../../../migrations/0008_search.sql"),
     ),
+    (
+        9,
+        "brief tokens",
+        include_str!("../../../migrations/0009_brief_tokens.sql"),
+    ),
+    (
+        10,
+        "accepted terms",
+        include_str!("../../../migrations/0010_accepted_terms.sql"),
+    ),
+    (
+        11,
+        "erasure",
+        include_str!("../../../migrations/0011_erasure.sql"),
+    ),
+    (
+        12,
+        "user directory",
+        include_str!("../../../migrations/0012_user_directory.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.
-fn words(engine: Engine) -> [(&'static str, &'static str); 5] {
+fn words(engine: Engine) -> [(&'static str, &'static str); 6] {
     match engine {
         Engine::Sqlite => [
             ("{key}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
             ("{position}", "INTEGER PRIMARY KEY"),
             ("{bytes}", "BLOB"),
+            ("{bytewise}", "TEXT"),
             ("{without_rowid}", "WITHOUT ROWID"),
             (
                 "{search_words}",
@@ -74,6 +95,7 @@ fn words(engine: Engine) -> [(&'static str, &'static str); 5] {
             ),
             ("{position}", "BIGINT PRIMARY KEY"),
             ("{bytes}", "BYTEA"),
+            ("{bytewise}", "TEXT COLLATE \"C\""),
             ("{without_rowid}", ""),
             (
                 "{search_words}",

@@ -120,6 +120,44 @@ impl Database {
             .collect()
     }
 
+    /// The rooms that two users are both joined to, whose IDs come after `after`, in order, at most `limit`.
+    pub async fn mutual_rooms(
+        &self,
+        one: i64,
+        other: i64,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<OwnedRoomId>> {
+        let rows: Vec<(String,)> = statement(
+            "SELECT r.room_id FROM memberships a \
+             JOIN memberships b ON b.user_nid = $2 AND b.room_nid = a.room_nid AND b.membership = 'join' \
+             JOIN rooms r ON r.nid = a.room_nid \
+             WHERE a.user_nid = $1 AND a.membership = 'join' AND r.room_id > $3 \
+             ORDER BY r.room_id LIMIT $4",
+        )
+        .bind(one)
+        .bind(other)
+        .bind(after)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows.into_iter().map(|(room_id,)| read(room_id)).collect()
+    }
+
+    /// How many rooms two users are both joined to.
+    pub async fn mutual_room_count(&self, one: i64, other: i64) -> Result<u64> {
+        let (count,): (i64,) = statement(
+            "SELECT COUNT(*) FROM memberships a \
+             JOIN memberships b ON b.user_nid = $2 AND b.room_nid = a.room_nid AND b.membership = 'join' \
+             WHERE a.user_nid = $1 AND a.membership = 'join'",
+        )
+        .bind(one)
+        .bind(other)
+        .one(self)
+        .await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     /// Everyone who has a membership in a room: who, what, and the position of the event.
     pub async fn members_of(&self, room_nid: i64) -> Result<Vec<(OwnedUserId, String, i64)>> {
         let rows: Vec<(String, String, i64)> = statement(

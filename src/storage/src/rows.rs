@@ -89,6 +89,7 @@ enum Effect {
     Succeed {
         room_nid: i64,
     },
+    Open(bool),
     DirectChat {
         low: i64,
         high: i64,
@@ -445,6 +446,7 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
         RoomEffect::Succeed { room_nid } => Effect::Succeed {
             room_nid: *room_nid,
         },
+        RoomEffect::Open(open) => Effect::Open(*open),
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
             high: *one.max(other),
@@ -474,6 +476,13 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
             statement("UPDATE rooms SET published = TRUE WHERE nid = $1").bind(room_nid)
         }
         Effect::Succeed { room_nid: old } => return succeed(transaction, room_nid, old).await,
+        Effect::Open(true) => {
+            statement("INSERT INTO open_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
+                .bind(room_nid)
+        }
+        Effect::Open(false) => {
+            statement("DELETE FROM open_rooms WHERE room_nid = $1").bind(room_nid)
+        }
         Effect::DirectChat { low, high } => {
             statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")
                 .bind(low)

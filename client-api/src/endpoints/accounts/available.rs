@@ -17,6 +17,6 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             "registration is closed on this server",
         ));
     }
-    accounts.check_username(&incoming.username).await?;
+    accounts.check_username(&incoming.username, None).await?;
     Ok(Response::new(true))
 }

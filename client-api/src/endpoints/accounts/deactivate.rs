@@ -31,6 +31,6 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         .accounts()
         .deactivate(&session.user_id, incoming.erase)
         .await?;
-    // There are no third-party identifiers here that could be bound.
-    Ok(Response::new(ThirdPartyIdRemovalStatus::NoSupport))
+    // As the specification wants it where no third-party identifier could be bound.
+    Ok(Response::new(ThirdPartyIdRemovalStatus::Success))
 }

@@ -12,10 +12,13 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         session: Some(session),
         request_hash: incoming.hash_without_auth(),
     };
-    api.engine
-        .interactive()
-        .authorise_by_password(&operation, incoming.auth.as_ref())
-        .await?;
+    // An application service has no password to give.
+    if session.appservice.is_none() {
+        api.engine
+            .interactive()
+            .authorise_by_password(&operation, incoming.auth.as_ref())
+            .await?;
+    }
     let devices = vec![incoming.device_id.clone()];
     api.engine
         .devices()

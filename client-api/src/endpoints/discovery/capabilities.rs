@@ -7,13 +7,18 @@ use serde_json::{Map, Value, json};
 use crate::{ClientApi, Incoming, RawJson, Result};
 
 /// Not by ruma's type, which leaves out what is the default: clients do look for `m.change_password`.
-pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<RawJson> {
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let available: Map<String, Value> = CREATABLE
         .iter()
         .map(|version| (version.to_string(), json!("stable")))
         .collect();
     let settings = api.engine.settings();
-    let capabilities = json!({
+    let login_tokens = api
+        .engine
+        .accounts()
+        .may_make_login_tokens(&incoming.session)
+        .await?;
+    let mut capabilities = json!({
         "m.change_password": { "enabled": true },
         "m.room_versions": { "default": settings.rooms.default_version, "available": available },
         "m.set_displayname": { "enabled": true },
@@ -21,8 +26,11 @@ pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<RawJs
         "m.profile_fields": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": settings.rooms.forget_on_leave },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": false },
+        "m.get_login_token": { "enabled": login_tokens },
     });
+    if incoming.session.admin {
+        capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
+    }
     let answer = json!({ "capabilities": capabilities });
     Ok(RawJson(answer.to_string().into()))
 }

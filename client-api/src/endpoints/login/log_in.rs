@@ -1,11 +1,11 @@
 //! `POST /_matrix/client/v3/login`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login>
 
-use parley_engine::{devices::LoginOptions, limits::Action};
+use parley_engine::{accounts::Account, devices::LoginOptions, limits::Action};
 use ruma::api::{
     IncomingRequest, Metadata,
     auth_scheme::AppserviceTokenOptional,
     client::{
-        session::login::v3::{self, DiscoveryInfo, HomeserverInfo, LoginInfo, Password, Response},
+        session::login::v3::{self, DiscoveryInfo, HomeserverInfo, LoginInfo, Response},
         uiaa::UserIdentifier,
     },
     error::{DeserializationError, ErrorKind},
@@ -46,23 +46,8 @@ impl IncomingRequest for Request {
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     incoming.limit_by_address(&api, Action::Login)?;
+    let account = prove(&api, &incoming).await?;
     let Request(request) = incoming.request;
-    let account = match &request.login_info {
-        LoginInfo::Password(given) => {
-            let user = named_user(given)?;
-            let accounts = api.engine.accounts();
-            accounts.log_in_by_password(user, &given.password).await?
-        }
-        LoginInfo::ApplicationService(_) => {
-            return Err(super::unknown_appservice(incoming.session.as_deref()));
-        }
-        _ => {
-            return Err(ApiError::new(
-                ErrorKind::Unknown,
-                "this server knows no such way to log in",
-            ));
-        }
-    };
     let options = LoginOptions {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
@@ -86,20 +71,51 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     Ok(response)
 }
 
+/// The account of whom the request proves to be.
+async fn prove(api: &ClientApi, incoming: &Incoming<Request>) -> Result<Account> {
+    #[expect(deprecated, reason = "old clients send `user`")]
+    let account = match &incoming.0.login_info {
+        LoginInfo::Password(given) => {
+            let user = named_user(given.identifier.as_ref(), given.user.as_deref())?;
+            let accounts = api.engine.accounts();
+            accounts.log_in_by_password(user, &given.password).await?
+        }
+        LoginInfo::Token(given) => api.engine.accounts().log_in_by_token(&given.token).await?,
+        LoginInfo::ApplicationService(given) => {
+            let user = named_user(given.identifier.as_ref(), given.user.as_deref())?;
+            let appservice = super::appservice(api, incoming.session.as_deref())?;
+            let accounts = api.engine.accounts();
+            accounts.log_in_by_appservice(appservice, user).await?
+        }
+        other if other.login_type() == "org.matrix.login.jwt" => {
+            let data = other.data();
+            let token = data.get("token").and_then(|token| token.as_str());
+            let token = token.ok_or_else(|| missing("token"))?;
+            api.engine.accounts().log_in_by_jwt(token).await?
+        }
+        _ => {
+            return Err(ApiError::new(
+                ErrorKind::Unknown,
+                "this server knows no such way to log in",
+            ));
+        }
+    };
+    Ok(account)
+}
+
 /// Whom the client names, by the identifier or, as before r0.4, by `user`.
-fn named_user(given: &Password) -> Result<&str> {
-    #[expect(deprecated, reason = "old clients send it")]
-    let old = &given.user;
-    match (&given.identifier, old) {
+fn named_user<'a>(identifier: Option<&'a UserIdentifier>, old: Option<&'a str>) -> Result<&'a str> {
+    match (identifier, old) {
         (Some(UserIdentifier::Matrix(identifier)), _) => Ok(&identifier.user),
         (None, Some(user)) => Ok(user),
         (Some(_), _) => Err(ApiError::new(
             ErrorKind::Forbidden,
             "only identifiers of type m.id.user are supported",
         )),
-        (None, None) => Err(ApiError::new(
-            ErrorKind::MissingParam,
-            "`identifier` is missing",
-        )),
+        (None, None) => Err(missing("identifier")),
     }
+}
+
+fn missing(field: &str) -> ApiError {
+    ApiError::new(ErrorKind::MissingParam, format!("`{field}` is missing"))
 }

@@ -1,7 +1,7 @@
 //! Proving by a password who one is.
 
 use parley_storage::accounts::{self, AccountRow};
-use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
+use ruma::{OwnedUserId, UserId};
 
 use super::{Account, Accounts};
 use crate::{EngineError, Result, limits::Action, passwords::Verdict};
@@ -24,10 +24,7 @@ impl Accounts {
         let row = self.verify(row, password).await?.ok_or_else(wrong)?;
         self.limits.forget(Action::LoginFailure, key);
         if row.locked_at.is_some() {
-            return Err(EngineError::refused(
-                ErrorKind::UserLocked,
-                "your account is locked, ask the administrator of this server",
-            ));
+            return Err(EngineError::user_locked());
         }
         Account::from_row(row)
     }

@@ -68,7 +68,7 @@ impl Accounts {
             username: Some(registration.username),
             password: Some(registration.password),
             admin: registration.admin,
-            registration_token: None,
+            ..NewUser::default()
         })
         .await
     }

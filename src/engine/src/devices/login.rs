@@ -117,7 +117,11 @@ impl Devices {
         })
     }
 
-    async fn check_count(&self, transaction: &mut Transaction, user_nid: i64) -> Result<()> {
+    pub(super) async fn check_count(
+        &self,
+        transaction: &mut Transaction,
+        user_nid: i64,
+    ) -> Result<()> {
         let count = devices::count(transaction, user_nid).await?;
         if count >= i64::from(self.settings.max_devices) {
             return Err(EngineError::forbidden(

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use parley_storage::{accounts, tokens};
-use ruma::api::error::ErrorKind;
 
 use super::{Devices, login::For};
 use crate::{EngineError, Result, sessions::hash_token};
@@ -39,10 +38,7 @@ impl Devices {
         }
         let locked = accounts::is_locked(&mut transaction, token.user_nid).await?;
         if locked.unwrap_or(true) {
-            return Err(EngineError::refused(
-                ErrorKind::UserLocked,
-                "your account is locked, ask the administrator of this server",
-            ));
+            return Err(EngineError::user_locked());
         }
         let device_nid = token.device_nid;
         let mut ended =

@@ -31,7 +31,8 @@ impl Rooms {
     /// Makes an alias for a room that the user is joined to.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if it isn't one of this server, `M_ROOM_IN_USE` if it is taken, `M_FORBIDDEN`.
+    /// `M_INVALID_PARAM` if it isn't one of this server, `M_ROOM_IN_USE` if it is taken, `M_EXCLUSIVE` if it belongs to an
+    /// application service, `M_FORBIDDEN`.
     pub async fn create_alias(
         &self,
         session: &Session,
@@ -44,6 +45,8 @@ impl Rooms {
                 self.key.server_name()
             )));
         }
+        self.appservices
+            .check_alias(session.appservice.as_deref(), alias)?;
         let (room, _) = self.joined_room(session, room_id).await?;
         if self.database.aliases_of(room.nid()).await?.len() >= MAX_ALIASES {
             return Err(EngineError::forbidden(format!(
@@ -67,8 +70,10 @@ impl Rooms {
     /// room shows the alias as its own, it stops doing so, as far as the user may change that.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if there is no such alias, `M_FORBIDDEN`.
+    /// `M_NOT_FOUND` if there is no such alias, `M_EXCLUSIVE` if it belongs to an application service, `M_FORBIDDEN`.
     pub async fn delete_alias(&self, session: &Session, alias: &RoomAliasId) -> Result<()> {
+        self.appservices
+            .check_alias(session.appservice.as_deref(), alias)?;
         let (room_id, creator) = self
             .database
             .alias(alias)

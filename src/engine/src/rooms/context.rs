@@ -68,13 +68,14 @@ impl Rooms {
             limit,
         };
         let backward = page(Direction::Backward, request.limit.div_ceil(2));
-        let (before, start) = self
+        let (mut before, start) = self
             .page(&room, &access, backward, event.position - 1, fits)
             .await?;
         let forward = page(Direction::Forward, request.limit / 2);
-        let (after, end) = self
+        let (mut after, end) = self
             .page(&room, &access, forward, event.position, fits)
             .await?;
+        access.veil(before.iter_mut().chain(&mut after), &session.user_id, &room);
         let oldest = before.last().unwrap_or(&event).position;
         let last = after.last().unwrap_or(&event).clone();
         let mut around = before.clone();

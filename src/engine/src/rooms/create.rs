@@ -155,10 +155,12 @@ impl Rooms {
             )));
         }
         self.check_room_count(session).await?;
-        if let Some(alias) = &plan.alias
-            && self.database.alias(alias).await?.is_some()
-        {
-            return Err(room_in_use());
+        if let Some(alias) = &plan.alias {
+            self.appservices
+                .check_alias(session.appservice.as_deref(), alias)?;
+            if self.database.alias(alias).await?.is_some() {
+                return Err(room_in_use());
+            }
         }
         for user_id in &plan.invite {
             self.check_invitable(user_id).await?;

@@ -10,7 +10,13 @@ use parley_storage::{
     commit::{Assigned, NewEvent, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite},
     state::parent_height,
 };
-use ruma::{OwnedEventId, OwnedUserId, events::TimelineEventType};
+use ruma::{
+    OwnedEventId, OwnedUserId,
+    events::{
+        TimelineEventType,
+        room::{history_visibility::HistoryVisibility, join_rules::JoinRule},
+    },
+};
 
 use super::{
     room::{Head, Room},
@@ -264,6 +270,25 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Has it noted whether anyone may join or read the room, if that was decided.
+    fn note_openness(&mut self) {
+        let decides = |entry: &NewEntry| {
+            entry.event.state_key.as_deref() == Some("")
+                && matches!(
+                    entry.event.event_type.as_str(),
+                    "m.room.join_rules" | "m.room.history_visibility"
+                )
+        };
+        let Some(state) = self.head.state.as_ref() else {
+            return;
+        };
+        if self.events.iter().any(decides) {
+            let open = state.join_rule() == JoinRule::Public
+                || state.visibility() == HistoryVisibility::WorldReadable;
+            self.effects.push(RoomEffect::Open(open));
+        }
+    }
+
     /// Whether there is nothing to commit.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.effects.is_empty()
@@ -271,6 +296,7 @@ impl<'a> Edit<'a> {
 
     /// What is to be committed, what is to be published then, and the head after it.
     pub(super) fn finish(mut self, room: Arc<Room>) -> (RoomWrite, RoomPublication, Head) {
+        self.note_openness();
         // Effects alone don't move the room on.
         if !self.events.is_empty() {
             self.head.revision += 1;

@@ -79,7 +79,8 @@ impl Rooms {
             (None, Direction::Forward) => 0,
         };
         let fits = |event: &TimelineEvent| access.sees(event, &session.user_id) && fits(event);
-        let (events, end) = self.page(&room, &access, request, start, fits).await?;
+        let (mut events, end) = self.page(&room, &access, request, start, fits).await?;
+        access.veil(&mut events, &session.user_id, &room);
         Ok(Page {
             events,
             start,
@@ -186,10 +187,11 @@ impl Rooms {
             .event(event_id)
             .await?
             .filter(|row| row.room_nid == room.nid());
-        let event = Arc::new(TimelineEvent::from_row(row.ok_or_else(unknown)?)?);
+        let mut event = Arc::new(TimelineEvent::from_row(row.ok_or_else(unknown)?)?);
         if !access.sees(&event, &session.user_id) {
             return Err(unknown());
         }
+        access.veil([&mut event], &session.user_id, &room);
         Ok((event, access, room))
     }
 

@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::{Rooms, edit::Edit, restricted, room::Room};
+use super::{Rooms, edit::Edit, guests, restricted, room::Room};
 use crate::{EngineError, Result, sessions::Session};
 
 /// What the member event says beside the membership.
@@ -39,7 +39,8 @@ impl Rooms {
     /// Joins a room of this server.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN` if it can't be joined without invitation.
+    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN` if it can't be joined without invitation,
+    /// `M_GUEST_ACCESS_FORBIDDEN`.
     pub async fn join(
         &self,
         session: &Session,
@@ -61,6 +62,7 @@ impl Rooms {
                 // Joining once more changes nothing; a new name is the profile's business.
                 return Ok(own_event(edit, &session.user_id));
             }
+            guests::check_may_join(session, state)?;
             let invited = state.membership(&session.user_id) == MembershipState::Invite;
             if qualifies && !invited {
                 restricted::vouch(state, self.key.server_name(), draft)?;

@@ -184,6 +184,7 @@ impl Rooms {
         let ignored = self.ignored_by(session).await?;
         let mut events = self.events.keep(rows)?;
         events.retain(|event| !ignored.hide(event) && access.sees(event, &session.user_id));
+        access.veil(&mut events, &session.user_id, &room);
         Ok(RelationsPage {
             events,
             end,

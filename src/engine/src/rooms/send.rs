@@ -191,6 +191,10 @@ impl Rooms {
         state_key: &str,
         content: &RawValue,
     ) -> Result<(OwnedEventId, Arc<Room>)> {
+        if *event_type == StateEventType::RoomMember {
+            // Whether they may join is decided where one joins.
+            session.must_not_be_guest()?;
+        }
         let (room, state) = self.joined_room(session, room_id).await?;
         let content = parse(content)?;
         self.check_state(&room, &state, event_type, &content)
@@ -203,11 +207,18 @@ impl Rooms {
         );
         let canonical = serde_json::to_string(&draft.content)
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
+        let shut_out = self
+            .shut_out(&state, event_type, state_key, &draft.content)
+            .await?;
         self.edit(&room, |edit| {
             if let Some(same) = unchanged(edit.state()?, &draft, &canonical) {
                 return Ok(same);
             }
-            edit.append(draft.clone(), Some((session.device_nid, None)))
+            let event_id = edit.append(draft.clone(), Some((session.device_nid, None)))?;
+            if let Some(shut_out) = &shut_out {
+                self.remove_guests(edit, shut_out)?;
+            }
+            Ok(event_id)
         })
         .await
         .map(|event_id| (event_id, room))

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use parley_protocol::{StateEvent, client_event::ClientFields};
+use parley_protocol::{
+    RoomVersion, StateEvent, client_event::ClientFields, redaction::redacted_content,
+};
 use parley_storage::{Database, StorageError, commit::NewEvent, events::EventRow};
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
@@ -185,6 +187,17 @@ impl TimelineEvent {
         if let Some(replaced) = &mut event.replaced {
             replaced.content = redacted.content().into();
         }
+        event
+    }
+
+    /// What is left of it when it is redacted, without what it took the place of.
+    pub(crate) fn redacted(&self, version: &RoomVersion) -> Self {
+        let content = redacted_content(&self.event_type, self.content(), version);
+        let rest = self.body.get(CONTENT_START + self.content_bytes..);
+        let mut event = self.clone();
+        event.body = format!("\"content\":{content}{}", rest.unwrap_or_default()).into();
+        event.content_bytes = content.len();
+        event.replaced = None;
         event
     }
 

@@ -6,6 +6,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-6>
 
+use std::sync::Arc;
+
 use ruma::{
     UserId,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -19,7 +21,7 @@ use super::{
     state::{RoomState, membership_of},
     timeline::TimelineEvent,
 };
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, erased::ErasedUsers};
 
 /// What a user may see of a room.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Access {
     visibilities: Vec<(i64, HistoryVisibility)>,
     /// Each change of the user's membership, oldest first.
     memberships: Vec<(i64, MembershipState)>,
+    /// Who asked to be forgotten.
+    erased: ErasedUsers,
 }
 
 /// The value that holds at a position, and the one before the change there, if there is a change at the position.
@@ -122,6 +126,46 @@ impl Access {
             ))
     }
 
+    /// Whether an event is shown redacted: its sender asked to be forgotten before the user could see it.
+    pub fn veils(&self, event: &TimelineEvent, user_id: &UserId) -> bool {
+        let Some(erased_after) = self.erased.get(&event.sender) else {
+            return false;
+        };
+        let before = |changed: i64| changed <= *erased_after;
+        let then = Self {
+            visibilities: self.visibilities.clone(),
+            memberships: self
+                .memberships
+                .iter()
+                .filter(|(changed, _)| before(*changed))
+                .cloned()
+                .collect(),
+            erased: ErasedUsers::default(),
+        };
+        let was_joined = then
+            .memberships
+            .iter()
+            .any(|(_, membership)| *membership == MembershipState::Join);
+        !(was_joined && then.sees(event, user_id))
+    }
+
+    /// Puts the redacted form in the place of the events that are shown so.
+    pub(crate) fn veil<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e mut Arc<TimelineEvent>>,
+        user_id: &UserId,
+        room: &Room,
+    ) {
+        if self.erased.is_empty() {
+            return;
+        }
+        for event in events {
+            if self.veils(event, user_id) {
+                *event = Arc::new(event.redacted(room.version()));
+            }
+        }
+    }
+
     fn allows(
         &self,
         visibility: &HistoryVisibility,
@@ -172,6 +216,7 @@ impl Rooms {
         Ok(Access {
             visibilities,
             memberships,
+            erased: self.erased.users().await?,
         })
     }
 
@@ -216,6 +261,7 @@ mod tests {
                 .iter()
                 .map(|(at, value)| (*at, (*value).into()))
                 .collect(),
+            erased: ErasedUsers::default(),
         }
     }
 

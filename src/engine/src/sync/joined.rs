@@ -212,6 +212,9 @@ impl Sync {
         let mut timeline = self
             .timeline(&candidate.room, from, stretch.to, filter, sees)
             .await?;
+        if let Some(access) = access {
+            access.veil(&mut timeline.events, user_id, &candidate.room);
+        }
         if *after == 0 && stretch.since.is_some() {
             // New to the client, who can read on backward whatever is there.
             timeline.limited = true;

@@ -53,9 +53,10 @@ impl Sync {
         let sees = |event: &TimelineEvent| {
             !stretch.ignored.hide(event) && access.sees(event, stretch.user_id())
         };
-        let timeline = self
+        let mut timeline = self
             .timeline(room, after, to, &stretch.filter.room.timeline, sees)
             .await?;
+        access.veil(&mut timeline.events, stretch.user_id(), room);
         // Who only declined an invitation never knew the state.
         let mut state = Vec::new();
         if access.state_limit().is_some() && (after == 0 || timeline.limited) {

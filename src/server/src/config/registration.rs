@@ -1,6 +1,7 @@
 //! `[registration]`
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::{Secret, error::Invalid};
 
@@ -16,6 +17,26 @@ pub struct Registration {
     pub tokens: Vec<Secret>,
     /// With it, scripts create accounts through `/_synapse/admin/v1/register` in any mode.
     pub shared_secret: Option<Secret>,
+    /// Whether anyone may have a guest account.
+    pub guests: bool,
+    /// What has to be agreed to, a document for each language.
+    pub terms: Vec<Policy>,
+}
+
+/// A document that has to be agreed to, in one language.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// What kind of document it is, the same in every language.
+    pub id: String,
+    /// Its version; all languages have the same.
+    pub version: String,
+    /// The language, as in BCP 47.
+    pub language: String,
+    /// Its title.
+    pub name: String,
+    /// Where it can be read.
+    pub url: Url,
 }
 
 /// Who may register through the client-server API.
@@ -56,6 +77,28 @@ impl Registration {
                     Self::MINIMUM_SECRET_LENGTH
                 ),
             ));
+        }
+        self.check_terms()
+    }
+
+    fn check_terms(&self) -> Result<(), Invalid> {
+        let refuse = |message: &str| Err(Invalid::new("registration.terms", message));
+        for (index, policy) in self.terms.iter().enumerate() {
+            let texts = [&policy.id, &policy.version, &policy.language, &policy.name];
+            if texts.iter().any(|text| text.is_empty()) || policy.language == "version" {
+                return refuse("`id`, `version`, `language` and `name` say something each");
+            }
+            for other in &self.terms[..index] {
+                if other.id != policy.id {
+                    continue;
+                }
+                if other.version != policy.version {
+                    return refuse("a document has the same version in all languages");
+                }
+                if other.language == policy.language {
+                    return refuse("a document is there once in each language");
+                }
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ pub(super) const FILE_SUFFIX: &str = "_file";
 /// Every key that can come from a file. A test holds it to the keys that are masked.
 pub(super) const SECRETS: &[&str] = &[
     "database.url",
+    "jwt.secret",
     "registration.shared_secret",
     "registration.tokens",
 ];

@@ -2,8 +2,9 @@
 
 use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
-    EngineSettings, PasswordSettings, PresenceSettings, RateLimit, RateLimitSettings,
-    RegistrationMode, RegistrationSettings, RoomSettings, Secret, SyncSettings, TokenSettings,
+    EngineSettings, LoginSettings, PasswordSettings, Policy, PresenceSettings, RateLimit,
+    RateLimitSettings, RegistrationMode, RegistrationSettings, RoomSettings, Secret, SyncSettings,
+    TokenSettings, UserDirectorySettings,
 };
 use parley_storage::DatabaseSettings;
 use url::Url;
@@ -52,6 +53,12 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
         server_name: config.server.name.clone(),
         registration: registration(&config.registration),
         passwords: passwords(&config.passwords),
+        login: LoginSettings {
+            by_token: config.login.by_token,
+            // Read from files, as the application services are.
+            jwt: None,
+        },
+        appservices: Vec::new(),
         tokens: tokens(&config.tokens),
         rooms: RoomSettings {
             default_version: config.rooms.default_version.clone(),
@@ -69,6 +76,9 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             default_timeline_limit: config.sync.default_timeline_limit,
             max_timeline_limit: config.sync.max_timeline_limit,
         },
+        user_directory: UserDirectorySettings {
+            all_users: config.user_directory.all_users,
+        },
     }
 }
 
@@ -82,6 +92,18 @@ fn registration(registration: &config::Registration) -> RegistrationSettings {
         },
         tokens: registration.tokens.iter().map(secret).collect(),
         shared_secret: registration.shared_secret.as_ref().map(secret),
+        guests: registration.guests,
+        terms: registration.terms.iter().map(policy).collect(),
+    }
+}
+
+fn policy(policy: &config::Policy) -> Policy {
+    Policy {
+        id: policy.id.clone(),
+        version: policy.version.clone(),
+        language: policy.language.clone(),
+        name: policy.name.clone(),
+        url: policy.url.clone(),
     }
 }
 

@@ -1,0 +1,3 @@
+//! What this server is asked, a file for each endpoint.
+
+pub(crate) mod openid;
