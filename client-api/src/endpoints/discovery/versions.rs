@@ -20,6 +20,11 @@ const VERSIONS: &[&str] = &[
 const FEATURES: &[&str] = &[
     // The services of calls, in the well-known file and by an operation.
     "org.matrix.msc4143",
+    // Rooms that one shares with somebody, of v1.19.
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
+    // Locking and suspending, of v1.18.
+    "uk.timedout.msc4323",
     // Extended profiles, of v1.16.
     "uk.tcpip.msc4133",
     "uk.tcpip.msc4133.stable",
