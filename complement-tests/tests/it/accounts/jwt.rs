@@ -85,6 +85,7 @@ async fn what_nobody_signed_or_is_over_is_refused() {
                 &signed(&json!({ "sub": "alice", "aud": "another" })),
                 &signed(&json!({ "name": "alice" })),
                 &signed(&json!({ "sub": 1 })),
+                &signed(&json!({ "sub": "123456789012" })),
             ] {
                 log_in(server, token).await.is_refused(403, "M_FORBIDDEN");
             }

@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use parley_storage::accounts;
 use serde_json::{Map, Value};
 
-use super::{Account, Accounts, NewUser};
+use super::{Account, Accounts, NewUser, is_guest_name};
 use crate::{
     EngineError, Result,
     settings::{JwtKey, JwtSettings},
@@ -156,6 +156,11 @@ impl Accounts {
         };
         let username = jwt.username(token, self.clock.now_ms())?;
         let user_id = text::user_id_of(&username, &self.settings.server_name)?;
+        if is_guest_name(user_id.localpart()) {
+            return Err(EngineError::forbidden(
+                "the token names somebody by digits alone, as guests are",
+            ));
+        }
         if let Some(row) = accounts::find(&self.database, user_id.as_str()).await? {
             return self.admitted(row);
         }

@@ -277,6 +277,32 @@ mod values {
     }
 
     #[test]
+    fn terms_are_documents_in_languages() {
+        let terms = |first: &str, second: &str| {
+            let document = |rest: &str| {
+                format!(
+                    "{{ id = \"terms\", name = \"Terms\", url = \"https://a.test/t\", {rest} }}"
+                )
+            };
+            let list = format!("{}, {}", document(first), document(second));
+            read(&format!("[registration]\nterms = [{list}]"))
+        };
+        let en = "version = \"1\", language = \"en\"";
+        let config = terms(en, "version = \"1\", language = \"fr\"").unwrap();
+        assert_eq!(config.registration.terms[1].language, "fr");
+        for other in [
+            en,
+            "version = \"2\", language = \"fr\"",
+            "version = \"1\", language = \"\"",
+            "version = \"1\"",
+            "version = \"1\", language = \"fr\", extra = 1",
+        ] {
+            let refusal = terms(en, other).unwrap_err();
+            assert!(refusal.contains("registration.terms"), "{refusal}");
+        }
+    }
+
+    #[test]
     fn a_room_version_has_to_exist() {
         assert_eq!(
             refusal("[rooms]\ndefault_version = \"99\""),
