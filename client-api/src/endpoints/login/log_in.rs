@@ -82,8 +82,8 @@ async fn prove(api: &ClientApi, incoming: &Incoming<Request>) -> Result<Account>
         }
         LoginInfo::Token(given) => api.engine.accounts().log_in_by_token(&given.token).await?,
         LoginInfo::ApplicationService(given) => {
-            let user = named_user(given.identifier.as_ref(), given.user.as_deref())?;
             let appservice = super::appservice(api, incoming.session.as_deref())?;
+            let user = named_user(given.identifier.as_ref(), given.user.as_deref())?;
             let accounts = api.engine.accounts();
             accounts.log_in_by_appservice(appservice, user).await?
         }

@@ -100,7 +100,7 @@ async fn no_token_logs_in_who_is_locked_or_gone() {
         locked.is_refused(401, "M_USER_LOCKED");
         accounts.deactivate(&user_id, false).await.unwrap();
         let gone = server.client().post(LOGIN, by_token(&second)).await;
-        gone.is_refused(403, "M_USER_DEACTIVATED");
+        gone.is_refused(403, "M_FORBIDDEN");
     })
     .await;
 }
