@@ -65,6 +65,18 @@ impl Shared {
             events,
         })
     }
+
+    fn committer(&self, parts: &RoomServiceParts<'_>, watchers: &Watchers) -> Committer {
+        Committer::start(
+            parts.database.clone(),
+            self.stream.clone(),
+            self.feeds.clone(),
+            self.registry.clone(),
+            self.events.clone(),
+            watchers.observers(),
+            parts.background,
+        )
+    }
 }
 
 impl RoomServices {
@@ -90,15 +102,7 @@ impl RoomServices {
             nodes,
             background,
         });
-        let committer = Committer::start(
-            (*database).clone(),
-            shared.stream.clone(),
-            shared.feeds.clone(),
-            shared.registry.clone(),
-            shared.events.clone(),
-            watchers.observers(),
-            background,
-        );
+        let committer = shared.committer(parts, &watchers);
         let ignored = watchers.ignored.clone();
         let marks = watchers.relations.clone();
         let summaries = watchers.summaries.clone();
