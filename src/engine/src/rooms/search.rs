@@ -207,7 +207,9 @@ impl Rooms {
                         place.insert((room, access))
                     }
                 };
-                if fits(event) && !ignored.hide(event) && access.sees(event, &session.user_id) {
+                let user_id = &session.user_id;
+                let shown = access.sees(event, user_id) && !access.veils(event, user_id);
+                if fits(event) && !ignored.hide(event) && shown {
                     let rank = *rank as f64 / 1_000_000.0;
                     let around = self.around(session, request, event, room, access);
                     found.push(Found {
@@ -230,8 +232,10 @@ impl Rooms {
         access: &Access,
     ) -> Result<Found> {
         let ignored = self.ignored_by(session).await?;
-        let sees =
-            |event: &TimelineEvent| !ignored.hide(event) && access.sees(event, &session.user_id);
+        let user_id = &session.user_id;
+        let shown =
+            |event: &TimelineEvent| access.sees(event, user_id) && !access.veils(event, user_id);
+        let sees = |event: &TimelineEvent| !ignored.hide(event) && shown(event);
         let page = |direction, limit| PageRequest {
             from: None,
             to: None,

@@ -81,6 +81,7 @@ impl Rooms {
                 None => break,
             }
         }
+        access.veil(&mut roots, &session.user_id, &room);
         Ok(ThreadsPage {
             roots,
             end,
