@@ -12,7 +12,7 @@ use parley_engine::{
 use parley_protocol::client_event;
 use ruma::RoomId;
 
-use crate::{ClientApi, Result};
+use crate::{ClientApi, Result, filter::EventFields};
 
 /// Bytes of `unsigned` and the room id, about.
 const OVERHEAD: usize = 256;
@@ -27,6 +27,8 @@ pub(crate) struct EventWriter<'a> {
     redactions: HashMap<i64, Arc<TimelineEvent>>,
     /// What relates to the events.
     bundles: Bundles,
+    /// All that the client wants of them, if it isn't everything.
+    fields: Option<EventFields>,
 }
 
 /// Whether an event is told itself or along with another.
@@ -100,11 +102,27 @@ impl<'a> EventWriter<'a> {
                 .into_iter()
                 .map(|event| (event.position, event))
                 .collect(),
+            fields: None,
         })
+    }
+
+    /// With nothing of the events but these properties.
+    pub(crate) fn with_fields(self, fields: Option<EventFields>) -> Self {
+        Self { fields, ..self }
     }
 
     /// Appends an event's JSON.
     pub(crate) fn write(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
+        let Some(fields) = &self.fields else {
+            return self.write_whole(out, event, shown);
+        };
+        let mut whole = String::with_capacity(event.body.len() + OVERHEAD);
+        self.write_whole(&mut whole, event, shown);
+        let whole = serde_json::from_str(&whole).unwrap_or_default();
+        let _ = write!(out, "{}", fields.pick(&whole));
+    }
+
+    fn write_whole(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
         client_event::write(out, &event.body, shown.room_id, |out| {
             self.write_unsigned(out, event, shown);
         });

@@ -1,85 +1,121 @@
-//! Which events a client wants: <https://spec.matrix.org/v1.19/client-server-api/#filtering>
+//! Which events a client wants, and what of them: <https://spec.matrix.org/v1.19/client-server-api/#filtering>
 
-use parley_engine::rooms::timeline::TimelineEvent;
-use ruma::{
-    RoomId,
-    api::client::filter::{LazyLoadOptions, RoomEventFilter, UrlFilter},
-};
-use serde::{Deserialize, de::IgnoredAny};
-
-/// Whether a room's events are wanted at all.
-pub(crate) fn wants_room(filter: &RoomEventFilter, room_id: &RoomId) -> bool {
-    let listed = |rooms: &[ruma::OwnedRoomId]| rooms.iter().any(|room| room == room_id);
-    filter.rooms.as_deref().is_none_or(listed) && !listed(&filter.not_rooms)
-}
-
-/// Whether an event is wanted, its room aside.
-pub(crate) fn wants(filter: &RoomEventFilter, event: &TimelineEvent) -> bool {
-    let of_type = |types: &[String]| types.iter().any(|glob| matches(glob, &event.event_type));
-    let by = |senders: &[ruma::OwnedUserId]| senders.contains(&event.sender);
-    filter.types.as_deref().is_none_or(of_type)
-        && !of_type(&filter.not_types)
-        && filter.senders.as_deref().is_none_or(by)
-        && !by(&filter.not_senders)
-        && filter
-            .url_filter
-            .is_none_or(|wanted| (wanted == UrlFilter::EventsWithUrl) == has_url(event))
-}
+use parley_engine::sync::filter::lazy_members;
+pub(crate) use parley_engine::sync::filter::{event_fits as wants, section_has_room as wants_room};
+use ruma::api::client::filter::RoomEventFilter;
+use serde_json::{Map, Value};
 
 /// Whether the members are to be left out who sent nothing of what is shown.
 pub(crate) fn is_lazy(filter: &RoomEventFilter) -> bool {
-    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { .. })
+    lazy_members(filter).is_some()
 }
 
-fn has_url(event: &TimelineEvent) -> bool {
-    #[derive(Deserialize)]
-    struct Content {
-        url: Option<IgnoredAny>,
-    }
-    serde_json::from_str::<Content>(event.content()).is_ok_and(|content| content.url.is_some())
+/// The properties of events that a client wants to see.
+///
+/// <https://spec.matrix.org/v1.19/appendices/#dot-separated-property-paths>
+#[derive(Clone, Debug)]
+pub(crate) struct EventFields {
+    paths: Vec<Vec<String>>,
 }
 
-/// Whether a text is what `glob` describes, in which `*` stands for any characters.
-pub(crate) fn matches(glob: &str, text: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else {
-        return glob == text;
-    };
-    let Some(mut text) = text.strip_prefix(start) else {
-        return false;
-    };
-    let mut parts = rest.split('*');
-    let end = parts.next_back().unwrap_or_default();
-    for part in parts {
-        let Some(at) = text.find(part) else {
-            return false;
-        };
-        text = text.get(at + part.len()..).unwrap_or_default();
+impl EventFields {
+    /// Those of a filter; `None` if it asks for all.
+    pub(crate) fn of(paths: Option<&[String]>) -> Option<Self> {
+        let paths: Vec<_> = paths?.iter().map(|path| split(path)).collect();
+        (!paths.is_empty()).then_some(Self { paths })
     }
-    text.ends_with(end)
+
+    /// An event with nothing but these properties.
+    pub(crate) fn pick(&self, event: &Value) -> Value {
+        let mut picked = Map::new();
+        for path in &self.paths {
+            copy(event, path, &mut picked);
+        }
+        picked.into()
+    }
+}
+
+/// Copies what is at a path, if something is.
+fn copy(from: &Value, path: &[String], to: &mut Map<String, Value>) {
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
+    let Some(value) = from.get(name) else { return };
+    if rest.is_empty() {
+        to.insert(name.clone(), value.clone());
+        return;
+    }
+    let mut inner = match to.remove(name) {
+        Some(Value::Object(inner)) => inner,
+        _ => Map::new(),
+    };
+    copy(value, rest, &mut inner);
+    if !inner.is_empty() {
+        to.insert(name.clone(), inner.into());
+    }
+}
+
+/// The names in a path, which dots separate; a backslash before a dot or a backslash makes it part of a name.
+fn split(path: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut characters = path.chars().peekable();
+    while let Some(character) = characters.next() {
+        let escaped = (character == '\\')
+            .then(|| characters.next_if(|next| matches!(next, '.' | '\\')))
+            .flatten();
+        match (character, escaped) {
+            ('.', _) => names.push(String::new()),
+            (character, escaped) => names
+                .last_mut()
+                .into_iter()
+                .for_each(|name| name.push(escaped.unwrap_or(character))),
+        }
+    }
+    names
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use serde_json::json;
+
+    use super::*;
 
     #[test]
-    fn a_star_stands_for_any_characters() {
-        for (glob, text, expected) in [
-            ("m.room.message", "m.room.message", true),
-            ("m.room.message", "m.room.messages", false),
-            ("m.room.*", "m.room.name", true),
-            ("m.room.*", "m.room.", true),
-            ("m.room.*", "m.reaction", false),
-            ("*", "", true),
-            ("*.name", "m.room.name", true),
-            ("m.*.na*e", "m.room.name", true),
-            ("m.*.na*e", "m.room.names", false),
-            ("a*a", "a", false),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "acb", false),
-            ("", "m", false),
+    fn a_backslash_makes_a_dot_part_of_a_name() {
+        for (path, names) in [
+            ("type", vec!["type"]),
+            ("content.body", vec!["content", "body"]),
+            (
+                r"content.m\.relates_to.rel_type",
+                vec!["content", "m.relates_to", "rel_type"],
+            ),
+            (r"a\\.b", vec![r"a\", "b"]),
+            (r"a\b", vec![r"a\b"]),
+            ("", vec![""]),
         ] {
-            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+            assert_eq!(split(path), names, "{path}");
         }
+    }
+
+    #[test]
+    fn nothing_but_the_fields_is_left() {
+        let event = json!({
+            "type": "m",
+            "content": { "body": "a", "a.b": { "c": 1, "d": 2 }, "url": "x" },
+            "sender": "@a:x",
+        });
+        let paths = [
+            "content.body",
+            r"content.a\.b.c",
+            "sender",
+            "nothing.there",
+            "type.of",
+        ];
+        let fields = EventFields::of(Some(&paths.map(str::to_owned))).unwrap();
+        assert_eq!(
+            fields.pick(&event),
+            json!({ "content": { "body": "a", "a.b": { "c": 1 } }, "sender": "@a:x" })
+        );
+        assert!(EventFields::of(Some(&[])).is_none());
     }
 }

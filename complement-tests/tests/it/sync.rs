@@ -1,5 +1,9 @@
 //! What /sync tells of rooms.
 
+mod filters;
+mod gaps;
+mod state;
+
 use std::time::Duration;
 
 use parley_conformance::{Client, TestOptions, on_each_engine, on_each_engine_with};
@@ -128,4 +132,33 @@ async fn how_many_events_a_client_gets_of_a_room_is_up_to_it_and_to_the_administ
         }
     })
     .await;
+}
+
+/// A /sync of a client that wants the state at the end of timelines.
+async fn sync_after(client: &Client, since: Option<&Value>, filter: Value) -> Value {
+    let filter = quoted(&filter.to_string());
+    let since = since.map_or(String::new(), |since| {
+        format!("&since={}", since.as_str().unwrap())
+    });
+    let path = format!("{BASE}/sync?timeout=0&use_state_after=true&filter={filter}{since}");
+    client.get(&path).await.ok()
+}
+
+/// A joined room's section.
+fn joined<'a>(told: &'a Value, room_id: &str) -> &'a Value {
+    &told["rooms"]["join"][room_id]
+}
+
+/// The types of events, and the state keys of those that have one.
+fn types(events: &Value) -> Vec<String> {
+    let events = events.as_array().unwrap().iter();
+    events
+        .map(|event| {
+            let event_type = event["type"].as_str().unwrap();
+            match event["state_key"].as_str() {
+                None | Some("") => event_type.to_owned(),
+                Some(key) => format!("{event_type} {key}"),
+            }
+        })
+        .collect()
 }

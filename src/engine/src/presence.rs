@@ -16,7 +16,8 @@ use std::{
 
 use parley_storage::{Database, user_streams::ReceiptRow};
 use ruma::{
-    OwnedUserId, UserId, events::room::member::MembershipState, presence::PresenceState as State,
+    OwnedUserId, UserId, api::client::filter::Filter, events::room::member::MembershipState,
+    presence::PresenceState as State,
 };
 use serde_json::{
     Value, json,
@@ -38,6 +39,7 @@ use crate::{
         nodes::{Listener, News, Nodes},
         observer::Observer,
     },
+    sync::filter::{sender_fits, type_fits},
 };
 
 /// The most bytes that a user may say of themselves.
@@ -256,7 +258,7 @@ impl Presence {
 
     /// What /sync tells a user: `m.presence` events of those whose presence changed after a fleeting count, and of those
     /// present in `newly_joined` rooms; of everyone present who shares a room if the count is `None`, or so long ago that
-    /// nobody knows what changed since. Of each user there is one.
+    /// nobody knows what changed since. Of each user there is one. `filter` says whose are wanted, and how many.
     ///
     /// # Errors
     /// If the database fails.
@@ -265,8 +267,10 @@ impl Presence {
         feed: &UserFeed,
         after_fleeting: Option<u64>,
         newly_joined: &[i64],
+        filter: &Filter,
     ) -> Result<Vec<Box<RawValue>>> {
-        if !self.shared.parts.settings.enabled {
+        let wants_any = type_fits("m.presence", filter.types.as_deref(), &filter.not_types);
+        if !self.shared.parts.settings.enabled || !wants_any {
             return Ok(Vec::new());
         }
         let changed = after_fleeting.and_then(|after| feed.presence_changed(after));
@@ -284,8 +288,15 @@ impl Presence {
                 wanted
             }
         };
+        let limit = filter.limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
+        let wants = |user_id: &OwnedUserId| {
+            sender_fits(user_id, filter.senders.as_deref(), &filter.not_senders)
+        };
+        let wanted = wanted.into_iter().filter(wants).take(limit);
         let now = self.shared.parts.clock.now_ms();
-        let states = self.shared.states(wanted.into_iter().collect()).await?;
+        let states = self.shared.states(wanted.collect()).await?;
         states
             .iter()
             .map(|(user_id, state)| {

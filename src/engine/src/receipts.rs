@@ -6,6 +6,7 @@ mod memory;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use parley_protocol::{client_event::ClientFields, relation::Relation};
 pub use parley_storage::user_streams::ReceiptRow as Receipt;
 use parley_storage::{
     Database,
@@ -22,6 +23,11 @@ use crate::{
     sessions::Session,
     stream::committer::Committer,
 };
+
+/// The name of what is in no thread.
+const MAIN: &str = "main";
+/// How far relations are followed to find the thread of an event.
+const MAX_HOPS: usize = 3;
 
 /// Whom a receipt is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +107,7 @@ impl Receipts {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user isn't joined to the room, `M_NOT_FOUND` if it has no such event, `M_INVALID_PARAM` if
-    /// the thread can't be one.
+    /// the thread can't be one, or the event isn't in it.
     pub async fn set(
         &self,
         session: &Session,
@@ -113,6 +119,14 @@ impl Receipts {
         let (room, _) = self.registry.joined(&session.user_id, room_id).await?;
         let thread = thread_name(thread)?;
         let mut write = Write::default();
+        if !thread.is_empty() {
+            self.position(&room, event_id).await?;
+            if !self.is_in_thread(event_id, &thread).await? {
+                return Err(EngineError::invalid_param(
+                    "the event isn't in the thread that `thread_id` names",
+                ));
+            }
+        }
         let receipt = self.receipt(session, &room, kind, thread, event_id).await?;
         write.receipts.extend(receipt);
         self.commit(write).await
@@ -173,6 +187,14 @@ impl Receipts {
     pub async fn read_up_to(&self, room_nid: i64, user_id: &UserId) -> Result<ReadUpTo> {
         let receipts = self.memory.room(&self.database, room_nid).await?;
         Ok(receipts.read_up_to(user_id))
+    }
+
+    /// Reads the receipts of rooms together that will be asked for one by one.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn prepare(&self, room_nids: &[i64]) -> Result<()> {
+        self.memory.prepare(&self.database, room_nids).await
     }
 
     /// The position up to which a user has read a room, whatever the thread.
@@ -238,6 +260,34 @@ impl Receipts {
         }))
     }
 
+    /// Whether an event is in a thread, or in none for `main`: it is the thread's root, or its relations lead into it. Of
+    /// what was redacted nobody can tell any more.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts>
+    async fn is_in_thread(&self, event_id: &EventId, thread: &str) -> Result<bool> {
+        let mut event_id = event_id.to_owned();
+        for _ in 0..=MAX_HOPS {
+            if event_id == thread {
+                return Ok(true);
+            }
+            let Some(row) = self.database.event(&event_id).await? else {
+                break;
+            };
+            if row.redacted_by.is_some() {
+                return Ok(true);
+            }
+            let fields = ClientFields::parse(&row.json).ok();
+            match fields.and_then(|fields| Relation::of_content(fields.content.get())) {
+                Some(relation) if relation.rel_type == "m.thread" => {
+                    return Ok(relation.target == thread);
+                }
+                Some(relation) => event_id = relation.target,
+                None => break,
+            }
+        }
+        Ok(thread == MAIN)
+    }
+
     /// Where an event of a room stands.
     async fn position(&self, room: &Room, event_id: &EventId) -> Result<i64> {
         self.database
@@ -260,7 +310,7 @@ impl Receipts {
 fn thread_name(thread: &ReceiptThread) -> Result<String> {
     match thread {
         ReceiptThread::Unthreaded => Ok(String::new()),
-        ReceiptThread::Main => Ok("main".to_owned()),
+        ReceiptThread::Main => Ok(MAIN.to_owned()),
         ReceiptThread::Thread(root) => Ok(root.to_string()),
         _ => Err(EngineError::invalid_param(
             "`thread_id` is \"main\" or the event ID of a thread's root",

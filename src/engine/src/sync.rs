@@ -16,7 +16,7 @@ mod rooms;
 mod state;
 mod summary;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parley_storage::{Database, user_streams::AccountDataRow};
 use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
@@ -24,9 +24,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    invited::InvitedRoom, joined::JoinedRoom, left::LeftRoom, rooms::Timeline, summary::Summary,
+    invited::InvitedRoom,
+    joined::JoinedRoom,
+    left::LeftRoom,
+    rooms::{Timeline, ToldRooms},
+    summary::Summary,
 };
-use self::{lazy::LazyMembers, rooms::Changes};
+use self::{
+    lazy::LazyMembers,
+    rooms::{Changes, Pending},
+};
 use crate::{
     EngineError, Result,
     account_data::AccountData,
@@ -52,6 +59,8 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 const CATCHING_UP: Duration = Duration::from_secs(10);
 /// How many rooms are put together at once for one answer.
 const ROOMS_AT_ONCE: usize = 16;
+/// How many rooms of a long answer are told before the next are looked at.
+const ROOMS_AT_A_TIME: usize = 100;
 
 /// Answers /sync.
 #[derive(Debug)]
@@ -96,6 +105,8 @@ pub struct SyncRequest {
     pub filter: Arc<FilterDefinition>,
     /// Whether it wants the whole state of its rooms, even where it hasn't changed.
     pub full_state: bool,
+    /// Whether it wants the state at the end of each timeline rather than at its start.
+    pub use_state_after: bool,
     /// How long it waits if there is nothing to tell; the settings may say that this is too long.
     pub timeout: Duration,
 }
@@ -105,27 +116,32 @@ pub struct SyncRequest {
 pub struct SyncAnswer {
     /// Where the client stands with it.
     pub next: Token,
-    /// Rooms that the user is joined to.
-    pub joined: Vec<JoinedRoom>,
-    /// Rooms that the user is invited to.
-    pub invited: Vec<InvitedRoom>,
-    /// Rooms that the user has knocked on.
-    pub knocked: Vec<InvitedRoom>,
-    /// Rooms that the user has left.
-    pub left: Vec<LeftRoom>,
+    /// Rooms.
+    pub rooms: ToldRooms,
     /// Account data that belongs to no room.
     pub account_data: Vec<AccountDataRow>,
     /// The presence of users who share a room.
     pub presence: Vec<Box<serde_json::value::RawValue>>,
+    /// The rooms that are still to be told, if the client has to get everything and that is much: see [`Sync::more`].
+    pub rest: Option<Rest>,
+}
+
+/// Rooms of an answer that aren't told yet. They are told a few at a time, so that the answer to somebody with many rooms
+/// is at no time in memory as a whole.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    feed: Arc<UserFeed>,
+    ignored: IgnoredUsers,
+    to: i64,
+    fleeting: Option<u64>,
+    pending: VecDeque<Pending>,
 }
 
 impl SyncAnswer {
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.joined.is_empty()
-            && self.invited.is_empty()
-            && self.knocked.is_empty()
-            && self.left.is_empty()
+        self.rooms.is_empty()
+            && self.rest.is_none()
             && self.account_data.is_empty()
             && self.presence.is_empty()
     }
@@ -140,6 +156,8 @@ struct Stretch<'a> {
     /// Whose events the user doesn't want to see.
     ignored: &'a IgnoredUsers,
     full_state: bool,
+    /// Whether the state at the end of the timeline is told.
+    state_after: bool,
     /// `None`: from the beginning.
     since: Option<i64>,
     to: i64,
@@ -255,6 +273,7 @@ impl Sync {
             filter: &request.filter,
             ignored: &ignored,
             full_state: request.full_state,
+            state_after: request.use_state_after,
             since: request.since.map(|since| since.position),
             to: snapshot.position,
             fleeting: seen,
@@ -265,25 +284,63 @@ impl Sync {
         let changes = self.rooms_changed(&stretch, snapshot).await?;
         let account_data = self.global_account_data(&stretch, &changes).await?;
         let newly_shared = changes.newly_joined.clone();
-        let rooms = self.tell_rooms(&stretch, changes).await?;
+        let mut pending = Self::pending(&stretch, changes);
+        let is_long = request.since.is_none() || request.full_state;
+        let rooms = match is_long {
+            true => self.tell_next(&stretch, &mut pending).await?,
+            false => self.tell_rooms(&stretch, &mut pending).await?,
+        };
         let presence = self
             .parts
             .presence
-            .changed(feed, seen, &newly_shared)
+            .changed(feed, seen, &newly_shared, &request.filter.presence)
             .await?;
+        let rest = (!pending.is_empty()).then(|| Rest {
+            feed: feed.clone(),
+            ignored: ignored.clone(),
+            to: stretch.to,
+            fleeting: stretch.fleeting,
+            pending,
+        });
         Ok(SyncAnswer {
             next: Token {
                 position: stretch.to,
                 instance,
                 fleeting,
             },
-            joined: rooms.joined,
-            invited: rooms.invited,
-            knocked: rooms.knocked,
-            left: rooms.left,
+            rooms,
             account_data,
             presence,
+            rest,
         })
+    }
+
+    /// Tells of the next rooms of a long answer; `None` after the last.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn more(
+        &self,
+        session: &Session,
+        request: &SyncRequest,
+        rest: &mut Rest,
+    ) -> Result<Option<ToldRooms>> {
+        if rest.pending.is_empty() {
+            return Ok(None);
+        }
+        let stretch = Stretch {
+            session,
+            feed: &rest.feed,
+            filter: &request.filter,
+            ignored: &rest.ignored,
+            full_state: request.full_state,
+            state_after: request.use_state_after,
+            since: request.since.map(|since| since.position),
+            to: rest.to,
+            fleeting: rest.fleeting,
+        };
+        let rooms = self.tell_next(&stretch, &mut rest.pending).await?;
+        Ok(Some(rooms))
     }
 
     async fn global_account_data(
@@ -296,6 +353,8 @@ impl Sync {
         let fits = |row: &&AccountDataRow| {
             filter::type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
         };
-        Ok(rows.filter(fits).cloned().collect())
+        let mut rows: Vec<_> = rows.filter(fits).cloned().collect();
+        filter::keep_newest(&mut rows, filter.limit);
+        Ok(rows)
     }
 }

@@ -9,6 +9,7 @@
 
 mod counter;
 mod facts;
+mod notifications;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,11 +22,12 @@ use quick_cache::sync::Cache;
 use ruma::{
     OwnedEventId, UserId,
     events::room::member::MembershipState,
-    push::{PushConditionRoomCtx, Ruleset},
+    push::{Action, PushConditionRoomCtx, Ruleset},
 };
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
+pub use self::notifications::{Notification, Notifications, NotificationsRequest};
 use self::{
     counter::{Counter, MAIN},
     facts::{Facts, Outcome, Relation, context},
@@ -33,6 +35,7 @@ use self::{
 use crate::{
     Result,
     background::Background,
+    ignored::IgnoredUsers,
     push::{PushRules, Rules},
     receipts::{ReadUpTo, Receipts},
     rooms::{
@@ -107,6 +110,8 @@ struct Subject<'a> {
     state: &'a RoomState,
     user_id: &'a UserId,
     user_nid: i64,
+    /// Whose events don't notify.
+    ignored: &'a IgnoredUsers,
 }
 
 impl Unread {
@@ -145,6 +150,7 @@ impl Unread {
         state: &RoomState,
         user_id: &UserId,
         user_nid: i64,
+        ignored: &IgnoredUsers,
         to: i64,
     ) -> Result<Counts> {
         if !state.is_joined(user_id) {
@@ -155,6 +161,7 @@ impl Unread {
             state,
             user_id,
             user_nid,
+            ignored,
         };
         let key = (user_nid, room.nid());
         let made: Result<_, std::convert::Infallible> = self
@@ -184,10 +191,54 @@ impl Unread {
         Ok(counts)
     }
 
+    /// Reads at once what counting in a user's rooms begins with, so that not each of them is asked for on its own.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn prepare(&self, user_id: &UserId, user_nid: i64, room_nids: &[i64]) -> Result<()> {
+        self.receipts.prepare(room_nids).await?;
+        let mut missing: Vec<i64> = room_nids.to_vec();
+        missing.retain(|room_nid| self.counters.peek(&(user_nid, *room_nid)).is_none());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut begun: HashMap<i64, Counter> = HashMap::new();
+        for (room_nid, rows) in self.checkpoints(user_nid, &missing).await? {
+            begun.extend(Counter::from_rows(rows).map(|counter| (room_nid, counter)));
+        }
+        missing.retain(|room_nid| !begun.contains_key(room_nid));
+        let mut unread = Vec::new();
+        for room_nid in missing {
+            let read = self.receipts.read_up_to(room_nid, user_id).await?;
+            match read.unthreaded {
+                0 => unread.push((room_nid, read)),
+                start => {
+                    begun.insert(room_nid, Counter::new(start, &read));
+                }
+            }
+        }
+        let room_nids = unread.iter().map(|(room_nid, _)| *room_nid).collect();
+        let joined = self.joined_since(user_id, room_nids).await?;
+        for (room_nid, read) in unread {
+            let start = joined.get(&room_nid).copied().unwrap_or_default();
+            begun.insert(room_nid, Counter::new(start, &read));
+        }
+        for (room_nid, counter) in begun {
+            let kept = Kept { counter, judged: 0 };
+            let slot = Arc::new(AsyncMutex::new(Some(kept)));
+            let made: Result<_, std::convert::Infallible> = self
+                .counters
+                .get_or_insert_with(&(user_nid, room_nid), || Ok(slot));
+            let Ok(_) = made;
+        }
+        Ok(())
+    }
+
     /// Counts what came since; `None` if all has to be counted anew.
     async fn go_on(&self, subject: Subject<'_>, mut kept: Kept, to: i64) -> Result<Option<Kept>> {
         let after = kept.counter.counted_to;
-        if to <= after {
+        let last = subject.room.last_position();
+        if to <= after || last.is_some_and(|last| last <= after) {
             return Ok(Some(kept));
         }
         let (events, complete) = self.newest(subject.room, after, to).await?;
@@ -208,7 +259,9 @@ impl Unread {
     async fn count_anew(&self, subject: Subject<'_>, read: &ReadUpTo, to: i64) -> Result<Kept> {
         let mut start = read.unthreaded;
         if start == 0 {
-            start = self.joined_at(subject).await?;
+            let room_nid = subject.room.nid();
+            let since = self.joined_since(subject.user_id, vec![room_nid]).await?;
+            start = since.get(&room_nid).copied().unwrap_or_default();
         }
         let mut counter = Counter::new(start, read);
         let (events, _) = self.newest(subject.room, start, to).await?;
@@ -224,15 +277,19 @@ impl Unread {
         })
     }
 
-    /// Where the user joined last.
-    async fn joined_at(&self, subject: Subject<'_>) -> Result<i64> {
+    /// Where a user joined rooms last.
+    async fn joined_since(
+        &self,
+        user_id: &UserId,
+        room_nids: Vec<i64>,
+    ) -> Result<HashMap<i64, i64>> {
+        let mut since = HashMap::new();
+        if room_nids.is_empty() {
+            return Ok(since);
+        }
         let history = self
             .database
-            .slot_history(
-                subject.room.nid(),
-                "m.room.member",
-                subject.user_id.as_str(),
-            )
+            .slot_histories(room_nids, "m.room.member", user_id.as_str())
             .await?;
         let joined = |json: &str| {
             #[derive(Deserialize)]
@@ -246,12 +303,18 @@ impl Unread {
             serde_json::from_str::<Pdu>(json)
                 .is_ok_and(|pdu| pdu.content.membership == MembershipState::Join)
         };
-        let since = history
-            .iter()
-            .rev()
-            .take_while(|(_, json)| joined(json))
-            .last();
-        Ok(since.map_or(0, |(position, _)| *position))
+        for (room_nid, position, json) in history {
+            match joined(&json) {
+                // Once joined, a change of the name doesn't count.
+                true => {
+                    since.entry(room_nid).or_insert(position);
+                }
+                false => {
+                    since.remove(&room_nid);
+                }
+            }
+        }
+        Ok(since)
     }
 
     /// The newest events of a stretch, oldest first, and whether these are all.
@@ -318,12 +381,34 @@ impl Unread {
     }
 
     async fn checkpoint(&self, (user_nid, room_nid): (i64, i64)) -> Result<Option<Kept>> {
-        let dirty = self.dirty().get(&(user_nid, room_nid)).cloned();
-        let rows = match dirty {
-            Some(rows) => rows,
-            None => self.database.unread_checkpoint(user_nid, room_nid).await?,
-        };
+        let mut found = self.checkpoints(user_nid, &[room_nid]).await?;
+        let rows = found.remove(&room_nid).unwrap_or_default();
         Ok(Counter::from_rows(rows).map(|counter| Kept { counter, judged: 0 }))
+    }
+
+    /// The checkpoints of rooms, by room.
+    async fn checkpoints(
+        &self,
+        user_nid: i64,
+        room_nids: &[i64],
+    ) -> Result<HashMap<i64, Vec<UnreadRow>>> {
+        let mut found: HashMap<i64, Vec<UnreadRow>> = HashMap::new();
+        {
+            let dirty = self.dirty();
+            for room_nid in room_nids {
+                let rows = dirty.get(&(user_nid, *room_nid)).cloned();
+                found.extend(rows.map(|rows| (*room_nid, rows)));
+            }
+        }
+        let mut stored = room_nids.to_vec();
+        stored.retain(|room_nid| !found.contains_key(room_nid));
+        if stored.is_empty() {
+            return Ok(found);
+        }
+        for row in self.database.unread_checkpoints(user_nid, stored).await? {
+            found.entry(row.room_nid).or_default().push(row);
+        }
+        Ok(found)
     }
 
     /// Has a count written down if it took much to make it.
@@ -386,7 +471,7 @@ impl<'a> Judge<'a> {
             }
             return Ok(true);
         }
-        if !own && event.redacted_by.is_some() {
+        if !own && (event.redacted_by.is_some() || self.subject.ignored.hide(event)) {
             return Ok(true);
         }
         let facts = self.unread.facts(self.subject, event).await;
@@ -419,7 +504,18 @@ impl<'a> Judge<'a> {
                 return facts.anyone();
             }
         }
-        let (rules, context) = self.own_rules.get_or_init(|| {
+        let (rules, context) = self.own_rules();
+        facts.judged(rules, context).await
+    }
+
+    /// What the rule says that applies to an event; nothing, if there is none.
+    async fn actions(&self, facts: &Facts) -> Vec<Action> {
+        let (rules, context) = self.own_rules();
+        facts.actions(rules, context).await
+    }
+
+    fn own_rules(&self) -> &(Ruleset, PushConditionRoomCtx) {
+        self.own_rules.get_or_init(|| {
             let name = self.display_name().to_owned();
             let Subject {
                 room,
@@ -429,8 +525,7 @@ impl<'a> Judge<'a> {
             } = self.subject;
             let rules = self.rules.of(user_id).into_owned();
             (rules, context(room, state, user_id, name))
-        });
-        facts.judged(rules, context).await
+        })
     }
 
     /// What the user is called in the room; empty if they have no name.

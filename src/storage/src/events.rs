@@ -164,6 +164,27 @@ impl Database {
         rows(columns)
     }
 
+    /// The newest events of several rooms in a stretch of the stream, newest first, at most `limit`.
+    pub async fn newest_events_of_rooms(
+        &self,
+        room_nids: Vec<i64>,
+        after: i64,
+        to: i64,
+        limit: i64,
+    ) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.room_nid IN ({{ints $1}}) AND e.position > $2 AND e.position <= $3 \
+             ORDER BY e.position DESC LIMIT $4"
+        ))
+        .bind(room_nids)
+        .bind(after)
+        .bind(to)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows(columns)
+    }
+
     /// The events of all rooms in a stretch of the stream, in order, at most `limit`. For following what another node
     /// wrote.
     pub async fn events_between(&self, after: i64, to: i64, limit: i64) -> Result<Vec<EventRow>> {
@@ -193,6 +214,26 @@ impl Database {
             .bind(slot_nid)
             .all(self)
             .await
+    }
+
+    /// The same for a place in several rooms: also the room's number.
+    pub async fn slot_histories(
+        &self,
+        room_nids: Vec<i64>,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Vec<(i64, i64, String)>> {
+        let Some(slot_nid) = self.slot_nid(event_type, state_key).await? else {
+            return Ok(Vec::new());
+        };
+        statement(
+            "SELECT room_nid, position, json FROM events WHERE room_nid IN ({ints $1}) AND slot_nid = $2 \
+             ORDER BY position",
+        )
+        .bind(room_nids)
+        .bind(slot_nid)
+        .all(self)
+        .await
     }
 
     /// The event that a device sent with a transaction id, of a type, into a room.

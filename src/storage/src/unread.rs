@@ -26,30 +26,30 @@ pub struct UnreadRow {
 }
 
 impl Database {
-    /// The checkpoint of a user in a room: a row for each thread, all counted up to the same position.
-    pub async fn unread_checkpoint(&self, user_nid: i64, room_nid: i64) -> Result<Vec<UnreadRow>> {
-        let rows: Vec<(String, i64, i64, i64, i64)> = statement(
-            "SELECT thread, read_to, counted_to, notifications, highlights FROM unread_counts \
-             WHERE user_nid = $1 AND room_nid = $2",
+    /// The checkpoints of a user in rooms: for each room, a row for each thread, all counted up to the same position.
+    pub async fn unread_checkpoints(
+        &self,
+        user_nid: i64,
+        room_nids: Vec<i64>,
+    ) -> Result<Vec<UnreadRow>> {
+        let rows: Vec<(i64, String, i64, i64, i64, i64)> = statement(
+            "SELECT room_nid, thread, read_to, counted_to, notifications, highlights FROM unread_counts \
+             WHERE user_nid = $1 AND room_nid IN ({ints $2})",
         )
         .bind(user_nid)
-        .bind(room_nid)
+        .bind(room_nids)
         .all(self)
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(
-                |(thread, read_to, counted_to, notifications, highlights)| UnreadRow {
-                    user_nid,
-                    room_nid,
-                    thread,
-                    read_to,
-                    counted_to,
-                    notifications,
-                    highlights,
-                },
-            )
-            .collect())
+        let row = |row: (i64, String, i64, i64, i64, i64)| UnreadRow {
+            user_nid,
+            room_nid: row.0,
+            thread: row.1,
+            read_to: row.2,
+            counted_to: row.3,
+            notifications: row.4,
+            highlights: row.5,
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// Puts checkpoints in the place of those that were there of the same users in the same rooms.

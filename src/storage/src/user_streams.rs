@@ -179,6 +179,17 @@ impl Database {
         rows.into_iter().map(receipt).collect()
     }
 
+    /// All receipts of several rooms.
+    pub async fn receipts_of_rooms(&self, room_nids: Vec<i64>) -> Result<Vec<ReceiptRow>> {
+        let rows: Vec<ReceiptColumns> = statement(format!(
+            "{SELECT_RECEIPTS} WHERE c.room_nid IN ({{ints $1}}) ORDER BY c.position"
+        ))
+        .bind(room_nids)
+        .all(self)
+        .await?;
+        rows.into_iter().map(receipt).collect()
+    }
+
     /// The receipts of all rooms in a stretch of the stream. For following what another node wrote.
     pub async fn receipts_between(&self, after: i64, to: i64) -> Result<Vec<ReceiptRow>> {
         let rows: Vec<ReceiptColumns> = statement(format!(

@@ -1,9 +1,10 @@
-//! Push rules, and where notifications are pushed to.
+//! Push rules, what they notified of, and where notifications are pushed to.
 
 mod delete_rule;
 mod get_actions;
 mod get_enabled;
 mod get_global_rules;
+mod get_notifications;
 mod get_pushers;
 mod get_rule;
 mod get_rules;
@@ -28,5 +29,6 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, get_actions::handle);
     let router = route(router, set_actions::handle);
     let router = route(router, get_pushers::handle);
+    let router = route(router, get_notifications::handle);
     route(router, set_pusher::handle)
 }

@@ -1,5 +1,6 @@
 //! What changed.
 
+mod stream;
 mod v3;
 mod writer;
 

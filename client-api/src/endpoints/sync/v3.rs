@@ -4,26 +4,29 @@ use std::sync::{Arc, LazyLock};
 
 use parley_engine::{sessions::Session, sync::SyncRequest};
 use ruma::{
-    api::client::{
-        filter::FilterDefinition,
-        sync::sync_events::v3::{Filter, Request},
+    api::{
+        client::{
+            filter::FilterDefinition,
+            sync::sync_events::v3::{Filter, Request},
+        },
+        error::ErrorKind,
     },
     presence::PresenceState,
 };
 
-use super::writer::write_answer;
-use crate::{ClientApi, Incoming, RawJson, Result};
+use super::stream::answer;
+use crate::{ApiError, ClientApi, Incoming, RawResponse, Result};
 
 /// What is asked for without a filter: everything. One for all, as there is one in the hands of each waiting client.
 static EVERYTHING: LazyLock<Arc<FilterDefinition>> = LazyLock::new(Arc::default);
 
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawResponse> {
     let (session, presence, request) = Box::pin(understood(&api, incoming)).await?;
     // Kept until the answer is there: as long as it is, the user counts as connected.
     let _connected = api.engine.presence().seen(&session, &presence).await?;
     let sync = api.engine.sync();
-    let answer = sync.wait(&session, &request, &api.stopping).await?;
-    Box::pin(write_answer(&api, &session, &answer)).await
+    let told = sync.wait(&session, &request, &api.stopping).await?;
+    Box::pin(answer(api.clone(), session, request, told)).await
 }
 
 /// What is needed of a request while it waits.
@@ -38,6 +41,7 @@ async fn understood(
         since: api.engine.sync().token(request.since.as_deref()).await?,
         filter: filter(api, &session, request.filter).await?,
         full_state: request.full_state,
+        use_state_after: request.use_state_after,
         timeout: request.timeout.unwrap_or_default(),
     };
     Ok((session, request.set_presence, sync_request))
@@ -51,6 +55,11 @@ async fn filter(
 ) -> Result<Arc<FilterDefinition>> {
     match filter {
         Some(Filter::FilterDefinition(filter)) => Ok(Arc::new(filter)),
+        // The first character tells one from the other; ruma takes what isn't a filter for a number.
+        Some(Filter::FilterId(text)) if text.starts_with('{') => Err(ApiError::new(
+            ErrorKind::InvalidParam,
+            "`filter` is neither a filter nor the number of one",
+        )),
         Some(Filter::FilterId(id)) => Ok(api.engine.filters().get(session.user_nid, &id).await?),
         None | Some(_) => Ok(EVERYTHING.clone()),
     }

@@ -1,81 +1,122 @@
 //! Writing the answer of /sync: events are there as bytes, and go into it as they are.
 
-use std::{fmt::Write, sync::Arc};
+use std::fmt::Write;
 
 use parley_engine::{
     receipts,
-    rooms::timeline::TimelineEvent,
-    sessions::Session,
     stream::token::Token,
-    sync::{InvitedRoom, JoinedRoom, LeftRoom, Summary, SyncAnswer, Timeline},
+    sync::{InvitedRoom, JoinedRoom, LeftRoom, Summary, SyncAnswer, Timeline, ToldRooms},
     unread::Count,
 };
 use parley_protocol::client_event::push_string;
 use parley_storage::user_streams::AccountDataRow;
 
-use crate::{
-    ClientApi, RawJson, Result,
-    events::{EventWriter, Shown},
-};
+use ruma::RoomId;
 
-/// Writes an answer for the session that asked.
-pub(super) async fn write_answer(
-    api: &ClientApi,
-    session: &Session,
-    answer: &SyncAnswer,
-) -> Result<RawJson> {
-    let events = EventWriter::new(api, session, shown_events(answer)).await?;
-    let mut out = String::with_capacity(1024);
-    let _ = write!(out, "{{\"next_batch\":\"{}\"", answer.next);
-    if !answer.account_data.is_empty() {
-        out.push_str(",\"account_data\":");
-        write_account_data(&mut out, &answer.account_data);
-    }
-    if !answer.presence.is_empty() {
-        out.push_str(",\"presence\":");
-        let presence = answer.presence.iter().map(|event| event.get());
-        write_events(&mut out, presence);
-    }
-    if has_rooms(answer) {
-        write_rooms(&mut out, &events, answer);
-    }
-    out.push('}');
-    Ok(RawJson(out.into()))
+use crate::events::{EventWriter, Shown};
+
+/// The sections of `rooms`, in the order in which they are written.
+const SECTIONS: [&str; 4] = ["join", "invite", "knock", "leave"];
+
+/// Writes an answer piece by piece.
+#[derive(Debug)]
+pub(super) struct Writer {
+    out: String,
+    /// The name of a room's state: `state` or `state_after`.
+    state: &'static str,
+    /// The section that is open, and whether a room is in it.
+    section: Option<(usize, bool)>,
 }
 
-fn has_rooms(answer: &SyncAnswer) -> bool {
-    !(answer.joined.is_empty()
-        && answer.invited.is_empty()
-        && answer.knocked.is_empty()
-        && answer.left.is_empty())
-}
-
-fn write_rooms(out: &mut String, events: &EventWriter<'_>, answer: &SyncAnswer) {
-    out.push_str(",\"rooms\":{\"join\":");
-    let joined = answer.joined.iter();
-    let joined = joined.map(|room| (room.room.id().as_str(), room));
-    write_map(out, joined, |out, room| write_joined(out, events, room));
-    out.push_str(",\"invite\":");
-    write_outside(out, "invite_state", &answer.invited);
-    out.push_str(",\"knock\":");
-    write_outside(out, "knock_state", &answer.knocked);
-    out.push_str(",\"leave\":");
-    let left = answer.left.iter();
-    let left = left.map(|room| (room.room.id().as_str(), room));
-    write_map(out, left, |out, room| write_left(out, events, room));
-    out.push('}');
-}
-
-/// All events that an answer shows.
-fn shown_events(answer: &SyncAnswer) -> Vec<&Arc<TimelineEvent>> {
-    let mut events = Vec::new();
-    for room in &answer.joined {
-        events.extend(room.timeline.events.iter().chain(&room.state));
+impl Writer {
+    /// Begins with what belongs to no room.
+    pub(super) fn new(answer: &SyncAnswer, state_after: bool) -> Self {
+        let mut out = String::with_capacity(1024);
+        let _ = write!(out, "{{\"next_batch\":\"{}\"", answer.next);
+        if !answer.account_data.is_empty() {
+            out.push_str(",\"account_data\":");
+            write_account_data(&mut out, &answer.account_data);
+        }
+        if !answer.presence.is_empty() {
+            out.push_str(",\"presence\":");
+            let presence = answer.presence.iter().map(|event| event.get());
+            write_events(&mut out, presence);
+        }
+        Self {
+            out,
+            state: if state_after { "state_after" } else { "state" },
+            section: None,
+        }
     }
-    for room in &answer.left {
-        events.extend(room.timeline.events.iter().chain(&room.state));
+
+    /// Writes rooms. Those of one section must come together, also over several calls.
+    pub(super) fn rooms(&mut self, events: &EventWriter<'_>, rooms: &ToldRooms) {
+        for room in &rooms.joined {
+            self.key(0, room.room.id());
+            write_joined(&mut self.out, events, room, self.state);
+        }
+        for (section, name, outside) in [
+            (1, "invite_state", &rooms.invited),
+            (2, "knock_state", &rooms.knocked),
+        ] {
+            for room in outside {
+                self.key(section, room.room.id());
+                write_outside(&mut self.out, name, room);
+            }
+        }
+        for room in &rooms.left {
+            self.key(3, room.room.id());
+            write_left(&mut self.out, events, room, self.state);
+        }
     }
-    events
+
+    /// Ends the answer.
+    pub(super) fn end(&mut self) {
+        if self.section.is_some() {
+            self.open(SECTIONS.len() - 1);
+            self.out.push_str("}}");
+        }
+        self.out.push('}');
+    }
+
+    /// What was written since the last time.
+    pub(super) fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Begins a room.
+    fn key(&mut self, section: usize, room_id: &RoomId) {
+        if self.open(section) {
+            self.out.push(',');
+        }
+        push_string(&mut self.out, room_id.as_str());
+        self.out.push(':');
+        self.section = Some((section, true));
+    }
+
+    /// Opens a section and those before it; whether there is a room in it.
+    fn open(&mut self, section: usize) -> bool {
+        let first = match self.section {
+            None => {
+                self.out.push_str(",\"rooms\":{");
+                0
+            }
+            Some((open, has_room)) if open == section => return has_room,
+            Some((open, _)) => {
+                self.out.push_str("},");
+                open + 1
+            }
+        };
+        for next in first..=section {
+            let name = SECTIONS.get(next).copied().unwrap_or_default();
+            let _ = write!(self.out, "\"{name}\":{{");
+            if next < section {
+                self.out.push_str("},");
+            }
+        }
+        self.section = Some((section, false));
+        false
+    }
 }
 
 /// A JSON object with a value for each key.
@@ -138,14 +179,14 @@ fn write_timeline(
     );
 }
 
-fn write_joined(out: &mut String, events: &EventWriter<'_>, room: &JoinedRoom) {
+fn write_joined(out: &mut String, events: &EventWriter<'_>, room: &JoinedRoom, state: &str) {
     let shown = match &room.access {
         Some(access) => Shown::default().with_access(access),
         None => Shown::default().joined(),
     };
     out.push('{');
     write_timeline(out, events, &room.timeline, shown);
-    out.push_str(",\"state\":{\"events\":");
+    let _ = write!(out, ",\"{state}\":{{\"events\":");
     events.write_list(out, &room.state, Shown::default());
     out.push_str("},\"account_data\":");
     write_account_data(out, &room.account_data);
@@ -213,17 +254,14 @@ fn write_summary(out: &mut String, summary: Option<&Summary>) {
     out.push('}');
 }
 
-/// Rooms that the user isn't in yet, with what they are shown of the state.
-fn write_outside(out: &mut String, name: &str, rooms: &[InvitedRoom]) {
-    let rooms = rooms.iter().map(|room| (room.room.id().as_str(), room));
-    write_map(out, rooms, |out, room| {
-        let _ = write!(out, "{{\"{name}\":");
-        write_events(out, room.state.iter().map(|event| event.get()));
-        out.push('}');
-    });
+/// A room that the user isn't in yet, with what they are shown of the state.
+fn write_outside(out: &mut String, name: &str, room: &InvitedRoom) {
+    let _ = write!(out, "{{\"{name}\":");
+    write_events(out, room.state.iter().map(|event| event.get()));
+    out.push('}');
 }
 
-fn write_left(out: &mut String, events: &EventWriter<'_>, room: &LeftRoom) {
+fn write_left(out: &mut String, events: &EventWriter<'_>, room: &LeftRoom, state: &str) {
     out.push('{');
     write_timeline(
         out,
@@ -231,7 +269,7 @@ fn write_left(out: &mut String, events: &EventWriter<'_>, room: &LeftRoom) {
         &room.timeline,
         Shown::default().with_access(&room.access),
     );
-    out.push_str(",\"state\":{\"events\":");
+    let _ = write!(out, ",\"{state}\":{{\"events\":");
     events.write_list(out, &room.state, Shown::default());
     out.push_str("},\"account_data\":");
     write_account_data(out, &room.account_data);

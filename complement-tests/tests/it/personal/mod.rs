@@ -1,7 +1,9 @@
 //! What belongs to single users, and what is fleeting.
 
 mod account_data;
+mod conditions;
 mod nodes;
+mod notifications;
 mod presence;
 mod push_rules;
 mod pushers;

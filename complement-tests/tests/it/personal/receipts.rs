@@ -108,7 +108,7 @@ async fn receipts_of_threads_stand_beside_each_other_and_one_without_goes_first(
         let alice = server.register("alice").await;
         let room_id = create(&alice, json!({})).await;
         let root = say(&alice, &room_id, "root").await;
-        let event = say(&alice, &room_id, "more").await;
+        let event = related(&alice, &room_id, "m.thread", &root).await;
         let main = json!({ "thread_id": "main" });
         receive(&alice, &room_id, "m.read", &root, main).await.ok();
         receive(&alice, &room_id, "m.read", &event, nothing())
@@ -158,6 +158,47 @@ async fn read_markers_move_the_fully_read_marker_and_receipts() {
             &format!("rooms/{}/account_data/m.fully_read", quoted(&room_id)),
         );
         assert_eq!(alice.get(&data).await.ok(), json!({ "event_id": second }));
+    })
+    .await;
+}
+
+/// Sends a message that relates to another; its id.
+async fn related(client: &Client, room_id: &str, rel_type: &str, event_id: &str) -> String {
+    let content = json!({
+        "msgtype": "m.text",
+        "body": rel_type,
+        "m.relates_to": { "rel_type": rel_type, "event_id": event_id },
+    });
+    let path = room_path(room_id, &format!("send/m.room.message/{rel_type}"));
+    crate::rooms::event_id(&client.put(&path, content).await.ok())
+}
+
+#[tokio::test]
+async fn a_receipt_of_a_thread_is_for_an_event_of_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let root = say(&alice, &room_id, "root").await;
+        let inside = related(&alice, &room_id, "m.thread", &root).await;
+        let about_it = related(&alice, &room_id, "m.reference", &inside).await;
+        let outside = say(&alice, &room_id, "outside").await;
+        for (event_id, thread, fits) in [
+            (&root, root.as_str(), true),
+            (&inside, root.as_str(), true),
+            (&about_it, root.as_str(), true),
+            (&outside, root.as_str(), false),
+            (&outside, "main", true),
+            (&root, "main", true),
+            (&inside, "main", false),
+            (&about_it, "main", false),
+        ] {
+            let body = json!({ "thread_id": thread });
+            let answer = receive(&alice, &room_id, "m.read", event_id, body).await;
+            match fits {
+                true => assert_eq!(answer.ok(), json!({})),
+                false => answer.is_refused(400, "M_INVALID_PARAM"),
+            }
+        }
     })
     .await;
 }

@@ -23,6 +23,11 @@ async fn send(client: &Client, room_id: &str, transaction: &str, content: Value)
     answer["event_id"].as_str().unwrap().to_owned()
 }
 
+/// A message that mentions somebody.
+fn mention(client: &Client, body: &str) -> Value {
+    json!({ "msgtype": "m.text", "body": body, "m.mentions": { "user_ids": [client.user_id] } })
+}
+
 async fn read(client: &Client, room_id: &str, kind: &str, event_id: &str, body: Value) {
     let path = format!("receipt/{kind}/{}", quoted(event_id));
     client.post(&room_path(room_id, &path), body).await.ok();
@@ -38,7 +43,7 @@ async fn messages_are_counted_until_they_are_read() {
         assert_eq!(unread(&bob, &room_id).await, (0, 0));
         let first = say(&alice, &room_id, "one").await;
         say(&alice, &room_id, "two").await;
-        let last = say(&alice, &room_id, "hello bob").await;
+        let last = send(&alice, &room_id, "three", mention(&bob, "hello")).await;
         assert_eq!(of(&sync(&bob, Some(&since), "").await, &room_id), (3, 1));
         assert_eq!(unread(&alice, &room_id).await, (0, 0));
         read(&bob, &room_id, "m.read", &first, nothing()).await;
@@ -65,7 +70,7 @@ async fn counts_are_the_same_after_a_restart() {
         }
         // So many are written down; what comes after isn't.
         assert_eq!(unread(&bob, &room_id).await, (250, 0));
-        say(&alice, &room_id, "bob!").await;
+        send(&alice, &room_id, "mention", mention(&bob, "hello")).await;
         assert_eq!(unread(&bob, &room_id).await, (251, 1));
         server.restart().await;
         let last = say(&alice, &room_id, "more").await;
@@ -121,7 +126,7 @@ async fn what_is_redacted_is_not_unread() {
         let carol = server.register("carol").await;
         let room_id = room_of_two(&alice, &bob).await;
         say(&alice, &room_id, "one").await;
-        let wrong = say(&alice, &room_id, "bob").await;
+        let wrong = send(&alice, &room_id, "two", mention(&bob, "wrong")).await;
         join(&carol, &room_id).await.ok();
         assert_eq!(unread(&bob, &room_id).await, (2, 1));
         let members = sync(&alice, None, "").await;
@@ -153,7 +158,7 @@ async fn rules_of_ones_own_decide() {
         let mute = format!("{BASE}/pushrules/global/room/{}", quoted(&room_id));
         carol.put(&mute, json!({ "actions": [] })).await.ok();
         say(&alice, &room_id, "there is cake").await;
-        say(&alice, &room_id, "carol, come").await;
+        send(&alice, &room_id, "come", mention(&carol, "come")).await;
         assert_eq!(unread(&bob, &room_id).await, (2, 1));
         assert_eq!(unread(&carol, &room_id).await, (1, 1));
         let notice = json!({ "msgtype": "m.notice", "body": "cake is over, bob" });
@@ -180,8 +185,10 @@ async fn receipts_of_threads_read_their_thread() {
         let room_id = room_of_two(&alice, &bob).await;
         let a = say(&alice, &room_id, "root").await;
         let b = send(&alice, &room_id, "b", related("m.thread", &a, "begin")).await;
-        send(&alice, &room_id, "c", related("m.thread", &a, "for bob")).await;
-        let d = say(&alice, &room_id, "hello bob").await;
+        let mut mentioned = related("m.thread", &a, "for you");
+        mentioned["m.mentions"] = json!({ "user_ids": [bob.user_id] });
+        send(&alice, &room_id, "c", mentioned).await;
+        let d = send(&alice, &room_id, "d", mention(&bob, "hello")).await;
         send(&alice, &room_id, "e", related("m.thread", &a, "end")).await;
         let f = send(
             &alice,
@@ -199,6 +206,50 @@ async fn receipts_of_threads_read_their_thread() {
         assert_eq!(unread(&bob, &room_id).await, (2, 0));
         read(&bob, &room_id, "m.read", &f, json!({ "thread_id": a })).await;
         assert_eq!(unread(&bob, &room_id).await, (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_events_of_ignored_users_are_not_counted() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let path = format!(
+            "{BASE}/user/{}/account_data/m.ignored_user_list",
+            bob.user_id
+        );
+        let ignored = json!({ "ignored_users": { &alice.user_id: {} } });
+        bob.put(&path, ignored).await.ok();
+        send(&alice, &room_id, "a", mention(&bob, "hello")).await;
+        assert_eq!(unread(&bob, &room_id).await, (0, 0));
+        bob.put(&path, json!({ "ignored_users": {} })).await.ok();
+        send(&alice, &room_id, "b", mention(&bob, "hello")).await;
+        assert_eq!(unread(&bob, &room_id).await, (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_count_is_told_when_a_receipt_changes_it_even_if_receipts_are_not_wanted() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let last = say(&alice, &room_id, "one").await;
+        let filter =
+            json!({ "room": { "ephemeral": { "types": [] }, "timeline": { "types": [] } } });
+        let filter = format!("&filter={}", quoted(&filter.to_string()));
+        let since = sync(&bob, None, &filter).await["next_batch"].clone();
+        read(&bob, &room_id, "m.read", &last, nothing()).await;
+        let told = sync(&bob, since.as_str(), &filter).await;
+        assert_eq!(of(&told, &room_id), (0, 0));
+        assert_eq!(joined(&told, &room_id)["ephemeral"]["events"], json!([]));
+        say(&alice, &room_id, "two").await;
+        let told = sync(&bob, told["next_batch"].as_str(), &filter).await;
+        assert_eq!(of(&told, &room_id), (1, 0));
+        assert_eq!(joined(&told, &room_id)["timeline"]["events"], json!([]));
     })
     .await;
 }

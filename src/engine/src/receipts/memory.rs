@@ -63,6 +63,39 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Reads the receipts of rooms that are not there, all at once.
+    pub(super) async fn prepare(&self, database: &Database, room_nids: &[i64]) -> Result<()> {
+        let mut missing = HashMap::new();
+        for room_nid in room_nids {
+            let made: Result<_, std::convert::Infallible> = self
+                .rooms
+                .get_or_insert_with(room_nid, || Ok(Arc::<RoomReceipts>::default()));
+            let Ok(room) = made;
+            if !room.loaded.initialized() {
+                missing.insert(*room_nid, room);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // From here on new receipts are noted, as when a single room is read.
+        let rows = database
+            .receipts_of_rooms(missing.keys().copied().collect())
+            .await?;
+        for row in rows {
+            if let Some(room) = missing.get(&row.room_nid) {
+                room.note(&Arc::new(row));
+            }
+        }
+        for room in missing.values() {
+            // Whoever read it meanwhile has read the same.
+            let _ = room.loaded.set(());
+        }
+        Ok(())
+    }
+}
+
 impl Observer for Memory {
     fn receipt(&self, receipt: &Arc<Receipt>) {
         if let Some(room) = self.rooms.get(&receipt.room_nid) {

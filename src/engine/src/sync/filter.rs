@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#filtering>
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, RoomId,
+    OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
     api::client::filter::{LazyLoadOptions, RoomEventFilter, UrlFilter},
 };
 use serde::Deserialize;
@@ -38,12 +38,13 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// Whether a sender is wanted.
-fn sender_fits(
-    sender: &OwnedUserId,
+pub fn sender_fits(
+    sender: &UserId,
     senders: Option<&[OwnedUserId]>,
     not_senders: &[OwnedUserId],
 ) -> bool {
-    senders.is_none_or(|senders| senders.contains(sender)) && !not_senders.contains(sender)
+    let listed = |users: &[OwnedUserId]| users.iter().any(|user| user == sender);
+    senders.is_none_or(listed) && !listed(not_senders)
 }
 
 /// Whether a room is wanted.
@@ -56,7 +57,20 @@ pub fn room_fits(
         && !not_rooms.iter().any(|room| room == room_id)
 }
 
-/// Whether an event is wanted.
+/// Whether anything of a room is wanted in a section.
+pub fn section_has_room(filter: &RoomEventFilter, room_id: &RoomId) -> bool {
+    room_fits(room_id, filter.rooms.as_deref(), &filter.not_rooms)
+}
+
+/// Keeps the newest, which come last, of so many as the filter allows.
+pub fn keep_newest<T>(events: &mut Vec<T>, limit: Option<UInt>) {
+    let limit = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    events.drain(..events.len().saturating_sub(limit));
+}
+
+/// Whether an event is wanted, its room aside.
 pub fn event_fits(filter: &RoomEventFilter, event: &TimelineEvent) -> bool {
     type_fits(
         &event.event_type,

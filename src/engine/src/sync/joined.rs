@@ -3,13 +3,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use parley_storage::user_streams::AccountDataRow;
-use ruma::{OwnedUserId, events::room::member::MembershipState};
+use ruma::{OwnedUserId, UserId, events::room::member::MembershipState, uint};
 
 use super::{
     Stretch, Summary, Sync, Timeline,
-    filter::{event_fits, lazy_members, type_fits},
+    filter::{keep_newest, section_has_room, sender_fits, type_fits},
     rooms::Candidate,
-    state::Positions,
+    state::Wanted,
 };
 use crate::{
     Result,
@@ -25,7 +25,7 @@ pub struct JoinedRoom {
     pub room: Arc<Room>,
     /// Its new events.
     pub timeline: Timeline,
-    /// The state before them.
+    /// The state before them, or after them if the client wants it so.
     pub state: Vec<Arc<TimelineEvent>>,
     /// Its members in brief, if they changed.
     pub summary: Option<Summary>,
@@ -71,7 +71,29 @@ impl Telling<'_> {
 
     fn ephemeral_wanted(&self, event_type: &str) -> bool {
         let filter = &self.stretch.filter.room.ephemeral;
-        type_fits(event_type, filter.types.as_deref(), &filter.not_types)
+        section_has_room(filter, self.candidate.room.id())
+            && type_fits(event_type, filter.types.as_deref(), &filter.not_types)
+    }
+
+    fn wants_ephemeral_of(&self, user_id: &UserId) -> bool {
+        let filter = &self.stretch.filter.room.ephemeral;
+        sender_fits(user_id, filter.senders.as_deref(), &filter.not_senders)
+    }
+
+    /// Says that nobody types where it isn't known what the client was told. Leaves out who types where the client wants
+    /// but one fleeting event and there are receipts: those it can't learn otherwise.
+    fn settle_typing(&self, told: &mut JoinedRoom) {
+        let limit = self.stretch.filter.room.ephemeral.limit;
+        if limit == Some(uint!(1)) && !told.receipts.is_empty() {
+            told.typing = None;
+        } else if self.stretch.since.is_some()
+            && self.stretch.fleeting.is_none()
+            && told.typing.is_none()
+        {
+            // What the client was told by another node, or before a restart, isn't known. Not in every room, or who asks
+            // two nodes in turn would always be answered at once.
+            told.typing = self.ephemeral_wanted("m.typing").then(Vec::new);
+        }
     }
 
     /// The users whose member events explain what is told.
@@ -93,22 +115,35 @@ impl Telling<'_> {
             .events
             .iter()
             .any(|event| event.event_type.as_ref() == "m.room.member");
-        (self.whole() || timeline.limited || members_changed)
+        (self.whole() || timeline.limited || !timeline.is_whole || members_changed)
             .then(|| Summary::new(&self.state, self.stretch.user_id()))
     }
 
     fn account_data(&self) -> Vec<AccountDataRow> {
-        let filter = &self.stretch.filter.room.account_data;
-        let fits = |row: &&AccountDataRow| {
-            type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
-        };
-        self.candidate
-            .account_data
-            .iter()
-            .filter(fits)
-            .cloned()
-            .collect()
+        room_account_data(self.stretch, self.candidate)
     }
+}
+
+/// The user's new account data of a room, as far as the filter lets it through.
+pub(super) fn room_account_data(
+    stretch: &Stretch<'_>,
+    candidate: &Candidate,
+) -> Vec<AccountDataRow> {
+    let filter = &stretch.filter.room.account_data;
+    if !section_has_room(filter, candidate.room.id()) {
+        return Vec::new();
+    }
+    let fits = |row: &&AccountDataRow| {
+        type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
+    };
+    let mut rows: Vec<_> = candidate
+        .account_data
+        .iter()
+        .filter(fits)
+        .cloned()
+        .collect();
+    keep_newest(&mut rows, filter.limit);
+    rows
 }
 
 impl Sync {
@@ -136,13 +171,14 @@ impl Sync {
         };
         let timeline = self.joined_timeline(&telling, access.as_ref()).await?;
         let summary = telling.summary_if_changed(&timeline);
+        let (receipts, has_read) = self.new_receipts(&telling).await?;
         let mut told = JoinedRoom {
             room: room.clone(),
             state: self
                 .joined_state(&telling, &timeline, summary.as_ref())
                 .await?,
             summary,
-            receipts: self.new_receipts(&telling).await?,
+            receipts,
             typing: self.new_typing(&telling),
             account_data: telling.account_data(),
             unread: self
@@ -153,6 +189,7 @@ impl Sync {
                     &telling.state,
                     &stretch.session.user_id,
                     stretch.session.user_nid,
+                    stretch.ignored,
                     stretch.to,
                 )
                 .await?,
@@ -161,14 +198,12 @@ impl Sync {
             access,
         };
         let whole = stretch.since.is_none() || stretch.full_state;
-        if !whole && told.is_empty() {
+        // A count has to be told when it changes, also where a filter keeps back what changed it.
+        let is_counted = !told.timeline.is_whole && told.unread.total.notifications > 0;
+        if !whole && !has_read && !is_counted && told.is_empty() {
             return Ok(None);
         }
-        if stretch.since.is_some() && stretch.fleeting.is_none() && told.typing.is_none() {
-            // What the client was told by another node, or before a restart, isn't known: say that nobody types. Not in
-            // every room, or who asks two nodes in turn would always be answered at once.
-            told.typing = telling.ephemeral_wanted("m.typing").then(Vec::new);
-        }
+        telling.settle_typing(&mut told);
         Ok(Some(told))
     }
 
@@ -207,8 +242,11 @@ impl Sync {
             !stretch.ignored.hide(event) && access.is_none_or(|access| access.sees(event, user_id))
         };
         let has_events = *after == 0 || candidate.marks.events > *after;
-        let from = if has_events { *after } else { stretch.to };
         let filter = &stretch.filter.room.timeline;
+        if !section_has_room(filter, candidate.room.id()) {
+            return Ok(Timeline::without_events(*after, stretch.to, has_events));
+        }
+        let from = if has_events { *after } else { stretch.to };
         let mut timeline = self
             .timeline(&candidate.room, from, stretch.to, filter, sees)
             .await?;
@@ -228,70 +266,55 @@ impl Sync {
         timeline: &Timeline,
         summary: Option<&Summary>,
     ) -> Result<Vec<Arc<TimelineEvent>>> {
-        let Telling {
-            stretch,
-            candidate,
-            state,
-            after,
-            ..
-        } = telling;
-        let room = &candidate.room;
-        let filter = &stretch.filter.room.state;
-        let lazy = lazy_members(filter);
-        if !telling.whole() && !timeline.limited && lazy.is_none() {
-            // The timeline tells all that changed.
-            return Ok(Vec::new());
-        }
-        let needed = lazy.map(|_| telling.needed_members(timeline, summary));
-        let Positions {
-            mut others,
-            members,
-        } = self
-            .state_before(room, state, timeline, needed.as_ref())
-            .await?;
-        let is_news = |position: &i64| telling.whole() || *position > *after;
-        others.retain(is_news);
-        if lazy.is_some() && !telling.whole() && !timeline.limited {
-            others.clear();
-        }
-        let mut positions = others;
-        match lazy {
-            None => positions.extend(members.into_iter().map(|(_, at)| at).filter(is_news)),
-            Some(true) => positions.extend(members.into_iter().map(|(_, at)| at)),
-            Some(false) => {
-                let device_nid = stretch.session.device_nid;
-                positions.extend(self.lazy.missing(device_nid, room.nid(), members));
-            }
-        }
-        positions.sort_unstable();
-        let mut events = self.parts.rooms.events_at(&positions).await?;
-        events.retain(|event| event_fits(filter, event));
-        Ok(events)
+        let wanted = Wanted {
+            room: &telling.candidate.room,
+            end: &telling.state,
+            timeline,
+            after: match telling.whole() {
+                true => 0,
+                false => telling.after,
+            },
+            needed: telling.needed_members(timeline, summary),
+        };
+        self.new_state(telling.stretch, &wanted).await
     }
 
-    async fn new_receipts(&self, telling: &Telling<'_>) -> Result<Vec<Arc<Receipt>>> {
+    /// The receipts that are told, and whether the user has read something.
+    async fn new_receipts(&self, telling: &Telling<'_>) -> Result<(Vec<Arc<Receipt>>, bool)> {
         let Telling {
             stretch,
             candidate,
             after,
             ..
         } = telling;
-        let known = *after > 0 && candidate.marks.receipts <= *after;
-        if known || !telling.ephemeral_wanted("m.receipt") {
-            return Ok(Vec::new());
+        if *after > 0 && candidate.marks.receipts <= *after {
+            return Ok((Vec::new(), false));
         }
         let room_nid = candidate.room.nid();
-        self.parts
+        let mut receipts = self
+            .parts
             .receipts
             .changed(room_nid, *after, stretch.to, stretch.user_id())
-            .await
+            .await?;
+        let has_read = receipts
+            .iter()
+            .any(|receipt| receipt.user_id == *stretch.user_id());
+        match telling.ephemeral_wanted("m.receipt") {
+            true => receipts.retain(|receipt| telling.wants_ephemeral_of(&receipt.user_id)),
+            false => receipts.clear(),
+        }
+        Ok((receipts, has_read))
     }
 
     fn new_typing(&self, telling: &Telling<'_>) -> Option<Vec<OwnedUserId>> {
         if !telling.ephemeral_wanted("m.typing") {
             return None;
         }
-        let users = || self.parts.typing.users(telling.candidate.room.nid());
+        let users = || {
+            let mut users = self.parts.typing.users(telling.candidate.room.nid());
+            users.retain(|user_id| telling.wants_ephemeral_of(user_id));
+            users
+        };
         match telling.stretch.fleeting.filter(|_| telling.after > 0) {
             Some(seen) => (telling.candidate.marks.typing > seen).then(users),
             None => Some(users()).filter(|users| !users.is_empty()),

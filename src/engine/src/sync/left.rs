@@ -5,7 +5,10 @@ use std::sync::Arc;
 use parley_storage::user_streams::AccountDataRow;
 use ruma::events::room::member::MembershipState;
 
-use super::{Stretch, Sync, Timeline, filter::event_fits, rooms::Candidate, state::Positions};
+use super::{
+    Stretch, Sync, Timeline, filter::section_has_room, joined::room_account_data, rooms::Candidate,
+    state::Wanted,
+};
 use crate::{
     Result,
     rooms::{room::Room, timeline::TimelineEvent, visibility::Access},
@@ -18,7 +21,7 @@ pub struct LeftRoom {
     pub room: Arc<Room>,
     /// What happened until the user was gone.
     pub timeline: Timeline,
-    /// The state before that.
+    /// The state before that, or after it if the client wants it so.
     pub state: Vec<Arc<TimelineEvent>>,
     /// The user's new account data of it.
     pub account_data: Vec<AccountDataRow>,
@@ -53,20 +56,22 @@ impl Sync {
         let sees = |event: &TimelineEvent| {
             !stretch.ignored.hide(event) && access.sees(event, stretch.user_id())
         };
-        let mut timeline = self
-            .timeline(room, after, to, &stretch.filter.room.timeline, sees)
-            .await?;
+        let filter = &stretch.filter.room.timeline;
+        let mut timeline = match section_has_room(filter, room.id()) {
+            true => self.timeline(room, after, to, filter, sees).await?,
+            false => Timeline::without_events(after, to, true),
+        };
         access.veil(&mut timeline.events, stretch.user_id(), room);
         // Who only declined an invitation never knew the state.
         let mut state = Vec::new();
-        if access.state_limit().is_some() && (after == 0 || timeline.limited) {
+        if access.state_limit().is_some() {
             state = self.left_state(stretch, room, after, to, &timeline).await?;
         }
         Ok(Some(LeftRoom {
             room: room.clone(),
             timeline,
             state,
-            account_data: candidate.account_data.clone(),
+            account_data: room_account_data(stretch, candidate),
             access,
         }))
     }
@@ -97,16 +102,15 @@ impl Sync {
         timeline: &Timeline,
     ) -> Result<Vec<Arc<TimelineEvent>>> {
         let at_leaving = self.parts.rooms.state_at(room, to).await?;
-        let Positions { others, members } =
-            self.state_before(room, &at_leaving, timeline, None).await?;
-        let mut positions: Vec<i64> = others
-            .into_iter()
-            .chain(members.into_iter().map(|(_, position)| position))
-            .collect();
-        positions.retain(|position| *position > after);
-        positions.sort_unstable();
-        let mut state = self.parts.rooms.events_at(&positions).await?;
-        state.retain(|event| event_fits(&stretch.filter.room.state, event));
-        Ok(state)
+        let senders = timeline.events.iter().map(|event| &event.sender);
+        let own = (after == 0).then_some(stretch.user_id());
+        let wanted = Wanted {
+            room,
+            end: &at_leaving,
+            timeline,
+            after,
+            needed: senders.chain(own).cloned().collect(),
+        };
+        self.new_state(stretch, &wanted).await
     }
 }

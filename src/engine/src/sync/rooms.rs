@@ -1,7 +1,7 @@
 //! Which of a user's rooms there is something to tell of.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use parley_storage::{events::Span, user_streams::AccountDataRow};
 use ruma::{api::client::filter::RoomEventFilter, events::room::member::MembershipState};
 
 use super::{
-    InvitedRoom, JoinedRoom, LeftRoom, ROOMS_AT_ONCE, Stretch, Sync,
+    InvitedRoom, JoinedRoom, LeftRoom, ROOMS_AT_A_TIME, ROOMS_AT_ONCE, Stretch, Sync,
     filter::{event_fits, is_open, room_fits},
 };
 use crate::{
@@ -32,8 +32,20 @@ pub struct Timeline {
     pub limited: bool,
     /// Where to read on backward.
     pub prev_batch: i64,
-    /// Whether every event from the first of these on is among them: no filter took one away.
+    /// Whether every event since the client's last answer is among them: no filter and no limit took one away.
     pub(super) is_whole: bool,
+}
+
+impl Timeline {
+    /// That of a room whose events the client doesn't want.
+    pub(super) fn without_events(after: i64, to: i64, has_events: bool) -> Self {
+        Self {
+            events: Vec::new(),
+            limited: false,
+            prev_batch: if has_events { to } else { after },
+            is_whole: !has_events,
+        }
+    }
 }
 
 /// The rooms that something changed in, and what.
@@ -45,13 +57,65 @@ pub(super) struct Changes {
     pub(super) newly_joined: Vec<i64>,
 }
 
-/// What is told of all rooms.
-#[derive(Debug, Default)]
-pub(super) struct ToldRooms {
-    pub(super) joined: Vec<JoinedRoom>,
-    pub(super) invited: Vec<InvitedRoom>,
-    pub(super) knocked: Vec<InvitedRoom>,
-    pub(super) left: Vec<LeftRoom>,
+/// What is told of rooms.
+#[derive(Clone, Debug, Default)]
+pub struct ToldRooms {
+    /// Rooms that the user is joined to.
+    pub joined: Vec<JoinedRoom>,
+    /// Rooms that the user is invited to.
+    pub invited: Vec<InvitedRoom>,
+    /// Rooms that the user has knocked on.
+    pub knocked: Vec<InvitedRoom>,
+    /// Rooms that the user has left.
+    pub left: Vec<LeftRoom>,
+}
+
+impl ToldRooms {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.joined.is_empty()
+            && self.invited.is_empty()
+            && self.knocked.is_empty()
+            && self.left.is_empty()
+    }
+
+    fn add(&mut self, told: Told) {
+        match told {
+            Told::Joined(room) => self.joined.push(*room),
+            Told::Invited(room) => self.invited.push(room),
+            Told::Knocked(room) => self.knocked.push(room),
+            Told::Left(room) => self.left.push(room),
+            Told::Nothing => {}
+        }
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.joined.extend(more.joined);
+        self.invited.extend(more.invited);
+        self.knocked.extend(more.knocked);
+        self.left.extend(more.left);
+    }
+}
+
+/// A room that is still to be looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    room_nid: i64,
+    membership: Membership,
+    marks: RoomMarks,
+    account_data: Vec<AccountDataRow>,
+}
+
+impl Pending {
+    /// Answers tell of joined rooms first, of rooms that were left last.
+    fn section(&self) -> u8 {
+        match self.membership.membership {
+            MembershipState::Join => 0,
+            MembershipState::Invite => 1,
+            MembershipState::Knock => 2,
+            _ => 3,
+        }
+    }
 }
 
 /// What is told of one room.
@@ -148,12 +212,8 @@ impl Sync {
         Ok(marks)
     }
 
-    /// Tells of the rooms, several at once.
-    pub(super) async fn tell_rooms(
-        &self,
-        stretch: &Stretch<'_>,
-        changes: Changes,
-    ) -> Result<ToldRooms> {
+    /// The rooms that are looked at, in the order in which answers tell of them.
+    pub(super) fn pending(stretch: &Stretch<'_>, changes: Changes) -> VecDeque<Pending> {
         let mut data: HashMap<i64, Vec<AccountDataRow>> = HashMap::new();
         for row in changes.account_data {
             data.entry(row.room_nid).or_default().push(row);
@@ -166,43 +226,64 @@ impl Sync {
                 &filter.not_rooms,
             )
         });
-        let candidates: Vec<_> = wanted
-            .map(|(room_nid, membership, marks)| {
-                (
-                    membership,
-                    marks,
-                    data.remove(&room_nid).unwrap_or_default(),
-                )
+        let mut pending: Vec<_> = wanted
+            .map(|(room_nid, membership, marks)| Pending {
+                room_nid,
+                membership,
+                marks,
+                account_data: data.remove(&room_nid).unwrap_or_default(),
             })
             .collect();
-        let told: Vec<Told> = futures::stream::iter(candidates)
-            .map(|(membership, marks, account_data)| async move {
-                let room = self.parts.rooms.room(&membership.room_id).await?;
-                self.tell(
-                    stretch,
-                    Candidate {
-                        room,
-                        membership,
-                        marks,
-                        account_data,
-                    },
-                )
-                .await
-            })
-            .buffered(ROOMS_AT_ONCE)
-            .try_collect()
-            .await?;
+        pending.sort_by_key(Pending::section);
+        pending.into()
+    }
+
+    /// Tells of all rooms.
+    pub(super) async fn tell_rooms(
+        &self,
+        stretch: &Stretch<'_>,
+        pending: &mut VecDeque<Pending>,
+    ) -> Result<ToldRooms> {
         let mut rooms = ToldRooms::default();
-        for told in told {
-            match told {
-                Told::Joined(room) => rooms.joined.push(*room),
-                Told::Invited(room) => rooms.invited.push(room),
-                Told::Knocked(room) => rooms.knocked.push(room),
-                Told::Left(room) => rooms.left.push(room),
-                Told::Nothing => {}
-            }
+        while !pending.is_empty() {
+            rooms.extend(self.tell_next(stretch, pending).await?);
         }
         Ok(rooms)
+    }
+
+    /// Tells of the next rooms, several at once.
+    pub(super) async fn tell_next(
+        &self,
+        stretch: &Stretch<'_>,
+        pending: &mut VecDeque<Pending>,
+    ) -> Result<ToldRooms> {
+        let count = ROOMS_AT_A_TIME.min(pending.len());
+        let batch: Vec<Pending> = pending.drain(..count).collect();
+        if stretch.since.is_none() {
+            let joined = batch.iter().filter(|room| room.section() == 0);
+            let joined: Vec<i64> = joined.map(|room| room.room_nid).collect();
+            self.parts
+                .unread
+                .prepare(stretch.user_id(), stretch.session.user_nid, &joined)
+                .await?;
+        }
+        futures::stream::iter(batch)
+            .map(|pending| async move {
+                let room = self.parts.rooms.room(&pending.membership.room_id).await?;
+                let candidate = Candidate {
+                    room,
+                    membership: pending.membership,
+                    marks: pending.marks,
+                    account_data: pending.account_data,
+                };
+                self.tell(stretch, candidate).await
+            })
+            .buffered(ROOMS_AT_ONCE)
+            .try_fold(ToldRooms::default(), async |mut rooms, told| {
+                rooms.add(told);
+                Ok(rooms)
+            })
+            .await
     }
 
     async fn tell(&self, stretch: &Stretch<'_>, candidate: Candidate) -> Result<Told> {
@@ -257,16 +338,7 @@ impl Sync {
             None if limited => to,
             None => after,
         };
-        let is_whole = match first {
-            Some(first) => {
-                window
-                    .iter()
-                    .filter(|event| event.position >= first)
-                    .count()
-                    == kept.len()
-            }
-            None => window.is_empty() && complete,
-        };
+        let is_whole = complete && kept.len() == window.len();
         Ok(Timeline {
             events: kept,
             limited,

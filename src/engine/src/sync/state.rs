@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 
-use super::{Sync, rooms::Timeline};
+use super::{
+    Stretch, Sync, Timeline,
+    filter::{event_fits, lazy_members, section_has_room},
+};
 use crate::{
     Result,
     rooms::{
@@ -17,85 +20,156 @@ use crate::{
     },
 };
 
-/// The positions of the events of a state, memberships apart.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Positions {
-    /// All that are no memberships.
-    pub(super) others: Vec<i64>,
-    /// Memberships, with whose they are.
-    pub(super) members: Vec<(OwnedUserId, i64)>,
+/// The state of a room as a client gets it along with a timeline: as it is before the timeline, or after it.
+///
+/// Before the timeline is a state that the timeline's events, put over it, make the state at its end. Where a filter took
+/// events away from the timeline, it holds what they would have changed.
+pub(super) struct Seen<'a> {
+    /// The state where the timeline ends.
+    end: &'a RoomState,
+    /// Nothing, if the state after the timeline is wanted.
+    timeline: HashSet<i64>,
+    /// What the first of the timeline's events in each place of the state took the place of.
+    replaced: HashMap<(&'a str, &'a str), Option<i64>>,
 }
 
-/// Which memberships are asked for.
-pub(super) type Wanted<'a> = Option<&'a HashSet<OwnedUserId>>;
+/// What of the state a client is to get.
+pub(super) struct Wanted<'a> {
+    pub(super) room: &'a Room,
+    /// The state where the timeline ends.
+    pub(super) end: &'a RoomState,
+    pub(super) timeline: &'a Timeline,
+    /// Up to where the client knows the room; 0 for all of it.
+    pub(super) after: i64,
+    /// The users whose member events explain what is told. Beyond, only what changed is told of members where they are
+    /// lazily loaded.
+    pub(super) needed: HashSet<OwnedUserId>,
+}
 
-impl Sync {
-    /// The state that a timeline begins with. Put over what a client has, the part of it that is newer than the client
-    /// gives the client the whole.
-    ///
-    /// `state` is the state where the timeline ends; of the memberships, those of `members` are given, or all.
-    pub(super) async fn state_before(
-        &self,
-        room: &Room,
-        state: &Arc<RoomState>,
-        timeline: &Timeline,
-        members: Wanted<'_>,
-    ) -> Result<Positions> {
-        let Some(first) = timeline.events.first().map(|event| event.position) else {
-            return Ok(positions(state, i64::MAX, members));
+impl<'a> Seen<'a> {
+    pub(super) fn new(end: &'a RoomState, timeline: &'a Timeline, after_it: bool) -> Self {
+        let mut seen = Self {
+            end,
+            timeline: HashSet::new(),
+            replaced: HashMap::new(),
         };
-        if !timeline.is_whole {
-            // Events were left out of the timeline, and with them what they took the place of.
-            return match self.parts.rooms.state_at(room, first - 1).await {
-                Ok(state) => Ok(positions(&state, first, members)),
-                // Nothing was there before the create event.
-                Err(error) if error.kind().is_some() => Ok(Positions::default()),
-                Err(error) => Err(error),
-            };
+        if after_it {
+            return seen;
         }
-        let mut before = positions(state, first, members);
-        for ((event_type, state_key), replaced) in replaced_by(&timeline.events) {
-            let Some(position) = replaced else { continue };
-            match OwnedUserId::try_from(state_key) {
-                Ok(user_id) if event_type == "m.room.member" => {
-                    if members.is_none_or(|members| members.contains(&user_id)) {
-                        before.members.push((user_id, position));
-                    }
-                }
-                _ => before.others.push(position),
-            }
-        }
-        Ok(before)
-    }
-}
-
-/// The positions of the state's events that stand before a position.
-fn positions(state: &RoomState, before: i64, members: Wanted<'_>) -> Positions {
-    let position = |entry: &StateEntry| Some(entry.position.get()).filter(|at| *at < before);
-    let others = state.events().filter_map(position).collect();
-    let members = match members {
-        None => state
-            .members()
-            .filter_map(|(user_id, member)| Some((user_id.clone(), position(&member.entry)?)))
-            .collect(),
-        Some(wanted) => wanted
-            .iter()
-            .filter_map(|user_id| Some((user_id.clone(), position(&state.member(user_id)?.entry)?)))
-            .collect(),
-    };
-    Positions { others, members }
-}
-
-/// What the first of the timeline's events in each place of the state took the place of.
-fn replaced_by(events: &[Arc<TimelineEvent>]) -> HashMap<(&str, &str), Option<i64>> {
-    let mut replaced = HashMap::new();
-    for event in events {
-        if let Some(state_key) = &event.state_key {
-            let key = (event.event_type.as_ref(), state_key.as_ref());
-            replaced
+        for event in timeline.events.iter().filter(|event| event.is_state()) {
+            seen.timeline.insert(event.position);
+            let key = (
+                event.event_type.as_ref(),
+                event.state_key.as_deref().unwrap_or_default(),
+            );
+            seen.replaced
                 .entry(key)
                 .or_insert_with(|| event.replaced.as_ref().map(|replaced| replaced.position));
         }
+        seen
     }
-    replaced
+
+    /// Where the event stands that is seen in place of one of the state at the end.
+    fn position(&self, entry: &StateEntry) -> Option<i64> {
+        let position = entry.position.get();
+        if !self.timeline.contains(&position) {
+            return Some(position);
+        }
+        let event_type = entry.event.event_type.to_string();
+        let key = (event_type.as_str(), entry.event.state_key.as_ref());
+        self.replaced.get(&key).copied().flatten()
+    }
+
+    /// All that are no memberships.
+    fn others(&self) -> impl Iterator<Item = i64> {
+        self.end.events().filter_map(|entry| self.position(entry))
+    }
+
+    /// All memberships, with whose they are.
+    fn members(&self) -> impl Iterator<Item = (&OwnedUserId, i64)> {
+        let members = self.end.members();
+        members.filter_map(|(user_id, member)| Some((user_id, self.position(&member.entry)?)))
+    }
+
+    /// The membership of a user.
+    fn member(&self, user_id: &UserId) -> Option<i64> {
+        self.position(&self.end.member(user_id)?.entry)
+    }
+}
+
+impl Sync {
+    /// The part of the state that is new to a client, as far as its filter lets it through.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members>
+    pub(super) async fn new_state(
+        &self,
+        stretch: &Stretch<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Arc<TimelineEvent>>> {
+        let filter = &stretch.filter.room.state;
+        if !section_has_room(filter, wanted.room.id()) {
+            return Ok(Vec::new());
+        }
+        let seen = Seen::new(wanted.end, wanted.timeline, stretch.state_after);
+        let is_news = |position: &i64| *position > wanted.after;
+        let whole = wanted.after == 0;
+        // Nothing changed but what the timeline tells.
+        let is_quiet = !whole && !wanted.timeline.limited && wanted.timeline.is_whole;
+        let mut positions = match (is_quiet, stretch.state_after) {
+            (true, true) => current(wanted),
+            (true, false) => Vec::new(),
+            (false, _) => seen.others().filter(is_news).collect(),
+        };
+        let lazy = lazy_members(filter);
+        let mut members: Vec<(OwnedUserId, i64)> = Vec::new();
+        if !is_quiet && (lazy.is_none() || !whole) {
+            // Also those that a client has who loads members lazily: what changed in the gap must not be lost.
+            let news = seen.members().filter(|(_, position)| is_news(position));
+            members.extend(news.map(|(user_id, position)| (user_id.clone(), position)));
+            positions.extend(members.iter().map(|(_, position)| *position));
+        }
+        if let Some(redundant) = lazy {
+            let (device_nid, room_nid) = (stretch.session.device_nid, wanted.room.nid());
+            if !stretch.state_after {
+                members.extend(told_by(wanted.timeline));
+            }
+            self.lazy.missing(device_nid, room_nid, members);
+            let needed = wanted.needed.iter();
+            let needed: Vec<(OwnedUserId, i64)> = needed
+                .filter_map(|user_id| Some((user_id.clone(), seen.member(user_id)?)))
+                .collect();
+            match redundant {
+                true => positions.extend(needed.into_iter().map(|(_, position)| position)),
+                false => positions.extend(self.lazy.missing(device_nid, room_nid, needed)),
+            }
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        let mut events = self.parts.rooms.events_at(&positions).await?;
+        events.retain(|event| event_fits(filter, event));
+        Ok(events)
+    }
+}
+
+/// The members whom a timeline itself tells of, with where their events stand.
+fn told_by(timeline: &Timeline) -> impl Iterator<Item = (OwnedUserId, i64)> {
+    let members = timeline.events.iter();
+    let members = members.filter(|event| event.event_type.as_ref() == "m.room.member");
+    members.filter_map(|event| {
+        let user_id = OwnedUserId::try_from(event.state_key.as_deref()?).ok()?;
+        Some((user_id, event.position))
+    })
+}
+
+/// Of a timeline's events, those that are the state at its end.
+fn current(wanted: &Wanted<'_>) -> Vec<i64> {
+    let events = wanted.timeline.events.iter();
+    let is_current = |event: &&Arc<TimelineEvent>| {
+        let state_key = event.state_key.as_deref();
+        state_key
+            .and_then(|state_key| wanted.end.get(&event.event_type, state_key))
+            .is_some_and(|entry| entry.position.get() == event.position)
+    };
+    let current = events.filter(is_current);
+    current.map(|event| event.position).collect()
 }

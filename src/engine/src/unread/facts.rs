@@ -7,7 +7,7 @@ use ruma::{
     OwnedEventId, UserId,
     events::AnySyncTimelineEvent,
     push::{
-        AnyPushRuleRef, FlattenedJson, FlattenedJsonValue, PushConditionPowerLevelsCtx,
+        Action, AnyPushRuleRef, FlattenedJson, FlattenedJsonValue, PushConditionPowerLevelsCtx,
         PushConditionRoomCtx, Ruleset, ScalarJsonValue,
     },
     serde::Raw,
@@ -133,6 +133,20 @@ impl Facts {
     /// What it does by these rules.
     pub(super) async fn judged(&self, rules: &Ruleset, context: &PushConditionRoomCtx) -> Outcome {
         judge(rules, &self.flat, context).await
+    }
+
+    /// What the rule says that applies to it; nothing, if there is none.
+    pub(super) async fn actions(
+        &self,
+        rules: &Ruleset,
+        context: &PushConditionRoomCtx,
+    ) -> Vec<Action> {
+        for rule in rules {
+            if rule.applies(&self.flat, context).await {
+                return rule.actions().to_vec();
+            }
+        }
+        Vec::new()
     }
 
     /// Whether its text has to be looked through for the names of users.
