@@ -17,9 +17,11 @@ use parley_storage::{
 };
 use ruma::{
     RoomId, UserId,
+    api::error::ErrorKind,
     push::{
-        Action, AnyPushRule, ConditionalPushRule, InsertPushRuleError, NewConditionalPushRule,
-        NewPushRule, NewSimplePushRule, PushCondition, RemovePushRuleError, RuleKind, Ruleset,
+        Action, AnyPushRule, AnyPushRuleRef, ConditionalPushRule, InsertPushRuleError,
+        NewConditionalPushRule, NewPushRule, NewSimplePushRule, PushCondition, RemovePushRuleError,
+        RuleKind, Ruleset,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -104,12 +106,13 @@ impl PushRules {
         Ok(rule.to_owned())
     }
 
-    /// Adds a rule, or replaces the one of the same kind and ID; `before` and `after` say where it stands among the
-    /// user's rules of its kind.
+    /// Adds a rule, or replaces the one of the same kind and ID, which stays where it is and as enabled as it is unless it
+    /// is put elsewhere. `before` says which rule it is next more important than; without that, `after` says which it is
+    /// next less important than.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if the ID can't be a rule's or belongs to one of the server's, `M_NOT_FOUND` if there is no rule
-    /// to stand by, `M_TOO_LARGE`.
+    /// `M_INVALID_PARAM` if the ID can't be a rule's or belongs to one of the server's, `M_UNKNOWN` if there is no rule to
+    /// stand by, `M_TOO_LARGE`.
     pub async fn insert(
         &self,
         session: &Session,
@@ -117,15 +120,24 @@ impl PushRules {
         before: Option<&str>,
         after: Option<&str>,
     ) -> Result<()> {
+        let after = after.filter(|_| before.is_none());
         self.change(session, |rules| {
-            rules
-                .insert(rule, after, before)
-                .map_err(|error| match error {
-                    InsertPushRuleError::UnknownRuleId => EngineError::not_found(
-                        "there is no rule with the ID that `before` or `after` names",
-                    ),
-                    error => EngineError::invalid_param(error.to_string()),
-                })
+            let (kind, id) = (rule.kind(), rule.rule_id().to_owned());
+            if before == Some(id.as_str()) || after == Some(id.as_str()) {
+                return Err(not_inserted(InsertPushRuleError::UnknownRuleId));
+            }
+            let known = rules.get(kind.clone(), &id).map(AnyPushRuleRef::enabled);
+            if known.is_some() && (before.is_some() || after.is_some()) {
+                // It is taken away first: the place of the others is counted without it.
+                rules.remove(kind.clone(), &id).map_err(not_removed)?;
+            }
+            rules.insert(rule, after, before).map_err(not_inserted)?;
+            if let Some(enabled) = known {
+                rules
+                    .set_enabled(kind, &id, enabled)
+                    .map_err(|_| no_such_rule())?;
+            }
+            Ok(())
         })
         .await
     }
@@ -136,10 +148,7 @@ impl PushRules {
     /// `M_NOT_FOUND` if there is no such rule, `M_INVALID_PARAM` if it is one of the server's.
     pub async fn remove(&self, session: &Session, kind: RuleKind, rule_id: &str) -> Result<()> {
         self.change(session, |rules| {
-            rules.remove(kind, rule_id).map_err(|error| match error {
-                RemovePushRuleError::NotFound => no_such_rule(),
-                error => EngineError::invalid_param(error.to_string()),
-            })
+            rules.remove(kind, rule_id).map_err(not_removed)
         })
         .await
     }
@@ -285,6 +294,23 @@ fn successor(
     let rule_id = rule.rule_id.replace(from.as_str(), to.as_str());
     let actions = rule.actions.clone();
     Some(NewConditionalPushRule::new(rule_id, conditions, actions))
+}
+
+fn not_inserted(error: InsertPushRuleError) -> EngineError {
+    match error {
+        InsertPushRuleError::UnknownRuleId => EngineError::refused(
+            ErrorKind::Unknown,
+            "there is no rule with the ID that `before` or `after` names",
+        ),
+        error => EngineError::invalid_param(error.to_string()),
+    }
+}
+
+fn not_removed(error: RemovePushRuleError) -> EngineError {
+    match error {
+        RemovePushRuleError::NotFound => no_such_rule(),
+        error => EngineError::invalid_param(error.to_string()),
+    }
 }
 
 fn no_such_rule() -> EngineError {

@@ -3,8 +3,8 @@
 use parley_conformance::on_each_engine;
 use serde_json::{Value, json};
 
-use super::{content, nothing, sync, sync_until, token};
-use crate::rooms::{BASE, quoted};
+use super::{content, joined, nothing, room_of_two, sync, sync_until, token};
+use crate::rooms::{BASE, quoted, say};
 
 const ALL: &str = "/_matrix/client/v3/pushrules/";
 
@@ -30,11 +30,39 @@ async fn everyone_has_the_rules_of_the_server_from_the_beginning() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
         let rules = alice.get(ALL).await.ok();
-        assert_eq!(ids(&rules, "override")[0], ".m.rule.master");
-        assert!(ids(&rules, "underride").contains(&".m.rule.message".to_owned()));
+        let expected = [
+            "master",
+            "suppress_notices",
+            "invite_for_me",
+            "member_event",
+            "is_user_mention",
+            // Until v1.16, and still looked for by tests of the protocol.
+            "contains_display_name",
+            "is_room_mention",
+            "roomnotif",
+            "tombstone",
+            "reaction",
+            "room.server_acl",
+            "suppress_edits",
+        ];
+        assert_eq!(
+            ids(&rules, "override"),
+            expected.map(|id| format!(".m.rule.{id}"))
+        );
+        let expected = [
+            "call",
+            "encrypted_room_one_to_one",
+            "room_one_to_one",
+            "message",
+            "encrypted",
+        ];
+        assert_eq!(
+            ids(&rules, "underride"),
+            expected.map(|id| format!(".m.rule.{id}"))
+        );
+        assert_eq!(ids(&rules, "content"), [".m.rule.contains_user_name"]);
         assert_eq!(ids(&rules, "room"), [""; 0]);
         assert_eq!(ids(&rules, "sender"), [""; 0]);
-        assert_eq!(rules["global"]["content"][0]["pattern"], "alice");
         assert_eq!(in_sync(&sync(&alice, None, "").await), Some(rules.clone()));
         let global = alice.get(&format!("{BASE}/pushrules/global/")).await.ok();
         assert_eq!(global, rules["global"]);
@@ -97,13 +125,33 @@ async fn rules_stand_where_they_were_put() {
         let before = format!("{}?before=b", rule("content", "d"));
         alice.put(&before, body.clone()).await.ok();
         let rules = alice.get(ALL).await.ok();
-        let expected = ["d", "b", "c", "a", ".m.rule.contains_user_name"];
-        assert_eq!(ids(&rules, "content"), expected);
-        let nowhere = format!("{}?before=nothing", rule("content", "e"));
-        alice
-            .put(&nowhere, body)
-            .await
-            .is_refused(404, "M_NOT_FOUND");
+        let last = ".m.rule.contains_user_name";
+        assert_eq!(ids(&rules, "content"), ["d", "b", "c", "a", last]);
+        for (id, place, expected) in [
+            ("d", "after=a", ["b", "c", "a", "d"]),
+            ("a", "before=c", ["b", "a", "c", "d"]),
+            ("b", "after=a", ["a", "b", "c", "d"]),
+            ("d", "before=b&after=c", ["a", "d", "b", "c"]),
+            ("c", "", ["a", "d", "b", "c"]),
+        ] {
+            let path = format!("{}?{place}", rule("content", id));
+            alice.put(&path, body.clone()).await.ok();
+            let rules = alice.get(ALL).await.ok();
+            let found = ids(&rules, "content");
+            assert_eq!(found[..4], expected, "{id} {place}");
+            assert_eq!(found[4], last);
+        }
+        for place in ["before=nothing", "after=nothing", "before=e"] {
+            let path = format!("{}?{place}", rule("content", "e"));
+            let answer = alice.put(&path, body.clone()).await;
+            answer.is_refused(400, "M_UNKNOWN");
+        }
+        let conditional = json!({ "actions": [], "conditions": [] });
+        for place in ["before=.m.rule.message", "after=.m.rule.message"] {
+            let path = format!("{}?{place}", rule("underride", "e"));
+            let answer = alice.put(&path, conditional.clone()).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
     })
     .await;
 }
@@ -160,6 +208,78 @@ async fn what_can_be_no_rule_is_refused() {
         let large = json!({ "actions": [], "pattern": "x".repeat(1_100_000) });
         let answer = alice.put(&rule("content", "a"), large).await;
         answer.is_refused(413, "M_TOO_LARGE");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rules_of_users_come_before_the_servers_but_for_the_one_that_ends_all() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let body = json!({ "actions": [], "conditions": [] });
+        for kind in ["override", "underride"] {
+            alice.put(&rule(kind, "mine"), body.clone()).await.ok();
+        }
+        let rules = alice.get(ALL).await.ok();
+        assert_eq!(ids(&rules, "override")[..2], [".m.rule.master", "mine"]);
+        assert_eq!(ids(&rules, "underride")[..2], ["mine", ".m.rule.call"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rule_that_was_switched_off_stays_so_when_it_is_changed() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let path = rule("content", "a");
+        let body = |pattern| json!({ "actions": [], "pattern": pattern });
+        alice.put(&path, body("cake")).await.ok();
+        assert_eq!(alice.get(&path).await.ok()["enabled"], true);
+        let enabled = format!("{path}/enabled");
+        alice.put(&enabled, json!({ "enabled": false })).await.ok();
+        alice.put(&rule("content", "b"), body("b")).await.ok();
+        for place in ["", "?after=b"] {
+            alice.put(&format!("{path}{place}"), body("pie")).await.ok();
+            let rule = alice.get(&path).await.ok();
+            assert_eq!(
+                (&rule["enabled"], &rule["pattern"]),
+                (&json!(false), &json!("pie"))
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_paths_of_all_rules_end_in_a_slash() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for path in ["pushrules", "pushrules/global"] {
+            let answer = alice.get(&format!("{BASE}/{path}")).await;
+            answer.is_refused(404, "M_UNRECOGNIZED");
+            alice.get(&format!("{BASE}/{path}/")).await.ok();
+        }
+        let answer = server.client().get(ALL).await;
+        answer.is_refused(401, "M_MISSING_TOKEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_rule_of_all_ends_all_notifications() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let master = format!("{}/enabled", rule("override", ".m.rule.master"));
+        for (enabled, expected) in [(true, 0), (false, 2)] {
+            bob.put(&master, json!({ "enabled": enabled })).await.ok();
+            say(&alice, &room_id, &format!("{enabled}")).await;
+            let told = sync(&bob, None, "").await;
+            let counts = &joined(&told, &room_id)["unread_notifications"];
+            let count = counts["notification_count"].as_u64().unwrap();
+            assert!(count <= expected && (enabled || count > 0), "{counts}");
+        }
     })
     .await;
 }
