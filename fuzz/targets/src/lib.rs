@@ -1,0 +1,207 @@
+//! What is done with hostile input. Each function takes any bytes; it panics if something is wrong, and says nothing if
+//! they are refused.
+#![expect(
+    clippy::expect_used,
+    reason = "a target fails by panicking; what is expected here is what it tests"
+)]
+
+use std::path::Path;
+
+use parley::config::Config;
+use parley_engine::{
+    stream::token::Token,
+    sync::filter::{room_fits, sender_fits, type_fits},
+};
+use parley_protocol::{Pdu, RoomVersion, StateEvent, auth, client_event::ClientFields, content};
+use ruma::{
+    CanonicalJsonObject, RoomVersionId,
+    api::client::filter::{FilterDefinition, RoomEventFilter},
+    event_id,
+    events::StateEventType,
+    owned_room_id, user_id,
+};
+use serde_json::value::RawValue;
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("event", event),
+    ("filter", filter),
+    ("token", token),
+    ("canonical_json", canonical_json),
+    ("configuration", configuration),
+];
+
+/// The versions that differ in how events are judged.
+const VERSIONS: [RoomVersionId; 5] = [
+    RoomVersionId::V1,
+    RoomVersionId::V6,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+/// Reading an event, showing it to clients, and judging it by the authorisation rules. The input is events, one in each
+/// line; the first is judged in a room whose state are the others. They are made canonical first, as all events are.
+pub fn event(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let canonical = |line: &str| {
+        let object: CanonicalJsonObject = serde_json::from_str(line).ok()?;
+        serde_json::to_string(&object).ok()
+    };
+    let mut lines = text.lines().map(canonical);
+    let Some(Some(first)) = lines.next() else {
+        return;
+    };
+    let first = first.as_str();
+    let id = event_id!("$fuzz");
+    if let Ok(fields) = ClientFields::parse(first) {
+        let body = fields.body(id);
+        let whole = format!("{{{body}}}");
+        serde_json::from_str::<serde_json::Value>(&whole)
+            .expect("a body is the inside of an object");
+    }
+    let state: Vec<StateEvent> = lines
+        .filter_map(|line| StateEvent::parse(id.to_owned(), &line?))
+        .collect();
+    let Ok(event) = Pdu::parse(id.to_owned(), first) else {
+        return;
+    };
+    for version in VERSIONS.iter().filter_map(RoomVersion::new) {
+        let fetch = |event_type: &StateEventType, state_key: &str| {
+            state.iter().find(|event| {
+                event.event_type.to_string() == event_type.to_string()
+                    && event.state_key.as_ref() == state_key
+            })
+        };
+        let _ = auth::check(&event, &version, fetch);
+        let _ = event.redacts(version.redacts_in_content());
+    }
+}
+
+/// Reading a filter, and asking it about an event. The patterns of types are held against a plain way to match them.
+pub fn filter(input: &[u8]) {
+    let Ok(filter) = serde_json::from_slice::<FilterDefinition>(input) else {
+        return;
+    };
+    let again = serde_json::to_vec(&filter).expect("a filter is JSON");
+    serde_json::from_slice::<FilterDefinition>(&again).expect("a filter is read as it is written");
+    let room = &filter.room;
+    for section in [
+        &room.timeline,
+        &room.state,
+        &room.ephemeral,
+        &room.account_data,
+    ] {
+        ask(section);
+    }
+}
+
+fn ask(filter: &RoomEventFilter) {
+    let room_id = owned_room_id!("!room:x");
+    room_fits(&room_id, filter.rooms.as_deref(), &filter.not_rooms);
+    sender_fits(
+        user_id!("@a:x"),
+        filter.senders.as_deref(),
+        &filter.not_senders,
+    );
+    for event_type in ["", "m.room.message", "m.room.member", "aaaaab", "ä.ö"] {
+        let any = |patterns: &[String]| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| matches(pattern.as_bytes(), event_type.as_bytes()))
+        };
+        assert_eq!(
+            type_fits(event_type, filter.types.as_deref(), &filter.not_types),
+            filter.types.as_deref().is_none_or(any) && !any(&filter.not_types),
+            "{event_type}"
+        );
+    }
+}
+
+/// Whether a pattern matches, byte by byte: what has matched so far is kept for each place in the pattern.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let mut reached = vec![false; pattern.len() + 1];
+    reached[0] = true;
+    let skip_stars = |reached: &mut Vec<bool>| {
+        for (at, byte) in pattern.iter().enumerate() {
+            if reached[at] && *byte == b'*' {
+                reached[at + 1] = true;
+            }
+        }
+    };
+    skip_stars(&mut reached);
+    for byte in text {
+        let mut next = vec![false; pattern.len() + 1];
+        for (at, wanted) in pattern.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            if *wanted == b'*' {
+                next[at] = true;
+            } else if wanted == byte {
+                next[at + 1] = true;
+            }
+        }
+        skip_stars(&mut next);
+        reached = next;
+    }
+    reached[pattern.len()]
+}
+
+/// Reading a token of a client: it is refused, or it is one that this server writes.
+pub fn token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Ok(token) = Token::parse(text, i64::MAX) else {
+        return;
+    };
+    assert!(token.position >= 0, "a token stands somewhere");
+    let again =
+        Token::parse(&token.to_string(), i64::MAX).expect("a token is read as it is written");
+    assert_eq!(again.position, token.position);
+    assert_eq!(again.instance, token.instance);
+    if token.instance != 0 {
+        assert_eq!(again.fleeting, token.fleeting);
+    }
+    assert!(
+        Token::parse(text, -1).is_err(),
+        "no token is from the future"
+    );
+}
+
+/// Canonical JSON: what is written is read as the same, and has one form.
+pub fn canonical_json(input: &[u8]) {
+    let Ok(json) = serde_json::from_slice::<Box<RawValue>>(input) else {
+        return;
+    };
+    let Ok(object) = content::parse(&json) else {
+        return;
+    };
+    let written = serde_json::to_string(&object).expect("canonical JSON is JSON");
+    let again: CanonicalJsonObject =
+        serde_json::from_str(&written).expect("canonical JSON is read again");
+    assert_eq!(object, again);
+    let rewritten = serde_json::to_string(&again).expect("canonical JSON is JSON");
+    assert_eq!(written, rewritten);
+}
+
+/// Reading a configuration: what is accepted can be shown.
+pub fn configuration(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    // Secrets are read from files that the configuration names, which may be any device of the machine.
+    if text.contains("_file") {
+        return;
+    }
+    match Config::parse(text, Path::new("fuzz.toml"), []) {
+        Ok(config) => {
+            config
+                .to_masked_toml()
+                .expect("a configuration can be shown");
+        }
+        Err(error) => assert!(!error.to_string().is_empty(), "an error says something"),
+    }
+}
