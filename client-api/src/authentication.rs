@@ -68,7 +68,7 @@ impl Scheme for AccessTokenOptional {
         parts: &Parts,
         address: Option<IpAddr>,
     ) -> Result<Option<Arc<Session>>> {
-        let Some(token) = token(parts) else {
+        let Some(token) = access_token(parts) else {
             return Ok(None);
         };
         let session = session_of(api, parts, &token, address).await?;
@@ -92,7 +92,7 @@ impl Scheme for AppserviceTokenOptional {
         parts: &Parts,
         _: Option<IpAddr>,
     ) -> Result<Option<String>> {
-        Ok(token(parts).map(Cow::into_owned))
+        Ok(access_token(parts).map(Cow::into_owned))
     }
 }
 
@@ -123,7 +123,7 @@ fn is_open_to_locked(path: &str) -> bool {
 }
 
 /// The access token of a request: of the header, else of the query, which is deprecated.
-fn token(parts: &Parts) -> Option<Cow<'_, str>> {
+pub fn access_token(parts: &Parts) -> Option<Cow<'_, str>> {
     if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         return scheme
@@ -155,17 +155,17 @@ mod tests {
     #[test]
     fn the_header_comes_before_the_query() {
         let parts = parts("/sync?access_token=query", Some("bearer header"));
-        assert_eq!(token(&parts).as_deref(), Some("header"));
+        assert_eq!(access_token(&parts).as_deref(), Some("header"));
     }
 
     #[test]
     fn a_token_of_the_query_is_decoded() {
         let parts = parts("/sync?since=s1&access_token=a%2Bb", None);
-        assert_eq!(token(&parts).as_deref(), Some("a+b"));
+        assert_eq!(access_token(&parts).as_deref(), Some("a+b"));
     }
 
     #[test]
     fn another_scheme_is_no_token() {
-        assert_eq!(token(&parts("/sync", Some("Basic YTpi"))), None);
+        assert_eq!(access_token(&parts("/sync", Some("Basic YTpi"))), None);
     }
 }

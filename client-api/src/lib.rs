@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     answer::{Answer, RawJson, RawResponse},
-    authentication::Scheme,
+    authentication::{Scheme, access_token},
     client_address::ClientAddress,
     error::{ApiError, Result},
     incoming::{Incoming, JsonBody},

@@ -1,6 +1,8 @@
 //! The admin API, compatible with Synapse's where tools rely on it.
 
+mod administrator;
 mod event_reports;
+mod override_ratelimit;
 mod register;
 
 use axum::{Router, routing::get};
@@ -14,5 +16,11 @@ pub fn router(engine: Engine) -> Router {
             get(register::nonce).post(register::register),
         )
         .route("/_synapse/admin/v1/event_reports", get(event_reports::list))
+        .route(
+            "/_synapse/admin/v1/users/{user_id}/override_ratelimit",
+            get(override_ratelimit::get)
+                .post(override_ratelimit::set)
+                .delete(override_ratelimit::remove),
+        )
         .with_state(engine)
 }

@@ -6,6 +6,7 @@ mod guests;
 mod jwt;
 mod moderation;
 mod password_login;
+mod rate_limit;
 mod registration;
 mod registration_tokens;
 mod shared_secret;

@@ -36,7 +36,7 @@ mod room_services;
 mod error;
 mod text;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parley_storage::Database;
 
@@ -170,8 +170,8 @@ impl Engine {
     ) -> Result<Self> {
         let settings = Arc::new(settings);
         let background = Background::default();
-        let limits = Limits::new(&settings.rate_limits, &clock);
         let (nodes, outbox) = Nodes::new(&database);
+        let limits = limits(&settings, &database, &clock, &nodes, &background).await?;
         let sessions = Sessions::start(&database, &clock, &nodes, &background);
         let appservices = Appservices::new(&database, &limits, &settings)?;
         appservices.make_senders(&*clock).await?;
@@ -183,12 +183,14 @@ impl Engine {
             clock: &clock,
             random: &random,
             settings: &settings,
+            limits: &limits,
             nodes: &nodes,
             background: &background,
         })
         .await?;
         let mut listeners = room_services.personal.listeners();
         listeners.push(Arc::new(sessions.clone()));
+        listeners.push(Arc::new(limits.clone()));
         let node = room_services.stream.instance();
         outbox.start(&database, node, listeners, &background);
         let users = UserServices::start(UserParts {
@@ -328,4 +330,29 @@ impl Engine {
     pub fn profiles(&self) -> &Profiles {
         &self.services.users.profiles
     }
+}
+
+/// Rate limits, those of single users included. They are read again now and then, should the news of another node be lost.
+async fn limits(
+    settings: &EngineSettings,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+    nodes: &Nodes,
+    background: &Background,
+) -> Result<Limits> {
+    const READ_EVERY: Duration = Duration::from_secs(60);
+    let limits = Limits::new(&settings.rate_limits, clock, nodes);
+    limits.load(database).await?;
+    if database.engine() == parley_storage::Engine::Postgres {
+        let (again, database) = (limits.clone(), database.clone());
+        background.every(READ_EVERY, move || {
+            let (limits, database) = (again.clone(), database.clone());
+            async move {
+                if let Err(error) = limits.load(&database).await {
+                    tracing::warn!(%error, "the rate limits of single users can't be read");
+                }
+            }
+        });
+    }
+    Ok(limits)
 }

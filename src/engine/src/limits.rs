@@ -1,5 +1,7 @@
 //! Rate limits: who may do what how often.
 
+mod overrides;
+
 use std::{
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
@@ -14,12 +16,16 @@ use governor::{
     Quota, RateLimiter, clock::Clock as GovernorClock, middleware::NoOpMiddleware, nanos::Nanos,
     state::StateStore,
 };
+use parley_storage::Database;
 use quick_cache::sync::Cache;
 
+use self::overrides::Overrides;
+pub use self::overrides::UserLimit;
 use crate::{
     EngineError, Result,
     clock::Clock,
     settings::{RateLimit, RateLimitSettings},
+    stream::nodes::{Listener, News, Nodes},
 };
 
 /// Keys that are remembered of each action; who was not seen for longest is forgotten. An entry takes about 100 bytes.
@@ -36,6 +42,8 @@ pub enum Action {
     Registration,
     /// Sending an event, by user.
     Message,
+    /// Sending an event, by room.
+    RoomMessage,
     /// An invitation, by inviting user.
     Invite,
     /// A join or knock, by user.
@@ -46,6 +54,8 @@ pub enum Action {
     Report,
     /// Any other write, by user.
     Write,
+    /// A receipt, typing, presence, by user.
+    Ephemeral,
     /// A read that costs much, by user.
     Search,
     /// A request of another server, by its name.
@@ -57,6 +67,8 @@ pub enum Action {
 pub enum LimitKey {
     /// A user of this server, by number.
     User(i64),
+    /// A room, by number.
+    Room(i64),
     /// Whoever is at an address.
     Address(IpAddr),
     /// Whoever goes by a name: an account that is tried, another server.
@@ -95,6 +107,10 @@ pub struct Limits {
     limiters: Option<Arc<Limiters>>,
     /// Users for whom an application service speaks that isn't limited.
     exempt: Arc<Cache<i64, ()>>,
+    /// Users for whom others hold.
+    overrides: Arc<Overrides>,
+    clock: Arc<dyn Clock>,
+    nodes: Nodes,
 }
 
 #[derive(Debug)]
@@ -103,29 +119,33 @@ struct Limiters {
     login_failures: Limiter,
     registration: Limiter,
     messages: Limiter,
+    room_messages: Limiter,
     invites: Limiter,
     joins: Limiter,
     room_creation: Limiter,
     reports: Limiter,
     writes: Limiter,
+    ephemeral: Limiter,
     searches: Limiter,
     federation: Limiter,
 }
 
 impl Limits {
-    pub(crate) fn new(settings: &RateLimitSettings, clock: &Arc<dyn Clock>) -> Self {
-        let limiter = |limit| Limiter::new(limit, clock);
+    pub(crate) fn new(settings: &RateLimitSettings, clock: &Arc<dyn Clock>, nodes: &Nodes) -> Self {
+        let limiter = |limit| Limiter::new(limit, clock, REMEMBERED);
         let limiters = settings.enabled.then(|| {
             Arc::new(Limiters {
                 login: limiter(settings.login),
                 login_failures: limiter(settings.login_failures),
                 registration: limiter(settings.registration),
                 messages: limiter(settings.messages),
+                room_messages: limiter(settings.room_messages),
                 invites: limiter(settings.invites),
                 joins: limiter(settings.joins),
                 room_creation: limiter(settings.room_creation),
                 reports: limiter(settings.reports),
                 writes: limiter(settings.writes),
+                ephemeral: limiter(settings.ephemeral),
                 searches: limiter(settings.searches),
                 federation: limiter(settings.federation),
             })
@@ -133,7 +153,29 @@ impl Limits {
         Self {
             limiters,
             exempt: Arc::new(Cache::new(REMEMBERED)),
+            overrides: Arc::default(),
+            clock: Arc::clone(clock),
+            nodes: nodes.clone(),
         }
+    }
+
+    /// Reads which users have limits of their own.
+    pub(crate) async fn load(&self, database: &Database) -> Result<()> {
+        self.overrides.load(database, &self.clock).await
+    }
+
+    /// The limit of a user who has one of their own.
+    pub fn of_user(&self, user_nid: i64) -> Option<UserLimit> {
+        self.overrides.get(user_nid)
+    }
+
+    /// Notes that a user's limit was set, or that they have the usual ones again. To be called after it was stored.
+    pub(crate) fn user_changed(&self, user_nid: i64, limit: Option<UserLimit>) {
+        self.overrides.set(user_nid, limit, &self.clock);
+        self.nodes.tell(News::UserLimit {
+            user_nid,
+            limit: limit.map(|limit| (limit.per_second, limit.burst)),
+        });
     }
 
     /// Counts one `action` of `key`.
@@ -141,14 +183,17 @@ impl Limits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED`, with the time after which it may be tried again.
     pub fn check(&self, action: Action, key: impl Into<LimitKey>) -> Result<()> {
-        let key = key.into();
-        if matches!(&key, LimitKey::User(user_nid) if self.exempt.get(user_nid).is_some()) {
+        let Some(limiter) = self.limiter(action) else {
             return Ok(());
-        }
-        match self.limiter(action) {
-            Some(limiter) => limiter.check(&key).map_err(EngineError::limit_exceeded),
-            None => Ok(()),
-        }
+        };
+        let key = key.into();
+        let own = match key {
+            LimitKey::User(user_nid) if self.exempt.get(&user_nid).is_some() => return Ok(()),
+            LimitKey::User(user_nid) => self.overrides.check(action, user_nid),
+            _ => None,
+        };
+        own.unwrap_or_else(|| limiter.check(&key))
+            .map_err(EngineError::limit_exceeded)
     }
 
     /// Limits a user no more: to be called with each request of an application service that isn't limited.
@@ -170,15 +215,29 @@ impl Limits {
             Action::LoginFailure => &limiters.login_failures,
             Action::Registration => &limiters.registration,
             Action::Message => &limiters.messages,
+            Action::RoomMessage => &limiters.room_messages,
             Action::Invite => &limiters.invites,
             Action::Join => &limiters.joins,
             Action::RoomCreation => &limiters.room_creation,
             Action::Report => &limiters.reports,
             Action::Write => &limiters.writes,
+            Action::Ephemeral => &limiters.ephemeral,
             Action::Search => &limiters.searches,
             Action::Federation => &limiters.federation,
         })
     }
+}
+
+impl Listener for Limits {
+    fn heard(&self, _: u32, news: &News) {
+        if let News::UserLimit { user_nid, limit } = news {
+            let limit = limit.map(|(per_second, burst)| UserLimit { per_second, burst });
+            self.overrides.set(*user_nid, limit, &self.clock);
+        }
+    }
+
+    /// What it may not have told is read from the database now and then.
+    fn gone(&self, _: u32) {}
 }
 
 #[derive(Debug)]
@@ -189,9 +248,10 @@ struct Limiter {
 }
 
 impl Limiter {
-    fn new(limit: RateLimit, clock: &Arc<dyn Clock>) -> Self {
+    /// Remembers as many keys as `remembered`.
+    fn new(limit: RateLimit, clock: &Arc<dyn Clock>, remembered: usize) -> Self {
         let clock = LimiterClock(Arc::clone(clock));
-        let cells = Cells(Arc::new(Cache::new(REMEMBERED)));
+        let cells = Cells(Arc::new(Cache::new(remembered)));
         Self {
             limiter: RateLimiter::new(quota(limit), cells.clone(), clock.clone()),
             cells,
@@ -284,7 +344,7 @@ mod tests {
             ..RateLimitSettings::default()
         };
         let as_clock: Arc<dyn Clock> = clock.clone();
-        (Limits::new(&settings, &as_clock), clock)
+        (Limits::new(&settings, &as_clock, &Nodes::none()), clock)
     }
 
     #[test]
@@ -309,6 +369,34 @@ mod tests {
             let _ = limits.check(Action::Login, 1);
         }
         assert!(limits.check(Action::Login, 2).is_ok());
+    }
+
+    #[test]
+    fn a_user_may_have_a_limit_of_their_own_or_none() {
+        let (limits, clock) = limits();
+        let set = |limit| limits.user_changed(1, limit);
+        let unlimited = UserLimit {
+            per_second: 0,
+            burst: 0,
+        };
+        set(Some(unlimited));
+        assert!((0..1_000).all(|_| limits.check(Action::Write, 1).is_ok()));
+        let little = UserLimit {
+            per_second: 1,
+            burst: 2,
+        };
+        set(Some(little));
+        let count = |action| (0..10).filter(|_| limits.check(action, 1).is_ok()).count();
+        // Each kind of action counts for itself.
+        assert_eq!((count(Action::Write), count(Action::Message)), (2, 2));
+        clock.advance(Duration::from_secs(1));
+        // Told once more, as by another node, it isn't begun anew.
+        set(Some(little));
+        assert_eq!(count(Action::Write), 1);
+        assert!(limits.check(Action::Write, 2).is_ok());
+        set(None);
+        assert_eq!(limits.of_user(1), None);
+        assert_eq!(count(Action::Write), 10);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     erased::Erased,
     keys,
+    limits::Limits,
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
     rooms::{Rooms, RoomsParts, registry::Registry, search::SearchIndex, timeline::Events},
@@ -40,6 +41,7 @@ pub(crate) struct RoomServiceParts<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) random: &'a Arc<dyn Random>,
     pub(crate) settings: &'a EngineSettings,
+    pub(crate) limits: &'a Limits,
     pub(crate) nodes: &'a Nodes,
     pub(crate) background: &'a Background,
 }
@@ -86,22 +88,13 @@ impl RoomServices {
             clock,
             random,
             settings,
-            nodes,
             background,
             appservices,
             erased,
+            ..
         } = parts;
         let shared = Shared::new(parts).await?;
-        let watchers = Watchers::start(&WatcherParts {
-            database,
-            registry: &shared.registry,
-            stream: &shared.stream,
-            feeds: &shared.feeds,
-            clock,
-            settings,
-            nodes,
-            background,
-        });
+        let watchers = watchers(parts, &shared);
         let committer = shared.committer(parts, &watchers);
         let ignored = watchers.ignored.clone();
         let marks = watchers.relations.clone();
@@ -132,6 +125,7 @@ impl RoomServices {
             clock: (*clock).clone(),
             random: (*random).clone(),
             settings: settings.rooms.clone(),
+            limits: parts.limits.clone(),
         }));
         let sync = sync(parts, &shared.stream, shared.feeds, &rooms, &personal);
         Ok(Self {
@@ -141,6 +135,19 @@ impl RoomServices {
             sync,
         })
     }
+}
+
+fn watchers(parts: &RoomServiceParts<'_>, shared: &Shared) -> Watchers {
+    Watchers::start(&WatcherParts {
+        database: parts.database,
+        registry: &shared.registry,
+        stream: &shared.stream,
+        feeds: &shared.feeds,
+        clock: parts.clock,
+        settings: parts.settings,
+        nodes: parts.nodes,
+        background: parts.background,
+    })
 }
 
 fn sync(

@@ -63,6 +63,7 @@ use crate::{
     clock::{Clock, DistinctTimes},
     erased::Erased,
     ignored::Ignored,
+    limits::{Action, LimitKey, Limits},
     random::Random,
     sessions::Session,
     settings::RoomSettings,
@@ -98,6 +99,7 @@ pub struct Rooms {
     founding: DistinctTimes,
     random: Arc<dyn Random>,
     settings: RoomSettings,
+    limits: Limits,
 }
 
 /// What [`Rooms`] works with.
@@ -135,6 +137,8 @@ pub struct RoomsParts {
     pub random: Arc<dyn Random>,
     /// Defaults and limits.
     pub settings: RoomSettings,
+    /// How often something may be done.
+    pub limits: Limits,
 }
 
 impl Rooms {
@@ -159,7 +163,14 @@ impl Rooms {
             founding: DistinctTimes::default(),
             random: parts.random,
             settings: parts.settings,
+            limits: parts.limits,
         }
+    }
+
+    /// Counts an event that a member of a room sends, whoever it is.
+    fn limit_room(&self, room: &Room) -> Result<()> {
+        let key = LimitKey::Room(room.nid());
+        self.limits.check(Action::RoomMessage, key)
     }
 
     /// The rooms in memory.

@@ -268,6 +268,8 @@ pub struct RateLimitSettings {
     pub registration: RateLimit,
     /// Events sent to rooms, by user.
     pub messages: RateLimit,
+    /// Events sent to a room by users of this server, by room.
+    pub room_messages: RateLimit,
     /// Invitations, by inviting user.
     pub invites: RateLimit,
     /// Joins and knocks, by user.
@@ -278,6 +280,8 @@ pub struct RateLimitSettings {
     pub reports: RateLimit,
     /// Everything else that writes, by user.
     pub writes: RateLimit,
+    /// Receipts, typing and presence, by user.
+    pub ephemeral: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
     /// Requests of another server, by its name.
@@ -292,11 +296,13 @@ impl Default for RateLimitSettings {
             login_failures: RateLimit::new(0.1, 5),
             registration: RateLimit::new(0.1, 10),
             messages: RateLimit::new(10.0, 100),
+            room_messages: RateLimit::new(200.0, 2_000),
             invites: RateLimit::new(0.5, 30),
             joins: RateLimit::new(0.5, 30),
             room_creation: RateLimit::new(0.2, 20),
             reports: RateLimit::new(0.1, 10),
             writes: RateLimit::new(20.0, 200),
+            ephemeral: RateLimit::new(20.0, 300),
             searches: RateLimit::new(5.0, 50),
             federation: RateLimit::new(50.0, 500),
         }

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod presence;
 pub mod profiles;
 pub mod pushers;
+pub mod rate_limits;
 pub mod registration_tokens;
 pub mod relations;
 pub mod reports;

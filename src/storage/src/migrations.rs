@@ -71,6 +71,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "user directory",
         include_str!("../../../migrations/0012_user_directory.sql"),
     ),
+    (
+        13,
+        "rate limits",
+        include_str!("../../../migrations/0013_rate_limits.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -11,7 +11,9 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     } = incoming;
     check_own(&session, &request.user_id)?;
     session.may_write()?;
-    api.engine.limits().check(Action::Write, session.user_nid)?;
+    api.engine
+        .limits()
+        .check(Action::Ephemeral, session.user_nid)?;
     api.engine
         .presence()
         .set(&session, &request.presence, request.status_msg)

@@ -19,7 +19,9 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let Incoming {
         request, session, ..
     } = incoming;
-    api.engine.limits().check(Action::Write, session.user_nid)?;
+    api.engine
+        .limits()
+        .check(Action::Ephemeral, session.user_nid)?;
     let receipts = api.engine.receipts();
     let kind = match request.receipt_type {
         ReceiptType::Read => ReceiptKind::Public,

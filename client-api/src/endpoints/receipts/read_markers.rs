@@ -10,7 +10,9 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let Incoming {
         request, session, ..
     } = incoming;
-    api.engine.limits().check(Action::Write, session.user_nid)?;
+    api.engine
+        .limits()
+        .check(Action::Ephemeral, session.user_nid)?;
     let markers = ReadMarkers {
         fully_read: request.fully_read,
         public: request.read_receipt,

@@ -10,7 +10,9 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let session = &incoming.session;
     check_own(session, &incoming.user_id)?;
     session.may_write()?;
-    api.engine.limits().check(Action::Write, session.user_nid)?;
+    api.engine
+        .limits()
+        .check(Action::Ephemeral, session.user_nid)?;
     let (room, _) = api
         .engine
         .rooms()

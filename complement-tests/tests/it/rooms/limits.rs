@@ -113,3 +113,92 @@ async fn a_suspended_user_reads_leaves_redacts_what_was_theirs_and_does_nothing_
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_room_takes_no_more_than_it_may_whoever_sends() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.engine.rate_limits.room_messages = RateLimit::new(0.001, 3);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        let other_id = create_public(&alice).await;
+        // Who isn't in the room doesn't use up what it may take.
+        for text in ["a", "b", "c", "d"] {
+            try_say(&bob, &room_id, text, text)
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+        }
+        join(&bob, &room_id).await.ok();
+        for (client, text) in [(&alice, "a"), (&bob, "b"), (&alice, "c")] {
+            say(client, &room_id, text).await;
+        }
+        let refused = try_say(&bob, &room_id, "d", "d").await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        // What was sent before is answered again.
+        say(&alice, &room_id, "c").await;
+        say(&alice, &other_id, "other rooms aren't limited").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_administrator_gives_a_user_limits_of_their_own() {
+    on_each_engine_with(options, async |server| {
+        let admin = server.register("admin").await;
+        let bot = server.register("bot").await;
+        let user_id = admin.user_id.as_str().try_into().unwrap();
+        let accounts = server.engine().accounts();
+        accounts.set_admin(user_id, true).await.unwrap();
+        let path = |user_id: &str| {
+            format!(
+                "/_synapse/admin/v1/users/{}/override_ratelimit",
+                quoted(user_id)
+            )
+        };
+        let own = path(&bot.user_id);
+        let unlimited = json!({ "messages_per_second": 0, "burst_count": 0 });
+        server
+            .client()
+            .get(&own)
+            .await
+            .is_refused(401, "M_MISSING_TOKEN");
+        bot.post(&own, unlimited.clone())
+            .await
+            .is_refused(403, "M_FORBIDDEN");
+        assert_eq!(admin.get(&own).await.ok(), json!({}));
+        for (other, status, code) in [
+            ("@nobody:parley.test", 404, "M_NOT_FOUND"),
+            ("@bot:elsewhere.test", 400, "M_INVALID_PARAM"),
+            ("bot", 400, "M_INVALID_PARAM"),
+        ] {
+            admin.get(&path(other)).await.is_refused(status, code);
+        }
+        let negative = json!({ "messages_per_second": -1 });
+        admin
+            .post(&own, negative)
+            .await
+            .is_refused(400, "M_INVALID_PARAM");
+
+        assert_eq!(admin.post(&own, unlimited.clone()).await.ok(), unlimited);
+        let room_id = create_public(&bot).await;
+        for number in 0..10 {
+            say(&bot, &room_id, &number.to_string()).await;
+        }
+        server.restart().await;
+        assert_eq!(admin.get(&own).await.ok(), unlimited);
+        say(&bot, &room_id, "after the restart").await;
+
+        admin.delete(&own, json!({})).await.ok();
+        for number in 10..13 {
+            say(&bot, &room_id, &number.to_string()).await;
+        }
+        let refused = try_say(&bot, &room_id, "more", "more").await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+    })
+    .await;
+}

@@ -49,6 +49,7 @@ impl Rooms {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,
         };
+        self.limit_room(&room)?;
         if message.event_type == "m.room.redaction" {
             let target = redacts(&content)?;
             return self
@@ -85,6 +86,7 @@ impl Rooms {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,
         };
+        self.limit_room(&room)?;
         let mut content = CanonicalJsonObject::new();
         if let Some(reason) = reason {
             content.insert("reason".to_owned(), reason.into());
@@ -196,6 +198,7 @@ impl Rooms {
             session.must_not_be_guest()?;
         }
         let (room, state) = self.joined_room(session, room_id).await?;
+        self.limit_room(&room)?;
         let content = parse(content)?;
         self.check_state(&room, &state, event_type, &content)
             .await?;

@@ -43,6 +43,11 @@ pub(crate) enum News {
     },
     /// Access tokens were ended: their hashes, in base64.
     Ended { hashes: Vec<String> },
+    /// A user has rate limits of their own, per second and at once, or the usual ones again.
+    UserLimit {
+        user_nid: i64,
+        limit: Option<(u32, u32)>,
+    },
     /// A user's account changed.
     Account { user_nid: i64 },
     /// What the devices that are connected to this node say of their user.

@@ -136,11 +136,13 @@ fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
         login_failures: limit(limits.login_failures),
         registration: limit(limits.registration),
         messages: limit(limits.messages),
+        room_messages: limit(limits.room_messages),
         invites: limit(limits.invites),
         joins: limit(limits.joins),
         room_creation: limit(limits.room_creation),
         reports: limit(limits.reports),
         writes: limit(limits.writes),
+        ephemeral: limit(limits.ephemeral),
         searches: limit(limits.searches),
         federation: limit(limits.federation),
     }

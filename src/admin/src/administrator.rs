@@ -1,0 +1,23 @@
+//! Who may use the admin API.
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use parley_client_api::{ApiError, ClientAddress, Result, access_token};
+use parley_engine::Engine;
+use ruma::api::error::ErrorKind;
+
+/// The request came from an administrator of this server.
+pub(crate) struct Administrator;
+
+impl FromRequestParts<Engine> for Administrator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        let token = access_token(parts)
+            .ok_or_else(|| ApiError::new(ErrorKind::MissingToken, "an access token is required"))?;
+        let address = parts.extensions.get::<ClientAddress>();
+        let address = address.map(|address| address.0);
+        let session = engine.sessions().authenticate(&token, address).await?;
+        session.must_be_admin()?;
+        Ok(Self)
+    }
+}
