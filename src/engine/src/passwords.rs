@@ -10,6 +10,7 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{EngineError, Result, random::Random, settings::PasswordSettings, text};
@@ -64,9 +65,7 @@ impl Passwords {
         )
         .map_err(|error| internal(&error))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut nothing = [0; 32];
-        random.fill(&mut nothing);
-        let dummy = hash(&params, &nothing, &salt(random.as_ref()))?;
+        let dummy = unfitting_hash(&params, random.as_ref());
         Ok(Self {
             params,
             random: Arc::clone(random),
@@ -187,6 +186,22 @@ fn hash(params: &Params, password: &[u8], salt: &[u8]) -> Result<String> {
     Ok(hash.to_string())
 }
 
+/// A hash that was not made from any password. It is drawn rather than computed: that would take tens of megabytes when the
+/// server starts, which stay with the process.
+fn unfitting_hash(params: &Params, random: &dyn Random) -> String {
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    random.fill(&mut output);
+    format!(
+        "$argon2id$v={}$m={},t={},p={}${}${}",
+        u32::from(Version::V0x13),
+        params.m_cost(),
+        params.t_cost(),
+        params.p_cost(),
+        STANDARD_NO_PAD.encode(salt(random)),
+        STANDARD_NO_PAD.encode(output),
+    )
+}
+
 fn internal(error: &dyn std::fmt::Display) -> EngineError {
     EngineError::Internal(format!("hashing a password: {error}"))
 }
@@ -220,6 +235,20 @@ mod tests {
     async fn no_password_fits_where_there_is_none() {
         let passwords = passwords(1);
         assert_eq!(passwords.verify("", None).await.unwrap(), Verdict::Wrong);
+    }
+
+    #[test]
+    fn comparing_with_no_account_takes_as_much_as_with_one() {
+        let passwords = passwords(3);
+        let dummy = PasswordHash::new(&passwords.dummy).unwrap();
+        let params = Params::try_from(&dummy).unwrap();
+        assert_eq!(
+            (params.m_cost(), params.t_cost(), params.p_cost()),
+            (64, 3, 1)
+        );
+        let password: &[u8] = b"";
+        let verdict = Argon2::default().verify_password(password, &dummy);
+        assert_eq!(verdict, Err(argon2::password_hash::Error::PasswordInvalid));
     }
 
     #[tokio::test]
