@@ -199,7 +199,7 @@ fn shorten(message: &str) -> String {
     }
 }
 
-/// Whether a path belongs to the stable client-server API.
+/// Whether a path belongs to the stable client-server API, as far as that is described in documents.
 fn is_of_clients(path: &str) -> bool {
     let apis = [
         "/_matrix/client/",
@@ -207,7 +207,12 @@ fn is_of_clients(path: &str) -> bool {
         "/.well-known/matrix/",
     ];
     let is_of_servers = path == "/.well-known/matrix/server";
-    apis.iter().any(|api| path.starts_with(api)) && !path.contains("/unstable/") && !is_of_servers
+    // A page for browsers, described in prose alone.
+    let is_page = path.ends_with("/fallback/web");
+    apis.iter().any(|api| path.starts_with(api))
+        && !path.contains("/unstable/")
+        && !is_of_servers
+        && !is_page
 }
 
 /// The specification's repository, if it is there.
