@@ -19,6 +19,7 @@ pub mod profiles;
 pub mod push;
 pub mod random;
 pub mod receipts;
+pub mod remote;
 pub mod rooms;
 pub mod sessions;
 pub mod settings;
@@ -57,6 +58,7 @@ use self::{
     push::{PushRules, pushers::Pushers},
     random::Random,
     receipts::Receipts,
+    remote::Outside,
     room_services::{RoomServiceParts, RoomServices},
     rooms::Rooms,
     sessions::Sessions,
@@ -83,6 +85,7 @@ struct Services {
     clock: Arc<dyn Clock>,
     background: Background,
     limits: Limits,
+    outside: Outside,
     sessions: Sessions,
     appservices: Appservices,
     room_services: RoomServices,
@@ -176,6 +179,7 @@ impl Engine {
         let appservices = Appservices::new(&database, &limits, &settings)?;
         appservices.make_senders(&*clock).await?;
         let erased = Erased::new(&database, &clock);
+        let outside = Outside::default();
         let room_services = RoomServices::start(&RoomServiceParts {
             appservices: &appservices,
             erased: &erased,
@@ -213,6 +217,7 @@ impl Engine {
                 clock,
                 background,
                 limits,
+                outside,
                 sessions,
                 appservices,
                 room_services,
@@ -239,6 +244,11 @@ impl Engine {
     /// Who may do what how often.
     pub fn limits(&self) -> &Limits {
         &self.services.limits
+    }
+
+    /// The way to the other servers; to be connected once.
+    pub fn outside(&self) -> &Outside {
+        &self.services.outside
     }
 
     /// How far the stream has come.
