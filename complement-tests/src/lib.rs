@@ -20,12 +20,16 @@
     reason = "a test fails by panicking"
 )]
 
+mod certificates;
 mod client;
 mod database;
 mod server;
 mod shape;
 
 pub use self::{
+    certificates::{authority, authority_pem},
     client::{Answer, Client, PASSWORD},
-    server::{TestOptions, TestServer, on_each_engine, on_each_engine_with},
+    server::{
+        TestOptions, TestServer, federated, federated_with, on_each_engine, on_each_engine_with,
+    },
 };

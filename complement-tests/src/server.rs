@@ -1,6 +1,7 @@
 //! A server for one test.
 
 use std::{
+    future::IntoFuture,
     net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
@@ -8,7 +9,6 @@ use std::{
 };
 
 use axum::{
-    Router,
     extract::{ConnectInfo, Request},
     middleware,
 };
@@ -20,14 +20,17 @@ use parley_engine::{
     random::SystemRandom,
     settings::{PasswordSettings, RateLimitSettings, RegistrationMode},
 };
+use parley_federation::{Federation, FederationSettings};
 use parley_storage::{Database, DatabaseSettings};
-use ruma::server_name;
+use ruma::{OwnedServerName, server_name};
 use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Client,
-    database::{TestDatabase, available},
+    certificates::{self, TlsListener},
+    database::{self, TestDatabase, available},
     shape::{self, Violations},
 };
 
@@ -38,6 +41,8 @@ pub struct TestOptions {
     pub engine: EngineSettings,
     /// Settings of the client-server API.
     pub client_api: ClientApiSettings,
+    /// Settings of federation. By default servers of this machine that the tests' authority vouches for are trusted.
+    pub federation: FederationSettings,
     /// The clock, if it isn't the machine's.
     pub clock: Option<Arc<ManualClock>>,
 }
@@ -58,6 +63,11 @@ impl Default for TestOptions {
         Self {
             engine,
             client_api: ClientApiSettings::default(),
+            federation: FederationSettings {
+                authorities: vec![certificates::authority()],
+                permitted_networks: vec!["127.0.0.0/8".parse().expect("a network")],
+                ..FederationSettings::default()
+            },
             clock: None,
         }
     }
@@ -69,9 +79,42 @@ pub struct TestServer {
     options: TestOptions,
     database_settings: DatabaseSettings,
     address: SocketAddr,
+    /// Where other servers reach it, if they do.
+    gate: Option<Gate>,
     violations: Violations,
     /// `None` only between a stop and the next start.
     running: Option<Running>,
+}
+
+/// Where a server is reached by others: under its name, with TLS.
+#[derive(Clone)]
+struct Gate {
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Gate({})", self.address)
+    }
+}
+
+impl Gate {
+    /// Begins to listen. The port is known before the server has its name, so that the name can be the address.
+    async fn open() -> (TcpListener, Self) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port is free");
+        let gate = Self {
+            address: listener.local_addr().expect("the port has an address"),
+            acceptor: certificates::acceptor(&["127.0.0.1".to_owned(), "localhost".to_owned()]),
+        };
+        (listener, gate)
+    }
+
+    fn server_name(&self) -> OwnedServerName {
+        let name = self.address.to_string();
+        name.try_into().expect("an address is a server name")
+    }
 }
 
 /// What ends when the server is stopped.
@@ -79,9 +122,10 @@ pub struct TestServer {
 struct Running {
     engine: Engine,
     client_api: ClientApi,
+    federation: Federation,
     database: Database,
     stopping: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 impl TestServer {
@@ -90,15 +134,52 @@ impl TestServer {
         database_settings: DatabaseSettings,
         violations: Violations,
     ) -> Self {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (address, running) = run(&options, &database_settings, any_port, &violations).await;
+        let listeners = Listeners::at(any_port()).await;
+        Self::start_at(options, database_settings, violations, listeners, None).await
+    }
+
+    /// A server whose name is an address at which other servers reach it.
+    async fn start_federated(
+        mut options: TestOptions,
+        database_settings: DatabaseSettings,
+        violations: Violations,
+    ) -> Self {
+        let (listener, gate) = Gate::open().await;
+        options.engine.server_name = gate.server_name();
+        let mut listeners = Listeners::at(any_port()).await;
+        listeners.federation = Some((listener, gate.acceptor.clone()));
+        Self::start_at(
+            options,
+            database_settings,
+            violations,
+            listeners,
+            Some(gate),
+        )
+        .await
+    }
+
+    async fn start_at(
+        options: TestOptions,
+        database_settings: DatabaseSettings,
+        violations: Violations,
+        listeners: Listeners,
+        gate: Option<Gate>,
+    ) -> Self {
+        let address = listeners.address();
+        let running = run(&options, &database_settings, listeners, &violations).await;
         Self {
             options,
             database_settings,
             address,
+            gate,
             violations,
             running: Some(running),
         }
+    }
+
+    /// Its name, the part of its users' IDs behind the colon. That of a server that federates is its address.
+    pub fn name(&self) -> &str {
+        self.options.engine.server_name.as_str()
     }
 
     /// Someone who has no account yet.
@@ -116,6 +197,11 @@ impl TestServer {
     /// The engine behind it, for what has no endpoint.
     pub fn engine(&self) -> &Engine {
         &self.running.as_ref().expect("the server runs").engine
+    }
+
+    /// What it has to do with other servers.
+    pub fn federation(&self) -> &Federation {
+        &self.running.as_ref().expect("the server runs").federation
     }
 
     /// Another node over the same database; `None` on SQLite, which belongs to one process.
@@ -139,17 +225,24 @@ impl TestServer {
     /// The same as if the process was ended and started again, at the same address.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let (_, running) = run(
-            &self.options,
-            &self.database_settings,
-            self.address,
-            &self.violations,
-        )
-        .await;
+        self.start_again().await;
+    }
+
+    /// Starts it again after a [`TestServer::stop`], at the same addresses.
+    pub async fn start_again(&mut self) {
+        let mut listeners = Listeners::at(self.address).await;
+        if let Some(gate) = &self.gate {
+            let listener = TcpListener::bind(gate.address).await;
+            let listener = listener.expect("the port is still free");
+            listeners.federation = Some((listener, gate.acceptor.clone()));
+        }
+        let (options, database) = (&self.options, &self.database_settings);
+        let running = run(options, database, listeners, &self.violations).await;
         self.running = Some(running);
     }
 
-    async fn stop(&mut self) {
+    /// Ends it. Nobody reaches it until it is started again.
+    pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
@@ -160,19 +253,46 @@ impl Running {
     async fn stop(self) {
         self.engine.typing().end_all();
         self.stopping.cancel();
-        self.serving.await.expect("the listener ends");
+        for serving in self.serving {
+            serving.await.expect("the listener ends");
+        }
         self.client_api.finish().await;
+        self.federation.stop().await;
         self.engine.stop().await;
         self.database.close().await;
     }
 }
 
+/// Where a server listens.
+struct Listeners {
+    main: TcpListener,
+    federation: Option<(TcpListener, TlsAcceptor)>,
+}
+
+impl Listeners {
+    async fn at(address: SocketAddr) -> Self {
+        let main = TcpListener::bind(address).await.expect("a port is free");
+        Self {
+            main,
+            federation: None,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.main.local_addr().expect("the port has an address")
+    }
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
 async fn run(
     options: &TestOptions,
     database: &DatabaseSettings,
-    address: SocketAddr,
+    listeners: Listeners,
     violations: &Violations,
-) -> (SocketAddr, Running) {
+) -> Running {
     let database = Database::open(database).await.expect("the database opens");
     let clock: Arc<dyn Clock> = match &options.clock {
         Some(clock) => clock.clone(),
@@ -184,34 +304,50 @@ async fn run(
         .expect("the engine starts");
     let stopping = CancellationToken::new();
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
+    let federation =
+        Federation::start(engine.clone(), database.clone(), options.federation.clone())
+            .expect("federation starts");
     let router = parley_client_api::router(client_api.clone())
         .merge(parley_admin::router(engine.clone()))
-        .merge(parley_federation::router(engine.clone()));
-    let router = parley_client_api::finish(router)
-        .layer(middleware::map_request(note_address))
-        .layer(middleware::from_fn_with_state(
-            violations.clone(),
-            shape::check,
-        ));
-    let listener = TcpListener::bind(address).await.expect("a port is free");
-    let address = listener.local_addr().expect("the port has an address");
-    let serving = tokio::spawn(serve(listener, router, stopping.clone()));
-    let running = Running {
+        .merge(parley_federation::router(federation.clone()));
+    let router = parley_client_api::finish(router).layer(middleware::from_fn_with_state(
+        violations.clone(),
+        shape::check,
+    ));
+    let mut serving = Vec::new();
+    if let Some((listener, acceptor)) = listeners.federation {
+        let listener = TlsListener { listener, acceptor };
+        let serve = axum::serve(listener, router.clone());
+        let serve = serve.with_graceful_shutdown(stopping.clone().cancelled_owned());
+        serving.push(tokio::spawn(to_the_end(
+            serve.into_future(),
+            stopping.clone(),
+        )));
+    }
+    let router = router.layer(middleware::map_request(note_address));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serve = axum::serve(listeners.main, service);
+    let serve = serve.with_graceful_shutdown(stopping.clone().cancelled_owned());
+    serving.push(tokio::spawn(to_the_end(
+        serve.into_future(),
+        stopping.clone(),
+    )));
+    Running {
         engine,
         client_api,
+        federation,
         database,
         stopping,
         serving,
-    };
-    (address, running)
+    }
 }
 
-async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
+async fn to_the_end(
+    serving: impl Future<Output = std::io::Result<()>>,
+    stopping: CancellationToken,
+) {
     // How long a request that waits, as /sync does, may delay the end.
     const PATIENCE: Duration = Duration::from_secs(5);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stop = stopping.clone().cancelled_owned();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
     let too_late = async {
         stopping.cancelled().await;
         tokio::time::sleep(PATIENCE).await;
@@ -248,10 +384,47 @@ pub async fn on_each_engine_with(
         let ended = AssertUnwindSafe(test(&mut server)).catch_unwind().await;
         server.stop().await;
         database.remove().await;
-        if let Err(panic) = ended {
-            eprintln!("the test failed on {engine:?}");
-            resume_unwind(panic);
-        }
-        violations.assert_none();
+        after_test(&engine, ended, &violations);
     }
+}
+
+/// Runs a test on every database that is there, each time with `count` new servers that federate with each other: over TLS,
+/// under names that are their addresses.
+pub async fn federated(count: usize, test: impl AsyncFn(&mut [TestServer])) {
+    federated_with(count, |_| TestOptions::default(), test).await;
+}
+
+/// The same with servers that are started with `options`, made anew for each; it is given which of them it is for. What
+/// they say of the name is not heeded.
+pub async fn federated_with(
+    count: usize,
+    options: impl Fn(usize) -> TestOptions,
+    test: impl AsyncFn(&mut [TestServer]),
+) {
+    for engine in available() {
+        let violations = Violations::default();
+        let (mut databases, mut servers) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let database = TestDatabase::new(&engine).await;
+            let settings = database.settings.clone();
+            let server =
+                TestServer::start_federated(options(index), settings, violations.clone()).await;
+            databases.push(database);
+            servers.push(server);
+        }
+        let ended = AssertUnwindSafe(test(&mut servers)).catch_unwind().await;
+        futures::future::join_all(servers.iter_mut().map(TestServer::stop)).await;
+        for database in databases {
+            database.remove().await;
+        }
+        after_test(&engine, ended, &violations);
+    }
+}
+
+fn after_test(engine: &database::Engine, ended: std::thread::Result<()>, violations: &Violations) {
+    if let Err(panic) = ended {
+        eprintln!("the test failed on {engine:?}");
+        resume_unwind(panic);
+    }
+    violations.assert_none();
 }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod discovery;
+mod federation;
 mod nodes;
 mod personal;
 mod requests;

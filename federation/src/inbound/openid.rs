@@ -4,12 +4,14 @@ use axum::{
     Json,
     extract::{Query, State},
 };
-use parley_engine::Engine;
 use ruma::api::error::ErrorKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{FederationError, Result};
+use crate::{
+    Federation,
+    error::{FederationError, Result},
+};
 
 /// The token in question.
 #[derive(Deserialize)]
@@ -19,12 +21,12 @@ pub(crate) struct Parameters {
 
 /// Tells whoever has a user's token who the user is. It takes no signature: third parties ask, not servers.
 pub(crate) async fn userinfo(
-    State(engine): State<Engine>,
+    State(federation): State<Federation>,
     Query(Parameters { access_token }): Query<Parameters>,
 ) -> Result<Json<Value>> {
     let token = access_token.ok_or_else(|| {
         FederationError::new(ErrorKind::MissingToken, "`access_token` is missing")
     })?;
-    let user_id = engine.accounts().openid_user(&token).await?;
+    let user_id = federation.engine().accounts().openid_user(&token).await?;
     Ok(Json(json!({ "sub": user_id })))
 }

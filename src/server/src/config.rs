@@ -13,6 +13,7 @@ mod deserialize;
 mod duration;
 mod environment;
 mod error;
+mod federation;
 mod federation_listener;
 mod jwt;
 mod known_keys;
@@ -47,6 +48,7 @@ pub use self::{
     appservices::Appservices,
     database::{Database, DatabaseUrl},
     error::ConfigError,
+    federation::Federation,
     federation_listener::FederationListener,
     jwt::Jwt,
     listener::Listener,
@@ -80,6 +82,8 @@ pub struct Config {
     pub listener: Listener,
     /// `[federation_listener]`: an additional address for other servers.
     pub federation_listener: FederationListener,
+    /// `[federation]`: with which other servers this one speaks.
+    pub federation: Federation,
     /// `[database]`: the embedded SQLite or a PostgreSQL.
     pub database: Database,
     /// `[registration]`: who may create an account.
@@ -166,6 +170,7 @@ impl Config {
         self.server.check()?;
         self.listener.check()?;
         self.federation_listener.check()?;
+        self.federation.check()?;
         self.database.check()?;
         self.registration.check()?;
         self.passwords.check()?;

@@ -13,6 +13,7 @@ use parley_engine::{
     passwords,
     random::{Random, SystemRandom},
 };
+use parley_federation::{Federation, FederationStartError};
 use parley_storage::{Database, StorageError};
 
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,9 @@ pub enum WiringError {
     /// The engine cannot work with what is in the database.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The way to other servers can't be opened.
+    #[error(transparent)]
+    Federation(#[from] FederationStartError),
     /// A file that the configuration names can't be read, or doesn't hold what it should.
     #[error("{}: {message}", path.display())]
     File {
@@ -86,6 +90,7 @@ pub(crate) async fn hash_password(config: &Config, password: &str) -> Result<Str
 pub(crate) struct Application {
     homeserver: Homeserver,
     client_api: ClientApi,
+    federation: Federation,
     stopping: CancellationToken,
 }
 
@@ -99,9 +104,15 @@ impl Application {
             settings::client_api(config),
             stopping.clone(),
         );
+        let federation = Federation::start(
+            homeserver.engine.clone(),
+            homeserver.database.clone(),
+            files::federation(config)?,
+        )?;
         Ok(Self {
             homeserver,
             client_api,
+            federation,
             stopping,
         })
     }
@@ -115,7 +126,7 @@ impl Application {
 
     /// What `[federation_listener]` serves.
     pub(crate) fn federation_routes(&self) -> Router {
-        parley_federation::router(self.engine().clone())
+        parley_federation::router(self.federation.clone())
     }
 
     /// Whether requests can be answered now: whether the database answers.
@@ -147,6 +158,7 @@ impl Application {
         if finished.is_err() {
             tracing::warn!("what clients asked for that have gone isn't done yet");
         }
+        self.federation.stop().await;
         self.homeserver.close().await;
     }
 }

@@ -7,7 +7,10 @@ use parley_engine::{
     settings::{AppserviceRegistration, EngineSettings, JwtKey, JwtSettings, Secret},
 };
 
-use super::WiringError;
+use parley_federation::FederationSettings;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{WiringError, settings};
 use crate::config::{self, Config};
 
 /// Adds what is in the files.
@@ -43,6 +46,20 @@ fn jwt(jwt: &config::Jwt) -> Result<Option<JwtSettings>, WiringError> {
     Ok(Some(settings))
 }
 
+/// What the federation crate is told, with the certificates that the configuration names.
+pub(super) fn federation(config: &Config) -> Result<FederationSettings, WiringError> {
+    let mut settings = settings::federation(config);
+    if let Some(path) = &config.federation.ca_file {
+        let certificates: Result<Vec<_>, _> =
+            CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+        settings.authorities = certificates.map_err(|error| refused(path, error.to_string()))?;
+        if settings.authorities.is_empty() {
+            return Err(refused(path, "there is no certificate in it".to_owned()));
+        }
+    }
+    Ok(settings)
+}
+
 fn text(path: &Path) -> Result<String, WiringError> {
     fs::read_to_string(path).map_err(|error| refused(path, error.to_string()))
 }
@@ -57,7 +74,6 @@ fn refused(path: &Path, message: String) -> WiringError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wiring::settings;
 
     fn read_config(text: &str) -> Result<EngineSettings, String> {
         let config = Config::parse(text, Path::new("parley.toml"), []).unwrap();

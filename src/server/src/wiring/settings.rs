@@ -6,6 +6,7 @@ use parley_engine::settings::{
     RateLimitSettings, RegistrationMode, RegistrationSettings, RoomSettings, Secret, SyncSettings,
     TokenSettings, UserDirectorySettings,
 };
+use parley_federation::FederationSettings;
 use parley_storage::DatabaseSettings;
 use url::Url;
 
@@ -44,6 +45,19 @@ fn well_known(config: &Config) -> WellKnownSettings {
         support_email: well_known.support_email.clone(),
         support_page: well_known.support_page.as_ref().map(Url::to_string),
         livekit_service_url: well_known.livekit_service_url.as_ref().map(address),
+    }
+}
+
+/// With whom to federate; without what is in files.
+pub(super) fn federation(config: &Config) -> FederationSettings {
+    let federation = &config.federation;
+    FederationSettings {
+        enabled: federation.enabled,
+        permitted_networks: federation.permitted_networks.clone(),
+        notaries: federation.trusted_notaries.clone(),
+        allowed_servers: federation.allowed_servers.clone(),
+        denied_servers: federation.denied_servers.clone(),
+        ..FederationSettings::default()
     }
 }
 
