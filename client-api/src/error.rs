@@ -137,6 +137,7 @@ fn status_of(kind: &ErrorKind) -> StatusCode {
         | ErrorKind::UserLocked => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden
         | ErrorKind::GuestAccessForbidden
+        | ErrorKind::CannotLeaveServerNoticeRoom
         | ErrorKind::InviteBlocked
         | ErrorKind::UserDeactivated
         | ErrorKind::UserSuspended

@@ -1,12 +1,14 @@
 //! Who may use the admin API.
 
+use std::sync::Arc;
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 use parley_client_api::{ApiError, ClientAddress, Result, access_token};
-use parley_engine::Engine;
+use parley_engine::{Engine, sessions::Session};
 use ruma::api::error::ErrorKind;
 
-/// The request came from an administrator of this server.
-pub(crate) struct Administrator;
+/// The request came from an administrator of this server: this one.
+pub(crate) struct Administrator(pub(crate) Arc<Session>);
 
 impl FromRequestParts<Engine> for Administrator {
     type Rejection = ApiError;
@@ -18,6 +20,6 @@ impl FromRequestParts<Engine> for Administrator {
         let address = address.map(|address| address.0);
         let session = engine.sessions().authenticate(&token, address).await?;
         session.must_be_admin()?;
-        Ok(Self)
+        Ok(Self(session))
     }
 }

@@ -4,8 +4,12 @@ mod administrator;
 mod event_reports;
 mod override_ratelimit;
 mod register;
+mod send_server_notice;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post, put},
+};
 use parley_engine::Engine;
 
 /// The endpoints of the admin API. To be merged with those of the other APIs.
@@ -21,6 +25,14 @@ pub fn router(engine: Engine) -> Router {
             get(override_ratelimit::get)
                 .post(override_ratelimit::set)
                 .delete(override_ratelimit::remove),
+        )
+        .route(
+            "/_synapse/admin/v1/send_server_notice",
+            post(send_server_notice::send),
+        )
+        .route(
+            "/_synapse/admin/v1/send_server_notice/{txn_id}",
+            put(send_server_notice::send_once),
         )
         .with_state(engine)
 }

@@ -14,7 +14,10 @@ use crate::{
     limits::Limits,
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
-    rooms::{Rooms, RoomsParts, registry::Registry, search::SearchIndex, timeline::Events},
+    rooms::{
+        Rooms, RoomsParts, notices::Notices, registry::Registry, search::SearchIndex,
+        timeline::Events,
+    },
     settings::EngineSettings,
     stream::{Stream, committer::Committer, feeds::Feeds, nodes::Nodes},
     sync::{Sync, SyncParts},
@@ -126,6 +129,7 @@ impl RoomServices {
             random: (*random).clone(),
             settings: settings.rooms.clone(),
             limits: parts.limits.clone(),
+            notices: Notices::start(settings, database, appservices, &***clock).await?,
         }));
         let sync = sync(parts, &shared.stream, shared.feeds, &rooms, &personal);
         Ok(Self {

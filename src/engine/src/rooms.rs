@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod membership;
 pub mod mutual;
 pub mod near;
+pub mod notices;
 pub mod registry;
 pub mod relations;
 pub mod reports;
@@ -47,6 +48,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
+    notices::Notices,
     registry::Registry,
     relations::RelationMarks,
     room::{Head, Room},
@@ -100,6 +102,7 @@ pub struct Rooms {
     random: Arc<dyn Random>,
     settings: RoomSettings,
     limits: Limits,
+    notices: Option<Notices>,
 }
 
 /// What [`Rooms`] works with.
@@ -139,6 +142,8 @@ pub struct RoomsParts {
     pub settings: RoomSettings,
     /// How often something may be done.
     pub limits: Limits,
+    /// As whom the server writes to its users.
+    pub(crate) notices: Option<Notices>,
 }
 
 impl Rooms {
@@ -164,6 +169,7 @@ impl Rooms {
             random: parts.random,
             settings: parts.settings,
             limits: parts.limits,
+            notices: parts.notices,
         }
     }
 

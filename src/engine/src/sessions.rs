@@ -48,6 +48,8 @@ pub enum AccountKind {
     Guest,
     /// An application service's, or of a user in its namespace.
     Appservice,
+    /// The server's own, that of its notices. Nobody logs in to it.
+    Server,
 }
 
 impl AccountKind {
@@ -56,6 +58,7 @@ impl AccountKind {
             Self::User => "user",
             Self::Guest => "guest",
             Self::Appservice => "appservice",
+            Self::Server => "server",
         }
     }
 
@@ -64,6 +67,7 @@ impl AccountKind {
             "user" => Ok(Self::User),
             "guest" => Ok(Self::Guest),
             "appservice" => Ok(Self::Appservice),
+            "server" => Ok(Self::Server),
             _ => Err(StorageError::Corrupt(format!("no kind of account is {text:?}")).into()),
         }
     }

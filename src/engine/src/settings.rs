@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use ruma::{OwnedServerName, RoomVersionId};
+use ruma::{OwnedMxcUri, OwnedServerName, RoomVersionId};
 use url::Url;
 
 pub use crate::appservices::AppserviceRegistration;
@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub rooms: RoomSettings,
     /// How often something may be done.
     pub rate_limits: RateLimitSettings,
+    /// As whom the server writes to its users, if it does.
+    pub server_notices: Option<ServerNoticeSettings>,
     /// Whether and when users count as online.
     pub presence: PresenceSettings,
     /// Limits of /sync.
@@ -46,6 +48,7 @@ impl EngineSettings {
             appservices: Vec::new(),
             rooms: RoomSettings::default(),
             rate_limits: RateLimitSettings::default(),
+            server_notices: None,
             presence: PresenceSettings::default(),
             sync: SyncSettings::default(),
             user_directory: UserDirectorySettings::default(),
@@ -251,6 +254,34 @@ impl Default for RoomSettings {
             default_version: RoomVersionId::V12,
             max_joined: 5_000,
             forget_on_leave: false,
+        }
+    }
+}
+
+/// As whom the server writes to its users, and what the rooms look like in which it does.
+#[derive(Clone, Debug)]
+pub struct ServerNoticeSettings {
+    /// The part of the user ID before the colon.
+    pub localpart: String,
+    /// The name that the user goes by.
+    pub display_name: String,
+    /// The picture of user and rooms.
+    pub avatar_url: Option<OwnedMxcUri>,
+    /// The name of the rooms.
+    pub room_name: String,
+    /// Their topic.
+    pub room_topic: Option<String>,
+}
+
+impl ServerNoticeSettings {
+    /// The defaults, for a user of that name.
+    pub fn new(localpart: impl Into<String>) -> Self {
+        Self {
+            localpart: localpart.into(),
+            display_name: "Server Notices".to_owned(),
+            avatar_url: None,
+            room_name: "Server Notices".to_owned(),
+            room_topic: None,
         }
     }
 }

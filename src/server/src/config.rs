@@ -30,6 +30,7 @@ mod rooms;
 mod secret;
 mod secret_files;
 mod server;
+mod server_notices;
 mod size;
 mod sync;
 mod tokens;
@@ -62,6 +63,7 @@ pub use self::{
     rooms::Rooms,
     secret::Secret,
     server::Server,
+    server_notices::ServerNotices,
     sync::Sync,
     tokens::Tokens,
     user_directory::UserDirectory,
@@ -102,6 +104,8 @@ pub struct Config {
     pub appservices: Appservices,
     /// `[rate_limits]`: how often something may be done.
     pub rate_limits: RateLimits,
+    /// `[server_notices]`: as whom the server writes to its users.
+    pub server_notices: ServerNotices,
     /// `[presence]`: whether and when users count as online.
     pub presence: Presence,
     /// `[sync]`: limits of `/sync`.
@@ -178,6 +182,7 @@ impl Config {
         self.tokens.check()?;
         self.rooms.check()?;
         self.rate_limits.check()?;
+        self.server_notices.check()?;
         self.sync.check()?;
         self.log.check()?;
         self.well_known.check()

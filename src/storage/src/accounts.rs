@@ -11,7 +11,7 @@ pub struct AccountRow {
     pub user_id: String,
     /// PHC string of argon2id, if there is a password.
     pub password_hash: Option<String>,
-    /// `user`, `guest` or `appservice`.
+    /// `user`, `guest`, `appservice` or `server`.
     pub kind: String,
     /// Whether the user administers this server.
     pub admin: bool,
@@ -68,7 +68,7 @@ pub struct NewAccount {
     pub user_nid: i64,
     /// PHC string of argon2id, if there is a password.
     pub password_hash: Option<String>,
-    /// `user`, `guest` or `appservice`.
+    /// `user`, `guest`, `appservice` or `server`.
     pub kind: &'static str,
     /// Whether the user administers this server.
     pub admin: bool,

@@ -148,6 +148,11 @@ pub enum RoomEffect {
         /// The other.
         other: i64,
     },
+    /// It is the room in which the server writes to a user. Fails the write if there is one.
+    NoticeRoom {
+        /// To whom.
+        user_nid: i64,
+    },
     /// It is no longer the direct chat of two users, as one of them is gone from it.
     NoDirectChat {
         /// One of them.

@@ -76,6 +76,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "rate limits",
         include_str!("../../../migrations/0013_rate_limits.sql"),
     ),
+    (
+        14,
+        "server notices",
+        include_str!("../../../migrations/0014_server_notices.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -276,6 +276,29 @@ impl Database {
             .await
     }
 
+    /// The room in which the server writes to a user.
+    pub async fn notice_room(&self, user_nid: i64) -> Result<Option<OwnedRoomId>> {
+        let row: Option<(String,)> = statement(
+            "SELECT r.room_id FROM notice_rooms n JOIN rooms r ON r.nid = n.room_nid \
+             WHERE n.user_nid = $1",
+        )
+        .bind(user_nid)
+        .optional(self)
+        .await?;
+        row.map(|(room_id,)| read(room_id)).transpose()
+    }
+
+    /// Whether a room is the one in which the server writes to a user.
+    pub async fn is_notice_room(&self, room_nid: i64, user_nid: i64) -> Result<bool> {
+        let row: Option<(i64,)> =
+            statement("SELECT user_nid FROM notice_rooms WHERE room_nid = $1 AND user_nid = $2")
+                .bind(room_nid)
+                .bind(user_nid)
+                .optional(self)
+                .await?;
+        Ok(row.is_some())
+    }
+
     /// How many rooms a user is joined to.
     pub async fn joined_count(&self, user_nid: i64) -> Result<i64> {
         let (count,): (i64,) = statement(

@@ -98,6 +98,9 @@ enum Effect {
         low: i64,
         high: i64,
     },
+    NoticeRoom {
+        user_nid: i64,
+    },
 }
 
 impl Rows {
@@ -455,6 +458,9 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
             low: *one.min(other),
             high: *one.max(other),
         },
+        RoomEffect::NoticeRoom { user_nid } => Effect::NoticeRoom {
+            user_nid: *user_nid,
+        },
     })
 }
 
@@ -495,6 +501,11 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         .bind(low)
         .bind(high)
         .bind(room_nid),
+        Effect::NoticeRoom { user_nid } => {
+            statement("INSERT INTO notice_rooms (user_nid, room_nid) VALUES ($1, $2)")
+                .bind(user_nid)
+                .bind(room_nid)
+        }
     };
     statement.run(transaction).await?;
     Ok(())
@@ -505,6 +516,7 @@ async fn succeed(transaction: &mut Transaction, room_nid: i64, old: i64) -> Resu
     for text in [
         "UPDATE room_aliases SET room_nid = $1 WHERE room_nid = $2",
         "UPDATE direct_chats SET room_nid = $1 WHERE room_nid = $2",
+        "UPDATE notice_rooms SET room_nid = $1 WHERE room_nid = $2",
         "UPDATE rooms SET published = TRUE WHERE nid = $1 AND EXISTS ( \
            SELECT nid FROM rooms WHERE nid = $2 AND published)",
     ] {

@@ -85,7 +85,7 @@ pub async fn unlisted(database: &Database, after: i64, limit: i64) -> Result<Vec
         "SELECT a.user_nid, u.user_id, n.value FROM accounts a \
          JOIN users u ON u.nid = a.user_nid \
          LEFT JOIN profiles n ON n.user_nid = a.user_nid AND n.field = 'displayname' \
-         WHERE a.user_nid > $1 AND a.deactivated_at IS NULL AND a.kind <> 'guest' \
+         WHERE a.user_nid > $1 AND a.deactivated_at IS NULL AND a.kind NOT IN ('guest', 'server') \
          AND NOT EXISTS (SELECT 1 FROM user_directory_words w WHERE w.user_nid = a.user_nid) \
          ORDER BY a.user_nid LIMIT $2",
     )

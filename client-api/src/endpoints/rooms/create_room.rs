@@ -51,6 +51,7 @@ fn plan(request: Request, server_name: &ServerName) -> Result<RoomPlan> {
         }
     };
     Ok(RoomPlan {
+        notices_for: None,
         version: request.room_version,
         preset,
         published,

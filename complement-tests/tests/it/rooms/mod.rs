@@ -8,6 +8,7 @@ mod limits;
 
 mod membership;
 mod names;
+mod notices;
 mod relations;
 mod reports;
 mod search;

@@ -136,6 +136,9 @@ impl Accounts {
         if row.locked_at.is_some() {
             return Err(EngineError::user_locked());
         }
+        if row.kind == AccountKind::Server.as_str() {
+            return Err(EngineError::forbidden("this account is the server's own"));
+        }
         Account::from_row(row)
     }
 }

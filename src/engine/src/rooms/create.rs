@@ -66,6 +66,8 @@ pub struct RoomPlan {
     pub is_direct: bool,
     /// The one direct chat of two users that this room becomes.
     pub direct_chat: Option<(i64, i64)>,
+    /// The user to whom the server writes in this room.
+    pub notices_for: Option<i64>,
 }
 
 impl RoomPlan {
@@ -84,6 +86,7 @@ impl RoomPlan {
             invite: Vec::new(),
             is_direct: false,
             direct_chat: None,
+            notices_for: None,
         }
     }
 }
@@ -154,7 +157,9 @@ impl Rooms {
                 "a new room has at most {MAX_INVITES} invited users and {MAX_INITIAL_STATE} events of initial state"
             )));
         }
-        self.check_room_count(session).await?;
+        if plan.notices_for.is_none() {
+            self.check_room_count(session).await?;
+        }
         if let Some(alias) = &plan.alias {
             self.appservices
                 .check_alias(session.appservice.as_deref(), alias)?;
@@ -322,6 +327,9 @@ impl Rooms {
         }
         if let Some((one, other)) = plan.direct_chat {
             edit.effect(RoomEffect::DirectChat { one, other });
+        }
+        if let Some(user_nid) = plan.notices_for {
+            edit.effect(RoomEffect::NoticeRoom { user_nid });
         }
     }
 }

@@ -77,7 +77,8 @@ impl Rooms {
     /// Leaves a room, declines an invitation, or takes a knock back.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the user is not there.
+    /// `M_FORBIDDEN` if the user is not there, `M_CANNOT_LEAVE_SERVER_NOTICE_ROOM` if the server invites them to hear what
+    /// it has to tell.
     pub async fn leave(
         &self,
         session: &Session,
@@ -85,7 +86,19 @@ impl Rooms {
         reason: Option<String>,
     ) -> Result<()> {
         let room = self.room(room_id).await?;
-        self.registry.load(&room).await?;
+        let state = self.registry.load(&room).await?;
+        if state.membership(&session.user_id) == MembershipState::Invite {
+            self.check_may_decline(session, &room).await?;
+        }
+        self.leave_in_any_case(session, &room, reason).await
+    }
+
+    async fn leave_in_any_case(
+        &self,
+        session: &Session,
+        room: &Arc<Room>,
+        reason: Option<String>,
+    ) -> Result<()> {
         let details = MembershipDetails {
             reason,
             ..MembershipDetails::default()
@@ -96,7 +109,7 @@ impl Rooms {
             membership: MembershipState::Leave,
             details: &details,
         };
-        self.change(session, &room, change, |edit, _| {
+        self.change(session, room, change, |edit, _| {
             match edit
                 .state()?
                 .member(&session.user_id)
@@ -112,7 +125,7 @@ impl Rooms {
         })
         .await?;
         if self.settings.forget_on_leave {
-            self.forget(session, room_id).await?;
+            self.forget(session, room.id()).await?;
         }
         Ok(())
     }
@@ -443,7 +456,8 @@ impl Rooms {
             if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
                 continue;
             }
-            if let Err(error) = self.leave(session, &row.room_id, None).await {
+            let room = self.room(&row.room_id).await?;
+            if let Err(error) = self.leave_in_any_case(session, &room, None).await {
                 tracing::warn!(%error, room = %row.room_id, "a user can't leave a room");
             }
         }

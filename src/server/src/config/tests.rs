@@ -181,6 +181,20 @@ mod values {
     use super::*;
 
     #[test]
+    fn of_server_notices_are_checked() {
+        assert_eq!(
+            refusal("[server_notices]\nlocalpart = \"The Server\""),
+            "parley.toml:2: `server_notices.localpart`: \
+             expected a user name of the characters a-z 0-9 . _ = - / +"
+        );
+        assert_eq!(
+            refusal("[server_notices]\navatar_url = \"https://example.org/logo\""),
+            "parley.toml:2: `server_notices.avatar_url`: \
+             expected an address of uploaded media, such as mxc://example.org/picture"
+        );
+    }
+
+    #[test]
     fn of_the_wrong_type_are_refused_with_the_line() {
         assert_eq!(
             refusal("[listener]\n\nmax_connections = \"many\""),

@@ -3,8 +3,8 @@
 use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
     EngineSettings, LoginSettings, PasswordSettings, Policy, PresenceSettings, RateLimit,
-    RateLimitSettings, RegistrationMode, RegistrationSettings, RoomSettings, Secret, SyncSettings,
-    TokenSettings, UserDirectorySettings,
+    RateLimitSettings, RegistrationMode, RegistrationSettings, RoomSettings, Secret,
+    ServerNoticeSettings, SyncSettings, TokenSettings, UserDirectorySettings,
 };
 use parley_federation::FederationSettings;
 use parley_storage::DatabaseSettings;
@@ -80,6 +80,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             forget_on_leave: config.rooms.forget_on_leave,
         },
         rate_limits: rate_limits(&config.rate_limits),
+        server_notices: server_notices(&config.server_notices),
         presence: PresenceSettings {
             enabled: config.presence.enabled,
             unavailable_after: config.presence.unavailable_after,
@@ -94,6 +95,16 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             all_users: config.user_directory.all_users,
         },
     }
+}
+
+fn server_notices(notices: &config::ServerNotices) -> Option<ServerNoticeSettings> {
+    Some(ServerNoticeSettings {
+        localpart: notices.localpart.clone()?,
+        display_name: notices.display_name.clone(),
+        avatar_url: notices.avatar_url.clone(),
+        room_name: notices.room_name.clone(),
+        room_topic: notices.room_topic.clone(),
+    })
 }
 
 fn registration(registration: &config::Registration) -> RegistrationSettings {
