@@ -136,6 +136,7 @@ fn status_of(kind: &ErrorKind) -> StatusCode {
         | ErrorKind::Unauthorized
         | ErrorKind::UserLocked => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden
+        | ErrorKind::BadState
         | ErrorKind::GuestAccessForbidden
         | ErrorKind::CannotLeaveServerNoticeRoom
         | ErrorKind::InviteBlocked

@@ -85,6 +85,30 @@ impl<'a> EventWriter<'a> {
         session: &'a Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
     ) -> Result<Self> {
+        Self::up_to(api, session, events, i64::MAX).await
+    }
+
+    /// The same for events of one room, which the receiver may have left: then what relates to them is told as it was
+    /// at that time.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn in_room<'e>(
+        api: &ClientApi,
+        session: &'a Session,
+        access: &Access,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+    ) -> Result<Self> {
+        let up_to = access.state_limit().unwrap_or(i64::MAX);
+        Self::up_to(api, session, events, up_to).await
+    }
+
+    async fn up_to<'e>(
+        api: &ClientApi,
+        session: &'a Session,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+        up_to: i64,
+    ) -> Result<Self> {
         let events: Vec<_> = events.into_iter().collect();
         let positions: Vec<i64> = events
             .iter()
@@ -97,7 +121,7 @@ impl<'a> EventWriter<'a> {
         Ok(Self {
             session,
             now: api.engine.clock().now_ms(),
-            bundles: api.engine.rooms().bundles(session, events).await?,
+            bundles: api.engine.rooms().bundles(session, events, up_to).await?,
             redactions: redactions
                 .into_iter()
                 .map(|event| (event.position, event))

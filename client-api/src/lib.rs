@@ -8,6 +8,7 @@
 mod answer;
 mod authentication;
 mod client_address;
+mod completed;
 mod endpoints;
 mod error;
 mod events;

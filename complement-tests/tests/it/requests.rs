@@ -105,3 +105,83 @@ async fn endpoints_are_there_by_the_paths_of_older_versions_too() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn asking_what_may_be_asked_changes_nothing() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for path in ["logout", "logout/all", "account/deactivate", "createRoom"] {
+            let path = format!("/_matrix/client/v3/{path}");
+            let answer = alice.send(Method::OPTIONS, &path, Some("{}")).await;
+            assert!(answer.status.is_success(), "{answer:?}");
+        }
+        let rooms = alice.get("/_matrix/client/v3/joined_rooms").await.ok();
+        assert_eq!(rooms["joined_rooms"], serde_json::json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_says_that_it_is_json_and_for_any_origin() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let unknown = alice.with_token("unknown");
+        for (client, path) in [
+            (&alice, "/_matrix/client/v3/account/whoami"),
+            (&alice, "/_matrix/client/v3/sync"),
+            (&alice, "/_matrix/client/v3/rooms/none/state"),
+            (&unknown, "/_matrix/client/v3/account/whoami"),
+            (&unknown, "/_matrix/client/v3/sync"),
+            (&alice, "/_matrix/client/v3/nothing"),
+        ] {
+            let answer = client.get(path).await;
+            assert_eq!(answer.headers["content-type"], "application/json", "{path}");
+            assert_eq!(answer.headers["access-control-allow-origin"], "*", "{path}");
+            assert!(answer.body.is_object(), "{path}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_is_taken_from_the_header_or_the_query() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let nobody = alice.without_token();
+        let whoami = "/_matrix/client/v3/account/whoami";
+        let token = alice.token.clone().unwrap();
+        let in_query = format!("{whoami}?access_token={token}");
+        assert_eq!(nobody.get(&in_query).await.ok()["user_id"], alice.user_id);
+        // The header counts where there are both.
+        assert_eq!(bob.get(&in_query).await.ok()["user_id"], bob.user_id);
+        nobody.get(whoami).await.is_refused(401, "M_MISSING_TOKEN");
+        let answer = nobody.get(&format!("{whoami}?access_token=unknown")).await;
+        answer.is_refused(401, "M_UNKNOWN_TOKEN");
+        assert_ne!(answer.body["soft_logout"], true);
+        let answer = nobody.with_token("unknown").get(whoami).await;
+        answer.is_refused(401, "M_UNKNOWN_TOKEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_this_server_does_not_do_is_unrecognized() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for path in [
+            "/_matrix/client/v1/auth_metadata",
+            "/_matrix/client/v3/login/sso/redirect?redirectUrl=x",
+            "/_matrix/client/v99/sync",
+            "/_matrix/client/v3/sync/",
+        ] {
+            alice.get(path).await.is_refused(404, "M_UNRECOGNIZED");
+        }
+        for method in [Method::POST, Method::DELETE, Method::PATCH] {
+            let path = "/_matrix/client/v3/sync";
+            let answer = alice.send(method, path, Some("{}")).await;
+            answer.is_refused(405, "M_UNRECOGNIZED");
+        }
+    })
+    .await;
+}

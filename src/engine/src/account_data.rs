@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     EngineError, Result,
+    ignored::{self, IgnoredUsers},
     push::{self, PushRules},
     rooms::registry::Registry,
     sessions::Session,
@@ -69,6 +70,7 @@ impl AccountData {
     ///
     /// # Errors
     /// [`EngineError::Managed`] if the server decides what stands there; `M_BAD_JSON` if the content is no object;
+    /// `M_INVALID_PARAM` if users would ignore themselves;
     /// `M_TOO_LARGE`; `M_FORBIDDEN` if the user has nothing to do with the room.
     pub async fn set(
         &self,
@@ -89,6 +91,10 @@ impl AccountData {
         }
         if !content.get().trim_start().starts_with('{') {
             return Err(EngineError::bad_json("account data is a JSON object"));
+        }
+        let ignores_self = || IgnoredUsers::parse(content.get()).contains(&session.user_id);
+        if room_id.is_none() && event_type == ignored::TYPE && ignores_self() {
+            return Err(EngineError::invalid_param("you can't ignore yourself"));
         }
         let room_nid = self.room_nid(session, room_id).await?;
         self.write(session, room_nid, event_type, content.get().to_owned())

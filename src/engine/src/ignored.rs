@@ -15,7 +15,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{Result, rooms::timeline::TimelineEvent, stream::observer::Observer};
 
 /// The type of account data that holds the list.
-const TYPE: &str = "m.ignored_user_list";
+pub(crate) const TYPE: &str = "m.ignored_user_list";
 /// What is kept: about so many bytes.
 const BYTES: u64 = 8 * 1024 * 1024;
 /// What an entry takes beside the users in it.
@@ -28,7 +28,7 @@ const USER: u64 = 80;
 pub struct IgnoredUsers(Option<Arc<HashSet<OwnedUserId>>>);
 
 impl IgnoredUsers {
-    fn parse(content: &str) -> Self {
+    pub(crate) fn parse(content: &str) -> Self {
         #[derive(Deserialize)]
         struct Content {
             ignored_users: BTreeMap<String, IgnoredAny>,

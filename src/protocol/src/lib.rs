@@ -7,6 +7,7 @@ pub mod auth;
 pub mod client_event;
 pub mod content;
 pub mod event_key;
+pub mod known;
 pub mod pdu;
 pub mod power;
 pub mod redaction;

@@ -172,11 +172,15 @@ impl Database {
         Ok(row.is_some())
     }
 
-    /// The newest valid edits of events: the position of the event and that of the edit. More than one of an event where
-    /// several were made in the same millisecond.
+    /// The newest valid edits of events up to a position: the position of the event and that of the edit. More than one of
+    /// an event where several were made in the same millisecond.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#validity-of-replacement-events>
-    pub async fn newest_edits(&self, targets: &[OwnedEventId]) -> Result<Vec<(i64, i64)>> {
+    pub async fn newest_edits(
+        &self,
+        targets: &[OwnedEventId],
+        up_to: i64,
+    ) -> Result<Vec<(i64, i64)>> {
         statement(
             "SELECT target, edit FROM ( \
                SELECT o.position AS target, e.position AS edit, \
@@ -188,11 +192,13 @@ impl Database {
                JOIN event_types t ON t.nid = r.type_nid \
                LEFT JOIN relations own ON own.position = o.position AND own.rel_type = 'm.replace' \
                WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.replace' AND e.slot_nid IS NULL \
+                 AND r.position <= $2 \
                  AND own.position IS NULL AND o.redacted_by IS NULL \
                  AND (t.name = 'm.room.encrypted' OR e.json LIKE '%\"m.new_content\":%') \
              ) AS edits WHERE place = 1",
         )
         .bind(keys(targets))
+        .bind(up_to)
         .all(self)
         .await
     }
@@ -218,21 +224,24 @@ impl Database {
         .await
     }
 
-    /// The newest events that refer to these, at most `limit`: the event that is referred to, and the position of the one
-    /// that does.
+    /// The newest events up to a position that refer to these, at most `limit`: the event that is referred to, and the
+    /// position of the one that does.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#reference-relations>
     pub async fn references(
         &self,
         targets: &[OwnedEventId],
+        up_to: i64,
         limit: i64,
     ) -> Result<Vec<(OwnedEventId, i64)>> {
         let rows: Vec<(Vec<u8>, i64)> = statement(
             "SELECT r.target, r.position FROM relations r \
              JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
-             WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.reference' ORDER BY r.position DESC LIMIT $2",
+             WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.reference' \
+               AND r.position <= $2 ORDER BY r.position DESC LIMIT $3",
         )
         .bind(keys(targets))
+        .bind(up_to)
         .bind(limit)
         .all(self)
         .await?;
@@ -241,20 +250,21 @@ impl Database {
             .collect()
     }
 
-    /// What was said in the threads that begin with these events, by sender. An event that relates to another itself
+    /// What was said up to a position in the threads that begin with these events, by sender. An event that relates to another itself
     /// begins no thread.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#threading>
-    pub async fn threads(&self, roots: &[OwnedEventId]) -> Result<Vec<ThreadPart>> {
+    pub async fn threads(&self, roots: &[OwnedEventId], up_to: i64) -> Result<Vec<ThreadPart>> {
         let parts: Vec<(Vec<u8>, String, i64, i64)> = statement(
             "SELECT r.target, u.user_id, COUNT(*), MAX(r.position) FROM relations r \
              JOIN users u ON u.nid = r.sender_nid \
              JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
              LEFT JOIN relations own ON own.position = o.position \
              WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.thread' AND own.position IS NULL \
-             GROUP BY r.target, u.user_id",
+               AND r.position <= $2 GROUP BY r.target, u.user_id",
         )
         .bind(keys(roots))
+        .bind(up_to)
         .all(self)
         .await?;
         parts

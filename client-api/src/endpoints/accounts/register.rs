@@ -24,7 +24,11 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     incoming.limit_by_address(&api, Action::Registration)?;
     match incoming.kind {
         RegistrationKind::Guest => guest(&api, incoming).await,
-        _ => person(&api, incoming).await,
+        RegistrationKind::User => person(&api, incoming).await,
+        _ => Err(ApiError::new(
+            ErrorKind::InvalidParam,
+            "`kind` is guest or user",
+        )),
     }
 }
 

@@ -108,6 +108,14 @@ fn named_user<'a>(identifier: Option<&'a UserIdentifier>, old: Option<&'a str>) 
     match (identifier, old) {
         (Some(UserIdentifier::Matrix(identifier)), _) => Ok(&identifier.user),
         (None, Some(user)) => Ok(user),
+        (Some(other), _)
+            if !matches!(other.identifier_type(), "m.id.thirdparty" | "m.id.phone") =>
+        {
+            Err(ApiError::new(
+                ErrorKind::Unknown,
+                "this server knows no such identifier",
+            ))
+        }
         (Some(_), _) => Err(ApiError::new(
             ErrorKind::Forbidden,
             "only identifiers of type m.id.user are supported",

@@ -38,7 +38,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         .chain(&context.before)
         .chain(&context.after)
         .chain(&context.state_at_end);
-    let writer = EventWriter::new(&api, &incoming.session, events).await?;
+    let writer = EventWriter::in_room(&api, &incoming.session, &context.access, events).await?;
     Ok(answer(&writer, &context))
 }
 

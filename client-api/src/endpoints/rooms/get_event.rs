@@ -13,7 +13,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let (event, access, room) = rooms
         .event(&incoming.session, &incoming.room_id, &incoming.event_id)
         .await?;
-    let writer = EventWriter::new(&api, &incoming.session, [&event]).await?;
+    let writer = EventWriter::in_room(&api, &incoming.session, &access, [&event]).await?;
     let shown = Shown::in_room(room.id()).with_access(&access);
     Ok(RawJson(writer.event(&event, shown).into()))
 }

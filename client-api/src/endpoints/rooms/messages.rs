@@ -97,7 +97,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         false => None,
     };
     let shown_events = page.events.iter().chain(senders.iter().flatten());
-    let writer = EventWriter::new(&api, &incoming.session, shown_events).await?;
+    let writer = EventWriter::in_room(&api, &incoming.session, &page.access, shown_events).await?;
     Ok(answer(&writer, &page, senders.as_deref()))
 }
 

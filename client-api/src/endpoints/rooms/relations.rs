@@ -107,7 +107,7 @@ async fn answer(api: &ClientApi, session: &Session, asked: &Asked<'_>) -> Result
         },
     };
     let page = api.engine.rooms().relations(session, request).await?;
-    let writer = EventWriter::new(api, session, &page.events).await?;
+    let writer = EventWriter::in_room(api, session, &page.access, &page.events).await?;
     let shown = Shown::in_room(page.room.id()).with_access(&page.access);
     let mut out = String::from("{\"chunk\":");
     writer.write_list(&mut out, &page.events, shown);

@@ -47,7 +47,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let page = rooms
         .threads_of(session, &incoming.room_id, request)
         .await?;
-    let writer = EventWriter::new(&api, session, &page.roots).await?;
+    let writer = EventWriter::in_room(&api, session, &page.access, &page.roots).await?;
     let shown = Shown::in_room(page.room.id()).with_access(&page.access);
     let mut out = String::from("{\"chunk\":");
     writer.write_list(&mut out, &page.roots, shown);

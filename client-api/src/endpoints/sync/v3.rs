@@ -37,6 +37,15 @@ async fn understood(
     let Incoming {
         session, request, ..
     } = incoming;
+    if !matches!(
+        request.set_presence,
+        PresenceState::Online | PresenceState::Unavailable | PresenceState::Offline
+    ) {
+        return Err(ApiError::new(
+            ErrorKind::InvalidParam,
+            "`set_presence` is online, unavailable or offline",
+        ));
+    }
     let sync_request = SyncRequest {
         since: api.engine.sync().token(request.since.as_deref()).await?,
         filter: filter(api, &session, request.filter).await?,

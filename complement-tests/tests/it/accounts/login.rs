@@ -103,6 +103,18 @@ async fn what_is_no_login_is_refused() {
             "password": PASSWORD,
         });
         refused(by_mail).await.is_refused(403, "M_FORBIDDEN");
+        let by_phone = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.phone", "country": "GB", "phone": "123" },
+            "password": PASSWORD,
+        });
+        refused(by_phone).await.is_refused(403, "M_FORBIDDEN");
+        let by_magic = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "com.example.magic" },
+            "password": PASSWORD,
+        });
+        refused(by_magic).await.is_refused(400, "M_UNKNOWN");
         refused(json!({ "type": "m.login.application_service" }))
             .await
             .is_refused(401, "M_MISSING_TOKEN");

@@ -332,3 +332,18 @@ async fn registrations_of_one_address_are_limited() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn there_are_two_kinds_of_accounts() {
+    on_each_engine(async |server| {
+        let client = server.client();
+        let path = "/_matrix/client/v3/register?kind=machine";
+        client
+            .post(path, json!({}))
+            .await
+            .is_refused(400, "M_INVALID_PARAM");
+        let path = "/_matrix/client/v3/register?kind=user";
+        assert_eq!(client.post(path, json!({})).await.status, 401);
+    })
+    .await;
+}

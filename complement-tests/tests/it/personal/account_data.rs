@@ -135,3 +135,23 @@ async fn only_objects_of_some_size_are_kept() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn any_object_is_kept_as_it_is() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let path = own(&alice, "account_data/com.example");
+        // Unlike events, account data has fractions, and numbers of any size.
+        let data = json!({ "a": 1.5, "b": 12345678901234567890_u64, "c": "null \0", "d": {} });
+        alice.put(&path, data.clone()).await.ok();
+        assert_eq!(alice.get(&path).await.ok(), data);
+        let none = own(&alice, "account_data/com.example.none");
+        alice.get(&none).await.is_refused(404, "M_NOT_FOUND");
+        let long = own(&alice, &format!("account_data/{}", "x".repeat(256)));
+        alice
+            .put(&long, data)
+            .await
+            .is_refused(400, "M_INVALID_PARAM");
+    })
+    .await;
+}

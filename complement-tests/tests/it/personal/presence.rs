@@ -201,3 +201,17 @@ async fn what_is_no_presence_is_refused() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sync_says_a_presence_that_there_is() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for presence in ["online", "unavailable", "offline"] {
+            let path = format!("{BASE}/sync?timeout=0&set_presence={presence}");
+            alice.get(&path).await.ok();
+        }
+        let answer = alice.get(&format!("{BASE}/sync?set_presence=asleep")).await;
+        answer.is_refused(400, "M_INVALID_PARAM");
+    })
+    .await;
+}

@@ -283,3 +283,58 @@ async fn the_first_rule_of_all_ends_all_notifications() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_rule_without_conditions_may_leave_them_out() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let always = json!({ "actions": ["notify"] });
+        for kind in ["override", "underride"] {
+            alice.put(&rule(kind, "a"), always.clone()).await.ok();
+            let told = alice.get(&rule(kind, "a")).await.ok();
+            assert_eq!(told["conditions"], json!([]));
+        }
+        for conditions in [json!("x"), json!([{}]), json!([{ "kind": 1 }])] {
+            let body = json!({ "actions": [], "conditions": conditions });
+            let answer = alice.put(&rule("override", "a"), body).await;
+            answer.is_refused(400, "M_BAD_JSON");
+        }
+        let answer = alice.put(&rule("override", "a"), json!({})).await;
+        answer.is_refused(400, "M_BAD_JSON");
+        // What this server doesn't know is kept for those who do.
+        let unknown = json!({ "kind": "com.example.kind", "com.example": 1 });
+        let body = json!({ "actions": ["com.example.act"], "conditions": [unknown] });
+        alice.put(&rule("override", "b"), body.clone()).await.ok();
+        let told = alice.get(&rule("override", "b")).await.ok();
+        assert_eq!(told["conditions"], body["conditions"]);
+        assert_eq!(told["actions"], body["actions"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_rule_is_switched_to_has_its_type() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let master = rule("override", ".m.rule.master");
+        for (part, body) in [
+            ("enabled", json!({})),
+            ("enabled", json!({ "enabled": "x" })),
+            ("actions", json!({})),
+            ("actions", json!({ "actions": "notify" })),
+            ("actions", json!({ "actions": [1] })),
+        ] {
+            let answer = alice.put(&format!("{master}/{part}"), body).await;
+            answer.is_refused(400, "M_BAD_JSON");
+        }
+        for (kind, id) in [
+            ("override", "none"),
+            ("override", ".m.rule.none"),
+            ("other", "none"),
+        ] {
+            let answer = alice.get(&rule(kind, id)).await;
+            answer.is_refused(404, "M_NOT_FOUND");
+        }
+    })
+    .await;
+}

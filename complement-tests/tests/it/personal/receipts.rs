@@ -233,3 +233,81 @@ async fn what_is_no_receipt_is_refused() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_read_marker_is_for_an_event_of_the_room_and_moves_nothing_else() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let other_room = create(&alice, json!({})).await;
+        let one = say(&alice, &room_id, "one").await;
+        let two = say(&alice, &room_id, "two").await;
+        let elsewhere = say(&alice, &other_room, "elsewhere").await;
+        let markers = room_path(&room_id, "read_markers");
+        let path = own(
+            &alice,
+            &format!("rooms/{}/account_data/m.fully_read", quoted(&room_id)),
+        );
+        alice
+            .post(&markers, json!({ "m.fully_read": one }))
+            .await
+            .ok();
+        for (key, value, status, code) in [
+            ("m.fully_read", json!("$unknown"), 404, "M_NOT_FOUND"),
+            ("m.fully_read", json!(elsewhere), 404, "M_NOT_FOUND"),
+            ("m.fully_read", json!("no id"), 400, "M_BAD_JSON"),
+            ("m.fully_read", json!(1), 400, "M_BAD_JSON"),
+            ("m.read", json!("$unknown"), 404, "M_NOT_FOUND"),
+            ("m.read.private", json!("$unknown"), 404, "M_NOT_FOUND"),
+        ] {
+            let answer = alice.post(&markers, json!({ key: value })).await;
+            answer.is_refused(status, code);
+            // Neither is the rest of such a request done.
+            let both = json!({ "m.fully_read": two, "m.read": "$unknown" });
+            alice
+                .post(&markers, both)
+                .await
+                .is_refused(404, "M_NOT_FOUND");
+            assert_eq!(alice.get(&path).await.ok()["event_id"], one);
+        }
+        alice.post(&markers, json!({})).await.ok();
+        let answer = bob.post(&markers, json!({ "m.fully_read": one })).await;
+        answer.is_refused(403, "M_FORBIDDEN");
+        let answer = alice.put(&path, json!({ "event_id": two })).await;
+        answer.is_refused(405, "M_BAD_JSON");
+        // Back is a move like any other.
+        alice
+            .post(&markers, json!({ "m.fully_read": two }))
+            .await
+            .ok();
+        alice
+            .post(&markers, json!({ "m.fully_read": one }))
+            .await
+            .ok();
+        assert_eq!(alice.get(&path).await.ok()["event_id"], one);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_moved_marker_comes_by_sync() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let event = say(&alice, &room_id, "one").await;
+        let since = token(&alice).await;
+        let markers = room_path(&room_id, "read_markers");
+        alice
+            .post(&markers, json!({ "m.fully_read": event }))
+            .await
+            .ok();
+        let answer = sync(&alice, Some(&since), "").await;
+        let data = &joined(&answer, &room_id)["account_data"]["events"];
+        assert_eq!(
+            content(data, "m.fully_read"),
+            Some(json!({ "event_id": event }))
+        );
+    })
+    .await;
+}

@@ -86,3 +86,61 @@ async fn a_tag_has_a_name_and_a_number_as_its_order() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_name_of_a_tag_has_at_most_255_bytes() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        // The bytes count, not the characters.
+        for (name, fits) in [
+            ("t".repeat(255), true),
+            ("t".repeat(256), false),
+            ("\u{e9}".repeat(127), true),
+            ("\u{e9}".repeat(128), false),
+        ] {
+            let tag = path(&alice, &room_id, &format!("/{}", quoted(&name)));
+            let answer = alice.put(&tag, nothing()).await;
+            match fits {
+                true => assert_eq!(answer.ok(), nothing()),
+                false => answer.is_refused(400, "M_INVALID_PARAM"),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tags_are_for_rooms_that_one_knows_and_for_nobody_else() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        for client in [&bob, &alice] {
+            let room_id = match client.user_id == alice.user_id {
+                true => "!unknown:parley.test",
+                false => &room_id,
+            };
+            let tag = path(client, room_id, "/u.a");
+            client
+                .put(&tag, nothing())
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+            let all = path(client, room_id, "");
+            client.get(&all).await.is_refused(403, "M_FORBIDDEN");
+        }
+        let tag = path(&alice, &room_id, "/u.a");
+        alice.put(&tag, nothing()).await.ok();
+        bob.get(&path(&alice, &room_id, ""))
+            .await
+            .is_refused(403, "M_FORBIDDEN");
+        bob.delete(&tag, nothing())
+            .await
+            .is_refused(403, "M_FORBIDDEN");
+        for order in [json!("first"), json!(null), json!([])] {
+            let answer = alice.put(&tag, json!({ "order": order })).await;
+            answer.is_refused(400, "M_BAD_JSON");
+        }
+    })
+    .await;
+}

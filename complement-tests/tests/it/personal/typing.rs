@@ -151,3 +151,33 @@ async fn nobody_types_any_more_when_the_server_stops() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_types_need_not_say_for_how_long() {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let options = || TestOptions {
+        clock: Some(clock.clone()),
+        ..TestOptions::default()
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        types(&alice, &room_id, json!({ "typing": true }))
+            .await
+            .ok();
+        let answer = sync(&bob, None, "").await;
+        assert_eq!(typing(&answer, &room_id), Some(json!([alice.user_id])));
+        for body in [
+            json!({}),
+            json!({ "typing": "yes" }),
+            json!({ "timeout": 1 }),
+            json!({ "typing": true, "timeout": -1 }),
+            json!({ "typing": true, "timeout": "long" }),
+        ] {
+            let answer = types(&alice, &room_id, body).await;
+            answer.is_refused(400, "M_BAD_JSON");
+        }
+    })
+    .await;
+}

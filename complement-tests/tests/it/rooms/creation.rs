@@ -243,3 +243,61 @@ async fn those_invited_to_a_trusted_chat_rule_like_the_creator() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_plan_that_says_what_cannot_be_makes_no_room() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for (plan, code) in [
+            (json!({ "preset": "x" }), "M_INVALID_PARAM"),
+            (json!({ "visibility": "x" }), "M_INVALID_PARAM"),
+            (json!({ "room_version": 12 }), "M_BAD_JSON"),
+            (json!({ "room_version": "x" }), "M_UNSUPPORTED_ROOM_VERSION"),
+            (json!({ "room_alias_name": "a:b" }), "M_INVALID_PARAM"),
+            (json!({ "room_alias_name": "a b" }), "M_INVALID_PARAM"),
+            (json!({ "room_alias_name": "" }), "M_INVALID_PARAM"),
+            (
+                json!({ "room_alias_name": "x".repeat(256) }),
+                "M_INVALID_PARAM",
+            ),
+            (json!({ "name": 1 }), "M_BAD_JSON"),
+            (
+                json!({ "name": "x".repeat(70_000) }),
+                "M_INVALID_ROOM_STATE",
+            ),
+            (json!({ "topic": 1 }), "M_BAD_JSON"),
+            (json!({ "invite": ["x"] }), "M_BAD_JSON"),
+            (json!({ "is_direct": "x" }), "M_BAD_JSON"),
+            (json!({ "initial_state": [{ "type": "a" }] }), "M_BAD_JSON"),
+            (
+                json!({ "creation_content": { "m.federate": "x" } }),
+                "M_INVALID_ROOM_STATE",
+            ),
+            (
+                json!({ "creation_content": { "type": 1 } }),
+                "M_INVALID_ROOM_STATE",
+            ),
+            (
+                json!({ "power_level_content_override": { "ban": "x" } }),
+                "M_INVALID_ROOM_STATE",
+            ),
+            (
+                json!({ "power_level_content_override": { "ban": 1.5 } }),
+                "M_BAD_JSON",
+            ),
+        ] {
+            let answer = alice.post("/_matrix/client/v3/createRoom", plan).await;
+            answer.is_refused(400, code);
+        }
+        let rooms = alice.get("/_matrix/client/v3/joined_rooms").await.ok();
+        assert_eq!(rooms["joined_rooms"], json!([]));
+        // Nobody makes a room in the name of another, or of another version than it has.
+        let content = json!({ "creator": "@bob:parley.test", "room_version": "3" });
+        let plan = json!({ "room_version": "10", "creation_content": content });
+        let room_id = create(&alice, plan).await;
+        let content = get_state(&alice, &room_id, "m.room.create", "").await.ok();
+        assert_eq!(content["creator"], alice.user_id);
+        assert_eq!(content["room_version"], "10");
+    })
+    .await;
+}

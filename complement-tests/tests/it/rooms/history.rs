@@ -100,7 +100,10 @@ async fn filters_take_types_senders_and_urls() {
         say(&bob, &room_id, "by bob").await;
         let path = room_path(&room_id, "send/m.room.message/url");
         alice
-            .put(&path, json!({ "body": "picture", "url": "mxc://a/b" }))
+            .put(
+                &path,
+                json!({ "msgtype": "m.image", "body": "picture", "url": "mxc://a/b" }),
+            )
             .await
             .ok();
         let filtered = async |filter: Value| {

@@ -158,7 +158,7 @@ async fn a_kicked_user_may_come_back_and_a_banned_one_may_not() {
         join(&bob, &room_id).await.ok();
         act(&alice, &room_id, "unban", &bob)
             .await
-            .is_refused(403, "M_FORBIDDEN");
+            .is_refused(403, "M_BAD_STATE");
         act(&alice, &room_id, "ban", &bob).await.ok();
         join(&bob, &room_id).await.is_refused(403, "M_FORBIDDEN");
         act(&alice, &room_id, "invite", &bob)

@@ -1,14 +1,19 @@
 //! Rooms, as their members see them.
 
+mod content;
 mod creation;
 mod direct;
+mod edits;
+mod former;
 mod history;
+mod ignoring;
 mod knocking;
 mod limits;
-
 mod membership;
 mod names;
 mod notices;
+mod paging;
+mod redactions;
 mod relations;
 mod reports;
 mod search;
@@ -17,6 +22,8 @@ mod spaces;
 mod state;
 mod threads;
 mod upgrades;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parley_conformance::{Answer, Client};
 use serde_json::{Value, json};
@@ -90,6 +97,57 @@ pub(crate) async fn get_state(
 ) -> Answer {
     let path = format!("state/{event_type}/{}", quoted(state_key));
     client.get(&room_path(room_id, &path)).await
+}
+
+/// Sends any event once; the answer.
+pub(crate) async fn send(
+    client: &Client,
+    room_id: &str,
+    event_type: &str,
+    content: Value,
+) -> Answer {
+    static SENT: AtomicU64 = AtomicU64::new(0);
+    let transaction = SENT.fetch_add(1, Ordering::Relaxed);
+    let path = format!("send/{event_type}/once{transaction}");
+    client.put(&room_path(room_id, &path), content).await
+}
+
+/// Sends a text that relates to an event; the id.
+pub(crate) async fn say_related(
+    client: &Client,
+    room_id: &str,
+    text: &str,
+    rel_type: &str,
+    target: &str,
+) -> String {
+    let content = json!({
+        "msgtype": "m.text",
+        "body": text,
+        "m.new_content": { "msgtype": "m.text", "body": text },
+        "m.relates_to": { "rel_type": rel_type, "event_id": target },
+    });
+    event_id(&send(client, room_id, "m.room.message", content).await.ok())
+}
+
+/// Redacts an event; the answer.
+pub(crate) async fn redact(client: &Client, room_id: &str, target: &str) -> Answer {
+    let path = format!("redact/{}/{}", quoted(target), quoted(target));
+    client.put(&room_path(room_id, &path), json!({})).await
+}
+
+/// The bodies of the texts in a list of events.
+pub(crate) fn bodies(events: &Value) -> Vec<&str> {
+    events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["content"]["body"].as_str())
+        .collect()
+}
+
+/// A path of the first version of an API under a room.
+pub(crate) fn room_path_v1(room_id: &str, rest: &str) -> String {
+    format!("/_matrix/client/v1/rooms/{}/{rest}", quoted(room_id))
 }
 
 /// Sends a text; the answer.

@@ -288,3 +288,55 @@ async fn who_may_name_a_room_decides_whether_it_is_published() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn other_aliases_of_a_room_stand_for_it_when_they_are_added() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let other = create(&alice, json!({})).await;
+        for (alias, room) in [
+            ("#one:parley.test", &room_id),
+            ("#other:parley.test", &other),
+        ] {
+            let path = format!("{BASE}/directory/room/{}", quoted(alias));
+            alice.put(&path, json!({ "room_id": room })).await.ok();
+        }
+        let set = async |content: serde_json::Value| {
+            set_state(&alice, &room_id, "m.room.canonical_alias", "", content).await
+        };
+        let one = "#one:parley.test";
+        for (alias, code) in [
+            ("#other:parley.test", "M_BAD_ALIAS"),
+            ("#none:parley.test", "M_BAD_ALIAS"),
+            ("#one:other.test", "M_BAD_ALIAS"),
+            ("one", "M_INVALID_PARAM"),
+            ("#one", "M_INVALID_PARAM"),
+            ("@one:parley.test", "M_INVALID_PARAM"),
+        ] {
+            set(json!({ "alias": alias })).await.is_refused(400, code);
+            let both = json!({ "alias": one, "alt_aliases": [one, alias] });
+            set(both).await.is_refused(400, code);
+        }
+        for content in [
+            json!({ "alias": 1 }),
+            json!({ "alt_aliases": one }),
+            json!({ "alt_aliases": [1] }),
+            json!({ "alt_aliases": null }),
+        ] {
+            set(content).await.is_refused(400, "M_BAD_JSON");
+        }
+        set(json!({ "alias": one, "alt_aliases": [one] }))
+            .await
+            .ok();
+        // What stands there already isn't asked about again.
+        let path = format!("{BASE}/directory/room/{}", quoted(one));
+        alice
+            .put(&path, json!({ "room_id": other }))
+            .await
+            .is_refused(409, "M_UNKNOWN");
+        set(json!({ "alias": one })).await.ok();
+        set(json!({})).await.ok();
+    })
+    .await;
+}

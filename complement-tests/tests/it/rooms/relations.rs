@@ -235,3 +235,55 @@ async fn who_is_ignored_is_not_heard_but_their_state_is_seen() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_relates_to_another_event_begins_no_thread() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        let inside = answer_in_thread(&alice, &room_id, &root, "inside").await;
+        let edit = edit(&alice, &room_id, &root, "better").await;
+        for target in [inside, edit] {
+            let relation = json!({ "rel_type": "m.thread", "event_id": target });
+            let content = json!({ "msgtype": "m.text", "body": "x", "m.relates_to": relation });
+            let answer = relate(&alice, &room_id, "m.room.message", content).await;
+            answer.is_refused(400, "M_UNKNOWN");
+        }
+        // A reply is no relation in that sense.
+        let reply = json!({ "m.in_reply_to": { "event_id": root } });
+        let content = json!({ "msgtype": "m.text", "body": "reply", "m.relates_to": reply });
+        let reply = relate(&alice, &room_id, "m.room.message", content)
+            .await
+            .ok();
+        answer_in_thread(&alice, &room_id, &event_id(&reply), "about it").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relation_that_is_not_whole_is_an_event_like_any_other() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        for relation in [
+            json!("x"),
+            json!({ "event_id": root }),
+            json!({ "rel_type": "m.thread" }),
+            json!({ "rel_type": 1, "event_id": root }),
+            json!({ "rel_type": "m.thread", "event_id": "no id" }),
+            json!({ "rel_type": "m.thread", "event_id": "$unknown" }),
+        ] {
+            let content = json!({ "msgtype": "m.text", "body": "x", "m.relates_to": relation });
+            relate(&alice, &room_id, "m.room.message", content)
+                .await
+                .ok();
+        }
+        assert_eq!(bundled(&alice, &room_id, &root).await, Value::Null);
+        // Reactions are not counted by the server.
+        react(&alice, &room_id, &root, "+1").await.ok();
+        assert_eq!(bundled(&alice, &room_id, &root).await, Value::Null);
+    })
+    .await;
+}

@@ -149,8 +149,8 @@ async fn state_that_a_server_must_not_take_is_refused() {
             "m.room.power_levels",
             "",
             json!({ "users": { "bob": 1 } }),
-            403,
-            "M_FORBIDDEN",
+            400,
+            "M_BAD_JSON",
         )
         .await;
     })

@@ -60,7 +60,10 @@ impl Rooms {
         fits: impl Fn(&TimelineEvent) -> bool,
     ) -> Result<Context> {
         let (event, access, room) = self.event(session, room_id, event_id).await?;
-        let fits = |event: &TimelineEvent| access.sees(event, &session.user_id) && fits(event);
+        let ignored = self.ignored_by(session).await?;
+        let fits = |event: &TimelineEvent| {
+            !ignored.hide(event) && access.sees(event, &session.user_id) && fits(event)
+        };
         let page = |direction, limit| PageRequest {
             from: None,
             to: None,

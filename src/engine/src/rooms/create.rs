@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use parley_protocol::{
-    EventDraft, Placement, RoomVersion, build, content, room_id_of_create_event,
+    EventDraft, Placement, RoomVersion, build, content, known, room_id_of_create_event,
 };
 use parley_storage::commit::{Assigned, RoomEffect};
 use ruma::{
@@ -181,6 +181,8 @@ impl Rooms {
         plan: &RoomPlan,
     ) -> Result<(Arc<Room>, parley_protocol::BuiltEvent)> {
         let mut content = plan.creation_content.clone();
+        known::check_state("m.room.create", &content, version, self.key.server_name())
+            .map_err(|reason| invalid_state(EngineError::bad_json(reason)))?;
         if version.creators_are_privileged() {
             add_creators(&mut content, session, plan)?;
         }
@@ -275,6 +277,8 @@ impl Rooms {
                 ))));
             }
             let content = parse(&state.content)?;
+            known::check_state(&state.event_type, &content, version, self.key.server_name())
+                .map_err(|reason| invalid_state(EngineError::bad_json(reason)))?;
             steps.push((
                 state.event_type.as_str().into(),
                 state.state_key.clone(),

@@ -78,7 +78,10 @@ impl Rooms {
             (None, Direction::Backward) => newest,
             (None, Direction::Forward) => 0,
         };
-        let fits = |event: &TimelineEvent| access.sees(event, &session.user_id) && fits(event);
+        let ignored = self.ignored_by(session).await?;
+        let fits = |event: &TimelineEvent| {
+            !ignored.hide(event) && access.sees(event, &session.user_id) && fits(event)
+        };
         let (mut events, end) = self.page(&room, &access, request, start, fits).await?;
         access.veil(&mut events, &session.user_id, &room);
         Ok(Page {

@@ -8,6 +8,7 @@ use parley_protocol::{EventDraft, content};
 use parley_storage::commit::RoomEffect;
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    api::error::ErrorKind,
     events::{TimelineEventType, room::member::MembershipState},
 };
 use serde_json::json;
@@ -191,11 +192,9 @@ impl Rooms {
             user_id,
             MembershipState::Leave,
             &details,
-            |membership| {
-                matches!(
-                    membership,
-                    MembershipState::Join | MembershipState::Invite | MembershipState::Knock
-                )
+            |membership| match membership {
+                MembershipState::Join | MembershipState::Invite | MembershipState::Knock => Ok(()),
+                _ => Err(ErrorKind::Forbidden),
             },
         )
         .await
@@ -222,7 +221,7 @@ impl Rooms {
             user_id,
             MembershipState::Ban,
             &details,
-            |_| true,
+            |_| Ok(()),
         )
         .await
     }
@@ -230,7 +229,7 @@ impl Rooms {
     /// Lifts a ban.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the user isn't banned, or the room doesn't allow it.
+    /// `M_BAD_STATE` if the user isn't banned, `M_FORBIDDEN` if the room doesn't allow it.
     pub async fn unban(
         &self,
         session: &Session,
@@ -248,7 +247,10 @@ impl Rooms {
             user_id,
             MembershipState::Leave,
             &details,
-            |membership| *membership == MembershipState::Ban,
+            |membership| match membership {
+                MembershipState::Ban => Ok(()),
+                _ => Err(ErrorKind::BadState),
+            },
         )
         .await
     }
@@ -260,7 +262,7 @@ impl Rooms {
         user_id: &UserId,
         membership: MembershipState,
         details: &MembershipDetails,
-        fits: impl Fn(&MembershipState) -> bool,
+        fits: impl Fn(&MembershipState) -> Result<(), ErrorKind>,
     ) -> Result<()> {
         let (room, _) = self.joined_room(session, room_id).await?;
         let change = Change {
@@ -270,11 +272,10 @@ impl Rooms {
             details,
         };
         self.change(session, &room, change, |edit, _| {
-            if !fits(&edit.state()?.membership(user_id)) {
-                return Err(EngineError::forbidden(format!(
-                    "{user_id} has no membership here that this would change"
-                )));
-            }
+            fits(&edit.state()?.membership(user_id)).map_err(|kind| {
+                let message = format!("{user_id} has no membership here that this would change");
+                EngineError::refused(kind, message)
+            })?;
             Ok(None)
         })
         .await

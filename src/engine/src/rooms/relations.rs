@@ -193,8 +193,8 @@ impl Rooms {
         })
     }
 
-    /// What is told with these events about those that relate to them. Storage is asked only about events that
-    /// something may relate to.
+    /// What is told with these events about those that relate to them, as far as they stand up to a position. Storage is
+    /// asked only about events that something may relate to.
     ///
     /// # Errors
     /// If the database fails.
@@ -202,6 +202,7 @@ impl Rooms {
         &self,
         session: &Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+        up_to: i64,
     ) -> Result<Bundles> {
         let targets: HashSet<_> = events
             .into_iter()
@@ -212,7 +213,7 @@ impl Rooms {
             return Ok(Bundles::default());
         }
         let mut targets: Vec<_> = targets.into_iter().collect();
-        let parts = self.database.threads(&targets).await?;
+        let parts = self.database.threads(&targets, up_to).await?;
         let threads = self.threads(session, parts).await?;
         // The newest event of a thread is told with its own edit.
         targets.extend(
@@ -221,14 +222,18 @@ impl Rooms {
                 .map(|thread| thread.latest.event_id.clone()),
         );
         Ok(Bundles {
-            edits: self.edits(&targets).await?,
-            references: self.references(session, &targets).await?,
+            edits: self.edits(&targets, up_to).await?,
+            references: self.references(session, &targets, up_to).await?,
             threads,
         })
     }
 
-    async fn edits(&self, targets: &[OwnedEventId]) -> Result<HashMap<i64, Arc<TimelineEvent>>> {
-        let pairs = self.database.newest_edits(targets).await?;
+    async fn edits(
+        &self,
+        targets: &[OwnedEventId],
+        up_to: i64,
+    ) -> Result<HashMap<i64, Arc<TimelineEvent>>> {
+        let pairs = self.database.newest_edits(targets, up_to).await?;
         let positions: Vec<i64> = pairs.iter().map(|(_, edit)| *edit).collect();
         let found = self.events.at(&positions).await?;
         let mut edits: HashMap<i64, Arc<TimelineEvent>> = HashMap::new();
@@ -249,8 +254,10 @@ impl Rooms {
         &self,
         session: &Session,
         targets: &[OwnedEventId],
+        up_to: i64,
     ) -> Result<HashMap<OwnedEventId, Vec<Arc<TimelineEvent>>>> {
-        let pairs = self.database.references(targets, MAX_REFERENCES).await?;
+        let references = self.database.references(targets, up_to, MAX_REFERENCES);
+        let pairs = references.await?;
         let mut references: HashMap<_, Vec<_>> = HashMap::new();
         if pairs.is_empty() {
             return Ok(references);
@@ -304,8 +311,8 @@ impl Rooms {
         Ok(sums.into_iter().filter_map(thread).collect())
     }
 
-    /// Nobody says the same of an event twice.
-    pub(super) async fn check_annotation(
+    /// Nobody says the same of an event twice, and what relates to another event begins no thread.
+    pub(super) async fn check_relation(
         &self,
         session: &Session,
         room: &Room,
@@ -315,8 +322,10 @@ impl Rooms {
         let Some(relation) = Relation::of_content(content) else {
             return Ok(());
         };
-        let (Some(key), "m.annotation") = (&relation.key, relation.rel_type.as_str()) else {
-            return Ok(());
+        let key = match (relation.rel_type.as_str(), &relation.key) {
+            ("m.annotation", Some(key)) => key,
+            ("m.thread", _) => return self.check_thread(room, &relation.target).await,
+            _ => return Ok(()),
         };
         let known = self
             .database
@@ -332,6 +341,22 @@ impl Rooms {
             return Err(EngineError::refused(
                 ErrorKind::DuplicateAnnotation,
                 "you have said the same of this event before",
+            ));
+        }
+        Ok(())
+    }
+
+    /// <https://spec.matrix.org/v1.19/client-server-api/#validation-of-mthread-relationships>
+    async fn check_thread(&self, room: &Room, root: &EventId) -> Result<()> {
+        let row = self.database.event(root).await?;
+        let Some(row) = row.filter(|row| row.room_nid == room.nid()) else {
+            // Of another server, maybe, and still to come.
+            return Ok(());
+        };
+        let root = TimelineEvent::from_row(row)?;
+        if Relation::of_content(root.content()).is_some() {
+            return Err(EngineError::unknown(
+                "an event that relates to another can't begin a thread",
             ));
         }
         Ok(())

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use parley_protocol::{EventDraft, content, redaction::redacted_json};
+use parley_protocol::{
+    EventDraft, client_event::ClientFields, content, known, redaction::redacted_json,
+};
 use parley_storage::commit::NewRedaction;
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, RoomAliasId, RoomId, UserId,
@@ -17,6 +19,10 @@ use super::{
     transactions::{Begun, Key, Making},
 };
 use crate::{EngineError, Result, sessions::Session};
+
+/// What a room doesn't survive the redaction of: older versions would forget which version they are, and an empty access
+/// list shuts out every server.
+const UNREDACTABLE: [&str; 2] = ["m.room.create", "m.room.server_acl"];
 
 /// An event that a client sends.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,7 @@ impl Rooms {
     ) -> Result<OwnedEventId> {
         let (room, _) = self.joined_room(session, room_id).await?;
         let content = parse(message.content)?;
+        known::check_message(message.event_type, &content).map_err(EngineError::bad_json)?;
         let key = key(session, &room, message.event_type, message.transaction_id)?;
         let making = match self.transactions.begin(&self.database, key).await? {
             Begun::Made(event_id) => return Ok(event_id),
@@ -56,7 +63,7 @@ impl Rooms {
                 .redact_new(session, &room, &target, content, key, making)
                 .await;
         }
-        self.check_annotation(session, &room, message.event_type, message.content.get())
+        self.check_relation(session, &room, message.event_type, message.content.get())
             .await?;
         let draft = self.draft(session, message.event_type.into(), None, content);
         let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
@@ -110,9 +117,15 @@ impl Rooms {
             .await?
             .filter(|row| row.room_nid == room.nid())
             .ok_or_else(|| EngineError::not_found("there is no such event in this room"))?;
-        let sender = parley_protocol::client_event::ClientFields::parse(&row.json)
-            .map(|fields| fields.sender.into_owned())
+        let fields = ClientFields::parse(&row.json)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
+        if UNREDACTABLE.contains(&fields.event_type.as_ref()) {
+            return Err(EngineError::forbidden(format!(
+                "the {} event of a room can't be redacted",
+                fields.event_type
+            )));
+        }
+        let sender = fields.sender.into_owned();
         if sender != session.user_id {
             session.may_write()?;
         }
@@ -235,11 +248,17 @@ impl Rooms {
         event_type: &StateEventType,
         content: &CanonicalJsonObject,
     ) -> Result<()> {
+        let name = event_type.to_string();
+        known::check_state(&name, content, room.version(), self.key.server_name())
+            .map_err(EngineError::bad_json)?;
         match event_type {
             StateEventType::RoomCreate => Err(EngineError::invalid_param("a room is created once")),
+            _ if name == "m.room.redaction" => Err(EngineError::invalid_param(
+                "a redaction is no part of a room's state",
+            )),
             StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
             StateEventType::RoomHistoryVisibility => check_visibility(content),
-            other if other.to_string() == "m.room.retention" => check_retention(content),
+            _ if name == "m.room.retention" => check_retention(content),
             _ => Ok(()),
         }
     }
