@@ -103,16 +103,7 @@ impl Client {
                 .header("Content-Type", "application/json")
                 .body(body);
         }
-        let response = request.send().await.expect("the server answers");
-        let status = response.status();
-        let headers = response.headers().clone();
-        let bytes = response.bytes().await.expect("the answer is whole");
-        Answer {
-            request: format!("{method} {path}"),
-            status,
-            headers,
-            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        }
+        Answer::of(request, format!("{method} {path}")).await
     }
 
     /// Registers with [`PASSWORD`] and stays logged in.
@@ -169,6 +160,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Sends `request`, which errors call as `name` says.
+    pub(crate) async fn of(request: reqwest::RequestBuilder, name: String) -> Self {
+        let response = request.send().await.expect("the server answers");
+        let status = response.status();
+        let headers = response.headers().clone();
+        let bytes = response.bytes().await.expect("the answer is whole");
+        Self {
+            request: name,
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
+    }
+
     /// The body of an answer with status 200.
     #[track_caller]
     pub fn ok(self) -> Value {

@@ -23,12 +23,14 @@
 mod certificates;
 mod client;
 mod database;
+mod peer;
 mod server;
 mod shape;
 
 pub use self::{
     certificates::{authority, authority_pem},
     client::{Answer, Client, PASSWORD},
+    peer::{Peer, TestNames},
     server::{
         TestOptions, TestServer, federated, federated_with, on_each_engine, on_each_engine_with,
     },

@@ -306,6 +306,7 @@ async fn run(
     let client_api = ClientApi::new(engine.clone(), options.client_api.clone(), stopping.clone());
     let federation =
         Federation::start(engine.clone(), database.clone(), options.federation.clone())
+            .await
             .expect("federation starts");
     let router = parley_client_api::router(client_api.clone())
         .merge(parley_admin::router(engine.clone()))

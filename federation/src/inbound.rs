@@ -1,4 +1,46 @@
 //! What this server is asked, a file for each endpoint.
+//!
+//! **Adding an endpoint.** A file here, first line the method and path, with
+//! `pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> Result<Response>`, and a line in
+//! [`router`]. Path, method and authentication come from ruma's metadata. A handler decides nothing: it calls one function of
+//! the engine.
 
-pub(crate) mod openid;
-pub(crate) mod version;
+mod get_keys;
+mod hierarchy;
+mod openid;
+mod profile;
+mod public_rooms;
+mod public_rooms_filtered;
+mod query_keys;
+mod query_keys_batch;
+mod resolve_alias;
+mod route;
+mod signed;
+mod version;
+
+use axum::{Router, routing::get};
+
+use self::route::{open, signed};
+pub(crate) use self::signed::Signed;
+use crate::Federation;
+
+/// All endpoints.
+pub(crate) fn router(federation: Federation) -> Router {
+    let router = Router::new()
+        .route(
+            "/_matrix/federation/v1/openid/userinfo",
+            get(openid::userinfo),
+        )
+        // As servers from before v1.1 of the specification ask, for the key of an id that doesn't matter.
+        .route("/_matrix/key/v2/server/{key_id}", get(get_keys::by_id));
+    let router = open(router, get_keys::handle);
+    let router = open(router, query_keys::handle);
+    let router = open(router, query_keys_batch::handle);
+    let router = open(router, version::handle);
+    let router = signed(router, profile::handle);
+    let router = signed(router, resolve_alias::handle);
+    let router = signed(router, public_rooms::handle);
+    let router = signed(router, public_rooms_filtered::handle);
+    let router = signed(router, hierarchy::handle);
+    router.with_state(federation)
+}

@@ -1,21 +1,50 @@
-//! The server-server API: what other servers ask of this one, and what it asks of them.
+//! The server-server API: what other servers ask of this one ([`router`]), and what it asks of them ([`Federation`]).
+
+#![expect(dead_code, reason = "what sends transactions follows")]
 
 mod error;
 mod inbound;
+mod keys;
+mod outbound;
+mod policy;
 mod settings;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::Router;
 use parley_engine::Engine;
-use parley_storage::Database;
+use parley_protocol::ServerKey;
+use parley_storage::{Database, StorageError};
+use ruma::api::error::ErrorKind;
 
-pub use self::settings::{FederationSettings, Ports};
+use self::{
+    error::{FederationError, Result},
+    keys::{Keys, OwnKeys},
+    outbound::{
+        Client, addresses::AddressFilter, destinations::Destinations, discovery::Discovery,
+        http::Connections, names::Dns, remote::Servers, well_known::WellKnown,
+    },
+    policy::Policy,
+};
+pub use self::{
+    outbound::names::{Answer as NamesAnswer, NameError, Names, Service},
+    settings::{FederationSettings, Ports},
+};
 
 /// Why federation didn't start. The message is a sentence for an administrator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FederationStartError {}
+pub enum FederationStartError {
+    /// The system's configuration of the DNS can't be used.
+    #[error("names of other servers can't be looked up: {0}")]
+    Names(#[from] NameError),
+    /// No connection can be made.
+    #[error("connections to other servers can't be made: {0}")]
+    Connections(String),
+    /// The database can't be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
 
 /// What a homeserver has to do with others. Cheap to clone; all clones are the same.
 #[derive(Clone, Debug)]
@@ -26,8 +55,9 @@ pub struct Federation {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    database: Database,
-    settings: FederationSettings,
+    client: Client,
+    keys: Keys,
+    policy: Policy,
 }
 
 impl Federation {
@@ -35,17 +65,48 @@ impl Federation {
     ///
     /// # Errors
     /// See [`FederationStartError`].
-    pub fn start(
+    pub async fn start(
         engine: Engine,
         database: Database,
         settings: FederationSettings,
     ) -> Result<Self, FederationStartError> {
-        let inner = Arc::new(Inner {
-            engine,
-            database,
-            settings,
-        });
-        Ok(Self { inner })
+        let policy = Policy::new(&settings);
+        let names = match &settings.names {
+            Some(names) => Arc::clone(names),
+            None => Arc::new(Dns::new()?),
+        };
+        let filter = AddressFilter::new(&settings.permitted_networks);
+        let connections = Connections::new(&names, filter, &settings.authorities)
+            .map_err(|error| FederationStartError::Connections(error.to_string()))?;
+        let clock = engine.clock();
+        let well_known =
+            WellKnown::new(connections.clone(), Arc::clone(clock), settings.ports.https);
+        let discovery = Discovery {
+            names,
+            well_known: Arc::new(well_known),
+            connections,
+            port: settings.ports.matrix,
+        };
+        let destinations = Destinations::new(database.clone(), Arc::clone(clock));
+        let key = engine.server_key();
+        let client = Client::new(Arc::clone(key), discovery, destinations, policy.clone());
+        let own = own_keys(&engine, &database).await?;
+        let notaries = settings.notaries.clone();
+        let keys = Keys::new(client.clone(), database, Arc::clone(clock), own, notaries);
+        if settings.enabled {
+            engine.outside().connect(Arc::new(Servers {
+                client: client.clone(),
+                keys: keys.clone(),
+            }));
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                client,
+                keys,
+                policy,
+            }),
+        })
     }
 
     /// Ends what runs beside the requests. To be called before the engine stops.
@@ -56,27 +117,46 @@ impl Federation {
         &self.inner.engine
     }
 
-    /// Where it keeps things.
-    pub fn database(&self) -> &Database {
-        &self.inner.database
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.inner.keys
     }
 
-    /// How it was started.
-    pub fn settings(&self) -> &FederationSettings {
-        &self.inner.settings
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.inner.policy
     }
+
+    pub(crate) fn destinations(&self) -> &Destinations {
+        self.inner.client.destinations()
+    }
+
+    /// Refuses whatever it is, where this server federates with nobody.
+    pub(crate) fn must_be_enabled(&self) -> Result<()> {
+        match self.inner.policy.is_enabled() {
+            true => Ok(()),
+            false => Err(FederationError::new(
+                ErrorKind::Forbidden,
+                "this server doesn't federate",
+            )),
+        }
+    }
+}
+
+/// The keys of this server, also those that it no longer signs with.
+async fn own_keys(engine: &Engine, database: &Database) -> Result<OwnKeys, StorageError> {
+    let name = &engine.settings().server_name;
+    let rows = database.expired_signing_keys().await?;
+    let old = rows.into_iter().filter_map(|(row, expired_at)| {
+        let key = ServerKey::from_der(name.clone(), &row.private_key, &row.version)?;
+        keys::old_key(&key, expired_at)
+    });
+    Ok(OwnKeys::new(
+        Arc::clone(engine.server_key()),
+        old.collect(),
+        Arc::clone(engine.clock()),
+    ))
 }
 
 /// The endpoints of the server-server API. To be merged with those of the other APIs.
 pub fn router(federation: Federation) -> Router {
-    Router::new()
-        .route(
-            "/_matrix/federation/v1/openid/userinfo",
-            get(inbound::openid::userinfo),
-        )
-        .route(
-            "/_matrix/federation/v1/version",
-            get(inbound::version::version),
-        )
-        .with_state(federation)
+    inbound::router(federation)
 }

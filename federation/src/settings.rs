@@ -1,8 +1,12 @@
 //! What an administrator may decide about federation. The defaults are safe ones.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use ruma::OwnedServerName;
 use rustls_pki_types::CertificateDer;
+
+use crate::Names;
 
 /// With whom this server speaks, and how.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub struct FederationSettings {
     pub denied_servers: Vec<String>,
     /// The ports that the specification names. Tests have others.
     pub ports: Ports,
+    /// Who knows names; the DNS if `None`.
+    pub names: Option<Arc<dyn Names>>,
 }
 
 impl Default for FederationSettings {
@@ -33,6 +39,7 @@ impl Default for FederationSettings {
             allowed_servers: Vec::new(),
             denied_servers: Vec::new(),
             ports: Ports::default(),
+            names: None,
         }
     }
 }

@@ -39,6 +39,7 @@ mod text;
 
 use std::{sync::Arc, time::Duration};
 
+use parley_protocol::ServerKey;
 use parley_storage::Database;
 
 use self::{
@@ -237,8 +238,8 @@ impl Engine {
     }
 
     /// The time, as the engine sees it.
-    pub fn clock(&self) -> &dyn Clock {
-        self.services.clock.as_ref()
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.services.clock
     }
 
     /// Who may do what how often.
@@ -249,6 +250,11 @@ impl Engine {
     /// The way to the other servers; to be connected once.
     pub fn outside(&self) -> &Outside {
         &self.services.outside
+    }
+
+    /// The key that this server signs with.
+    pub fn server_key(&self) -> &Arc<ServerKey> {
+        &self.services.room_services.key
     }
 
     /// How far the stream has come.

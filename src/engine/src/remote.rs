@@ -263,8 +263,7 @@ pub trait Remote: fmt::Debug + Send + Sync {
         event: RawPdu,
     ) -> RemoteFuture<'a, Vec<Box<RawValue>>>;
 
-    /// Invites; gives the invitation as the other signed it. `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`, or
-    /// v1 where the other knows no other and the room's version is 1 or 2.
+    /// Invites; gives the invitation as the other signed it. `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
     fn invite<'a>(
         &'a self,
         destination: &'a ServerName,

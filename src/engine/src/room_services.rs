@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parley_protocol::ServerKey;
 use parley_storage::Database;
 
 use crate::{
@@ -33,6 +34,7 @@ pub(crate) struct RoomServices {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) personal: PersonalServices,
     pub(crate) sync: Arc<Sync>,
+    pub(crate) key: Arc<ServerKey>,
 }
 
 /// What they are made of.
@@ -111,6 +113,7 @@ impl RoomServices {
             clock,
             background,
         );
+        let key = keys::server_key(database, &settings.server_name, &***clock, random).await?;
         let rooms = Arc::new(Rooms::new(RoomsParts {
             database: (*database).clone(),
             registry: shared.registry,
@@ -124,7 +127,7 @@ impl RoomServices {
             summaries,
             search: SearchIndex::start(database, &shared.stream, background),
             account_data: personal.account_data.clone(),
-            key: keys::server_key(database, &settings.server_name, &***clock, random).await?,
+            key: key.clone(),
             clock: (*clock).clone(),
             random: (*random).clone(),
             settings: settings.rooms.clone(),
@@ -137,6 +140,7 @@ impl RoomServices {
             rooms,
             personal,
             sync,
+            key,
         })
     }
 }

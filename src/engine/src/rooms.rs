@@ -24,6 +24,7 @@ pub(crate) mod restricted;
 pub mod room;
 pub mod search;
 pub mod send;
+pub mod servers;
 pub mod state;
 pub mod summaries;
 pub mod threads;

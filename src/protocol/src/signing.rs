@@ -36,6 +36,11 @@ impl ServerKey {
         self.pair.version()
     }
 
+    /// The pair, to sign requests with.
+    pub fn pair(&self) -> &Ed25519KeyPair {
+        &self.pair
+    }
+
     /// The public half.
     pub fn public_key(&self) -> [u8; 32] {
         self.pair.public_key()

@@ -108,7 +108,8 @@ impl Application {
             homeserver.engine.clone(),
             homeserver.database.clone(),
             files::federation(config)?,
-        )?;
+        )
+        .await?;
         Ok(Self {
             homeserver,
             client_api,

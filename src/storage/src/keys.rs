@@ -12,6 +12,23 @@ pub struct SigningKeyRow {
 }
 
 impl Database {
+    /// The signing keys that are no longer used, with the time until which they were.
+    pub async fn expired_signing_keys(&self) -> Result<Vec<(SigningKeyRow, i64)>> {
+        let rows: Vec<(String, Vec<u8>, i64)> = statement(
+            "SELECT key_id, private_key, expired_at FROM signing_keys WHERE expired_at IS NOT NULL",
+        )
+        .all(self)
+        .await?;
+        let key = |(version, private_key, expired_at)| {
+            let row = SigningKeyRow {
+                version,
+                private_key,
+            };
+            (row, expired_at)
+        };
+        Ok(rows.into_iter().map(key).collect())
+    }
+
     /// The newest signing key that has not expired. If there is none, the one given is stored and returned: of several
     /// nodes that start at once, one has its key stored.
     pub async fn signing_key_or(

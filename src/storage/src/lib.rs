@@ -11,6 +11,7 @@
 pub mod accounts;
 pub mod brief_tokens;
 pub mod commit;
+pub mod destinations;
 pub mod devices;
 pub mod events;
 pub mod filters;
@@ -26,6 +27,7 @@ pub mod relations;
 pub mod reports;
 pub mod rooms;
 pub mod search;
+pub mod server_keys;
 pub mod state;
 pub mod statement;
 pub mod summaries;

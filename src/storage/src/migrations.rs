@@ -81,6 +81,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "server notices",
         include_str!("../../../migrations/0014_server_notices.sql"),
     ),
+    (
+        15,
+        "destinations",
+        include_str!("../../../migrations/0015_destinations.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -1,5 +1,9 @@
 //! Several servers, and what they are to each other.
 
+mod discovery;
+mod keys;
+mod signatures;
+
 use parley_conformance::{authority_pem, federated};
 
 /// What a program that trusts the tests' authority is answered.

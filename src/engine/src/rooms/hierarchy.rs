@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#discovering-rooms-within-spaces>
 
+mod servers;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -21,6 +23,8 @@ use super::{
     summaries::{Shown, Viewer},
 };
 use crate::{EngineError, Result, sessions::Session};
+
+pub use self::servers::ServerHierarchy;
 
 /// Rooms of a page unless the client asks for another number.
 const DEFAULT_PAGE: usize = 50;

@@ -6,7 +6,7 @@ use parley_protocol::{RoomVersion, StateEvent, power};
 use parley_storage::commit::Assigned;
 use rpds::HashTrieMapSync;
 use ruma::{
-    OwnedUserId, UserId,
+    OwnedServerName, OwnedUserId, ServerName, UserId,
     events::{
         StateEventType, TimelineEventType,
         room::{
@@ -43,6 +43,8 @@ pub struct Member {
 pub struct RoomState {
     events: HashTrieMapSync<(Box<str>, Box<str>), StateEntry>,
     members: HashTrieMapSync<OwnedUserId, Member>,
+    /// How many users of each server are joined.
+    servers: HashTrieMapSync<OwnedServerName, usize>,
     joined: usize,
     invited: usize,
     power_levels: Arc<RoomPowerLevels>,
@@ -58,6 +60,7 @@ impl RoomState {
         Self {
             events: HashTrieMapSync::new_sync().insert(key, create),
             members: HashTrieMapSync::new_sync(),
+            servers: HashTrieMapSync::new_sync(),
             joined: 0,
             invited: 0,
             power_levels,
@@ -139,14 +142,35 @@ impl RoomState {
             return;
         };
         let membership = membership_of(&entry.event);
+        let was_joined = self.is_joined(&user_id);
         if let Some(old) = self.members.get(&user_id) {
             self.joined -= usize::from(old.membership == MembershipState::Join);
             self.invited -= usize::from(old.membership == MembershipState::Invite);
+        }
+        let is_joined = membership == MembershipState::Join;
+        if was_joined != is_joined {
+            self.count_server(user_id.server_name(), is_joined);
         }
         self.joined += usize::from(membership == MembershipState::Join);
         self.invited += usize::from(membership == MembershipState::Invite);
         self.members
             .insert_mut(user_id, Member { entry, membership });
+    }
+
+    /// Counts a user of a server who has joined, or no longer is.
+    fn count_server(&mut self, server: &ServerName, has_joined: bool) {
+        let before = self.servers.get(server).copied().unwrap_or(0);
+        let after = match has_joined {
+            true => before + 1,
+            false => before.saturating_sub(1),
+        };
+        match after {
+            0 => self.servers.remove_mut(server),
+            after => {
+                self.servers.insert_mut(server.to_owned(), after);
+                true
+            }
+        };
     }
 
     /// Sets the visibilities that the room has had, oldest first; for a room that is being loaded.
@@ -221,6 +245,18 @@ impl RoomState {
         self.members
             .get(user_id)
             .is_some_and(|member| member.membership == MembershipState::Join)
+    }
+
+    /// The servers whose users are joined, each with how many are.
+    pub fn servers(&self) -> impl Iterator<Item = (&OwnedServerName, usize)> {
+        self.servers
+            .iter()
+            .map(|(server, joined)| (server, *joined))
+    }
+
+    /// Whether a user of a server is joined.
+    pub fn has_server(&self, server: &ServerName) -> bool {
+        self.servers.contains_key(server)
     }
 
     /// How many users are joined.

@@ -1,0 +1,316 @@
+//! Requests to other servers.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, header};
+use metrics::counter;
+use parley_engine::remote::RemoteError;
+use parley_protocol::ServerKey;
+use ruma::{
+    ServerName,
+    api::{
+        IncomingResponseExt, OutgoingRequest, OutgoingRequestExt,
+        auth_scheme::{AuthScheme, NoAuthentication},
+        error::{Error, ErrorBody, ErrorKind, FromHttpResponseError},
+        federation::authentication::{ServerSignatures, XMatrixSigningInput},
+        path_builder::PathBuilder,
+    },
+};
+
+use super::{
+    destinations::Destinations,
+    discovery::{Discovery, Place},
+    http::{ReadError, check_literal, describe, read},
+};
+use crate::policy::Policy;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What a request may cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// For the whole of it, from the first byte to the last.
+    pub(crate) timeout: Duration,
+    /// Of the answer, in bytes.
+    pub(crate) max_size: usize,
+    /// Whether it is tried although the server has failed lately: somebody waits for the answer.
+    pub(crate) although_failing: bool,
+}
+
+impl Effort {
+    /// A question with a small answer.
+    pub(crate) const QUERY: Self = Self {
+        timeout: Duration::from_secs(30),
+        max_size: 4 * MIB,
+        although_failing: false,
+    };
+    /// A step that a user has asked for and waits for.
+    pub(crate) const STEP: Self = Self {
+        timeout: Duration::from_secs(60),
+        max_size: 4 * MIB,
+        although_failing: true,
+    };
+    /// Events by the hundred.
+    pub(crate) const EVENTS: Self = Self {
+        timeout: Duration::from_secs(60),
+        max_size: 32 * MIB,
+        although_failing: false,
+    };
+    /// The state of a room that may be huge.
+    pub(crate) const STATE: Self = Self {
+        timeout: Duration::from_secs(10 * 60),
+        max_size: 256 * MIB,
+        although_failing: true,
+    };
+    /// A published key.
+    pub(crate) const KEYS: Self = Self {
+        timeout: Duration::from_secs(15),
+        max_size: 256 * KIB,
+        although_failing: false,
+    };
+    /// A transaction.
+    pub(crate) const TRANSACTION: Self = Self {
+        timeout: Duration::from_secs(120),
+        max_size: MIB,
+        although_failing: false,
+    };
+}
+
+/// A way of authentication of this API, with what it needs.
+pub(crate) trait Signing: AuthScheme {
+    fn input<'a>(key: &'a ServerKey, destination: &ServerName) -> Self::Input<'a>;
+}
+
+impl Signing for NoAuthentication {
+    fn input<'a>(_: &'a ServerKey, _: &ServerName) -> Self::Input<'a> {}
+}
+
+impl Signing for ServerSignatures {
+    fn input<'a>(key: &'a ServerKey, destination: &ServerName) -> Self::Input<'a> {
+        let origin = key.server_name().to_owned();
+        XMatrixSigningInput::new(origin, destination.to_owned(), key.pair())
+    }
+}
+
+/// A request of this API.
+pub(crate) trait FederationRequest:
+    OutgoingRequest<
+        Authentication: Signing,
+        PathBuilder: for<'a> PathBuilder<Input<'a> = ()>,
+        EndpointError = Error,
+    > + Send
+{
+}
+
+impl<R> FederationRequest for R where
+    R: OutgoingRequest<
+            Authentication: Signing,
+            PathBuilder: for<'a> PathBuilder<Input<'a> = ()>,
+            EndpointError = Error,
+        > + Send
+{
+}
+
+/// The one way to other servers. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    key: Arc<ServerKey>,
+    discovery: Discovery,
+    destinations: Destinations,
+    policy: Policy,
+}
+
+impl Client {
+    pub(crate) fn new(
+        key: Arc<ServerKey>,
+        discovery: Discovery,
+        destinations: Destinations,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                key,
+                discovery,
+                destinations,
+                policy,
+            }),
+        }
+    }
+
+    /// How servers are found.
+    pub(crate) fn discovery(&self) -> &Discovery {
+        &self.inner.discovery
+    }
+
+    /// How it goes with them.
+    pub(crate) fn destinations(&self) -> &Destinations {
+        &self.inner.destinations
+    }
+
+    /// The name of this server.
+    pub(crate) fn own_name(&self) -> &ServerName {
+        self.inner.key.server_name()
+    }
+
+    /// Asks another server.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub(crate) async fn send<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        effort: Effort,
+    ) -> Result<R::IncomingResponse, RemoteError>
+    where
+        R::IncomingResponse: ruma::api::IncomingResponse<EndpointError = Error>,
+    {
+        let answer = self.fetch(destination, request, effort).await?;
+        let (parts, body) = answer.into_parts();
+        let answer = Response::from_parts(parts, body.as_ref());
+        R::IncomingResponse::try_from_http_response(answer).map_err(|error| match error {
+            FromHttpResponseError::Server(error) => refusal(error),
+            error => RemoteError::Nonsense(error.to_string()),
+        })
+    }
+
+    /// Asks another server; the answer as it came, whatever it says.
+    ///
+    /// # Errors
+    /// See [`RemoteError`]; a refusal is none here.
+    pub(crate) async fn fetch<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        effort: Effort,
+    ) -> Result<Response<Bytes>, RemoteError> {
+        self.inner.check(destination)?;
+        let entry = self.inner.destinations.get(destination).await;
+        if !effort.although_failing && self.inner.destinations.pause(destination).await > 0 {
+            let reason = entry.health().last_error.clone().unwrap_or_default();
+            return Err(RemoteError::Unreachable(format!(
+                "{reason}; it is left alone for a while"
+            )));
+        }
+        let attempt = async {
+            // The semaphore is never closed.
+            let _slot = entry.slots.acquire().await;
+            self.inner.attempt(destination, request, effort).await
+        };
+        let result = match tokio::time::timeout(effort.timeout, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(RemoteError::Unreachable("no answer in time".to_owned())),
+        };
+        let destinations = &self.inner.destinations;
+        match &result {
+            Ok(answer) if answer.status().is_server_error() => {
+                let reason = format!("it answered with status {}", answer.status());
+                destinations.failed(destination, &entry, &reason).await;
+                count("server_error");
+            }
+            Ok(_) => {
+                destinations.succeeded(destination, &entry).await;
+                count("answered");
+            }
+            Err(RemoteError::Unreachable(reason)) => {
+                destinations.failed(destination, &entry, reason).await;
+                count("unreachable");
+            }
+            Err(_) => count("nonsense"),
+        }
+        result
+    }
+}
+
+fn count(outcome: &'static str) {
+    counter!("parley_federation_outgoing_requests_total", "outcome" => outcome).increment(1);
+}
+
+impl Inner {
+    fn check(&self, destination: &ServerName) -> Result<(), RemoteError> {
+        if destination == self.key.server_name() {
+            return Err(RemoteError::Nonsense(
+                "that is this server itself".to_owned(),
+            ));
+        }
+        match self.policy.allows(destination) {
+            true => Ok(()),
+            false => Err(RemoteError::NotAllowed),
+        }
+    }
+
+    async fn attempt<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        effort: Effort,
+    ) -> Result<Response<Bytes>, RemoteError> {
+        let place = self.discovery.find(destination).await;
+        let input = <R::Authentication as Signing>::input(&self.key, destination);
+        let request = request
+            .try_into_http_request::<Vec<u8>>(&place.base, input, ())
+            .map_err(|error| RemoteError::Nonsense(error.to_string()))?;
+        let answer = self.execute(&place, request).await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = read(answer, effort.max_size)
+            .await
+            .map_err(|error| match error {
+                ReadError::TooLarge(limit) => {
+                    RemoteError::Nonsense(format!("it has more than {limit} bytes"))
+                }
+                ReadError::Broken(reason) => RemoteError::Unreachable(reason),
+            })?;
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    async fn execute(
+        &self,
+        place: &Place,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<reqwest::Response, RemoteError> {
+        let nonsense = |error: &dyn std::error::Error| RemoteError::Nonsense(error.to_string());
+        let mut request = reqwest::Request::try_from(request).map_err(|error| nonsense(&error))?;
+        let connections = &self.discovery.connections;
+        check_literal(&connections.filter, request.url()).map_err(RemoteError::Unreachable)?;
+        let host = place.host.parse().map_err(|_| {
+            RemoteError::Nonsense("the server's name is no value of a header".to_owned())
+        })?;
+        request.headers_mut().insert(header::HOST, host);
+        let client = match place.by_service {
+            true => &connections.services,
+            false => &connections.direct,
+        };
+        let answer = client.execute(request).await;
+        answer.map_err(|error| RemoteError::Unreachable(describe(&error)))
+    }
+}
+
+/// What another server said instead of an answer.
+fn refusal(error: Error) -> RemoteError {
+    let status = error.status_code.as_u16();
+    if error.status_code.is_server_error() {
+        return RemoteError::Unreachable(format!("it answered with status {}", error.status_code));
+    }
+    match error.body {
+        ErrorBody::Standard(body) => RemoteError::Refused {
+            kind: body.kind,
+            status,
+            message: body.message,
+        },
+        _ => RemoteError::Refused {
+            kind: ErrorKind::Unknown,
+            status,
+            message: format!("it answered with status {}", error.status_code),
+        },
+    }
+}

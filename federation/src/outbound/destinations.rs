@@ -1,0 +1,199 @@
+//! How it goes with each server: whether it is worth trying, and how much is asked of it at once.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use parley_engine::clock::Clock;
+use parley_storage::{Database, destinations::DestinationRow};
+use quick_cache::sync::Cache;
+use rand::RngExt;
+use ruma::{OwnedServerName, ServerName};
+use tokio::sync::{Notify, Semaphore};
+
+/// Servers in memory. One that isn't is read from the database when it is next spoken with.
+const REMEMBERED: usize = 20_000;
+/// Requests to one server that are under way at once.
+const REQUESTS: usize = 20;
+/// How long a server is left alone after the first failure; twice as long each time, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How exactly it is stored when a server was last reached.
+const GRAIN_MS: i64 = 60 * 60 * 1_000;
+
+/// All servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Destinations {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    database: Database,
+    clock: Arc<dyn Clock>,
+    entries: Cache<OwnedServerName, Arc<Destination>>,
+    /// Rung when a server that failed is heard from.
+    back: Notify,
+    /// The servers that were.
+    returned: Mutex<Vec<OwnedServerName>>,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// Places for requests.
+    pub(crate) slots: Semaphore,
+    health: Mutex<DestinationRow>,
+    /// When it was last reached, as it is stored.
+    stored_success: Mutex<i64>,
+}
+
+impl Destination {
+    /// How it goes with it.
+    pub(crate) fn health(&self) -> MutexGuard<'_, DestinationRow> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Destinations {
+    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                database,
+                clock,
+                entries: Cache::new(REMEMBERED),
+                back: Notify::new(),
+                returned: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A server, with what is stored of it.
+    pub(crate) async fn get(&self, name: &ServerName) -> Arc<Destination> {
+        let load = async {
+            let row = match self.inner.database.destination(name.as_str()).await {
+                Ok(row) => row.unwrap_or_default(),
+                Err(error) => {
+                    tracing::warn!(%error, "what is known of another server can't be read");
+                    DestinationRow::default()
+                }
+            };
+            Ok::<_, std::convert::Infallible>(Arc::new(Destination {
+                slots: Semaphore::new(REQUESTS),
+                stored_success: Mutex::new(row.last_success_at.unwrap_or(0)),
+                health: Mutex::new(row),
+            }))
+        };
+        let Ok(entry) = self.inner.entries.get_or_insert_async(name, load).await;
+        entry
+    }
+
+    /// For how many milliseconds a server is to be left alone; 0: not at all.
+    pub(crate) async fn pause(&self, name: &ServerName) -> i64 {
+        let entry = self.get(name).await;
+        let retry_at = entry.health().retry_at;
+        retry_at.map_or(0, |at| (at - self.inner.clock.now_ms()).max(0))
+    }
+
+    /// A server was reached.
+    pub(crate) async fn succeeded(&self, name: &ServerName, entry: &Destination) {
+        let now = self.inner.clock.now_ms();
+        let row = {
+            let mut health = entry.health();
+            let was_failing = health.failing_since.is_some();
+            let mut stored = lock(&entry.stored_success);
+            *health = DestinationRow {
+                last_success_at: Some(now),
+                ..DestinationRow::default()
+            };
+            if !was_failing && now - *stored < GRAIN_MS {
+                return;
+            }
+            *stored = now;
+            health.clone()
+        };
+        self.store(name, &row).await;
+    }
+
+    /// A server wasn't reached.
+    pub(crate) async fn failed(&self, name: &ServerName, entry: &Destination, reason: &str) {
+        let now = self.inner.clock.now_ms();
+        let row = {
+            let mut health = entry.health();
+            if health.retry_at.is_some_and(|at| at > now) {
+                // Another request has said so before.
+                return;
+            }
+            let doubled = 2_u32.saturating_pow(u32::try_from(health.failures).unwrap_or(u32::MAX));
+            let pause = FIRST_PAUSE.saturating_mul(doubled).min(MAX_PAUSE);
+            // Not all at once, where many failed together.
+            let pause = pause.mul_f64(rand::rng().random_range(0.8..1.2));
+            let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+            health.failing_since.get_or_insert(now);
+            health.failures += 1;
+            health.retry_at = Some(now.saturating_add(pause));
+            health.last_error = Some(reason.chars().take(300).collect());
+            health.clone()
+        };
+        if row.failures == 1 {
+            tracing::info!(server = %name, reason, "another server isn't reached");
+        }
+        self.store(name, &row).await;
+    }
+
+    /// A server has spoken: it is worth trying again.
+    pub(crate) async fn heard_from(&self, name: &ServerName) {
+        let entry = self.get(name).await;
+        {
+            let mut health = entry.health();
+            if health.retry_at.take().is_none() {
+                return;
+            }
+        }
+        self.call_back(name);
+    }
+
+    /// Tries a server again at once. Whether it was to be left alone.
+    pub(crate) async fn retry(&self, name: &ServerName) -> bool {
+        let entry = self.get(name).await;
+        let row = {
+            let mut health = entry.health();
+            if health.retry_at.take().is_none() {
+                return false;
+            }
+            health.failures = 0;
+            health.clone()
+        };
+        self.store(name, &row).await;
+        self.call_back(name);
+        true
+    }
+
+    fn call_back(&self, name: &ServerName) {
+        lock(&self.inner.returned).push(name.to_owned());
+        self.inner.back.notify_one();
+    }
+
+    /// Waits until servers are back, and says which.
+    pub(crate) async fn returned(&self) -> Vec<OwnedServerName> {
+        loop {
+            let returned = std::mem::take(&mut *lock(&self.inner.returned));
+            if !returned.is_empty() {
+                return returned;
+            }
+            self.inner.back.notified().await;
+        }
+    }
+
+    async fn store(&self, name: &ServerName, row: &DestinationRow) {
+        let stored = self.inner.database.set_destination(name.as_str(), row);
+        if let Err(error) = stored.await {
+            tracing::warn!(%error, server = %name, "how it goes with another server can't be stored");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,444 @@
+//! What the engine asks of other servers, [`Remote`], by the requests of the server-server API.
+
+use futures::future::BoxFuture;
+use http::Response;
+use parley_engine::remote::{
+    EventTemplate, JoinedRoom, KnownKeys, MissingEvents, OutgoingInvite, PublicRooms,
+    PublicRoomsPage, RawPdu, Remote, RemoteError, RemoteFuture, ResolvedAlias, SpaceRooms,
+    StateEvents, StateIds, WantedKey,
+};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomAliasId, RoomId,
+    RoomVersionId, ServerName, UInt, UserId,
+    api::{
+        Direction,
+        error::ErrorKind,
+        federation::{
+            authorization::get_event_authorization,
+            backfill::get_backfill,
+            directory::get_public_rooms_filtered,
+            event::{
+                get_event, get_event_by_timestamp, get_missing_events, get_room_state,
+                get_room_state_ids,
+            },
+            membership::{
+                RawStrippedState, create_invite, create_join_event, create_knock_event,
+                create_leave_event, prepare_join_event, prepare_knock_event, prepare_leave_event,
+            },
+            query::{get_profile_information, get_room_information},
+            space::get_hierarchy,
+        },
+    },
+    directory::{Filter, RoomTypeFilter},
+};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::client::{Client, Effort};
+use crate::keys::Keys;
+
+/// The other servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Servers {
+    pub(crate) client: Client,
+    pub(crate) keys: Keys,
+}
+
+impl Remote for Servers {
+    fn make_join<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        versions: &'a [RoomVersionId],
+    ) -> RemoteFuture<'a, EventTemplate> {
+        let mut request =
+            prepare_join_event::v1::Request::new(room_id.to_owned(), user_id.to_owned());
+        request.ver = versions.to_vec();
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            Ok(template(answer.room_version, answer.event))
+        })
+    }
+
+    fn send_join<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+        omit_members: bool,
+    ) -> RemoteFuture<'a, JoinedRoom> {
+        let mut request =
+            create_join_event::v2::Request::new(room_id.to_owned(), event_id.to_owned(), event);
+        request.omit_members = omit_members;
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::STATE)
+                .await?;
+            let room = answer.room_state;
+            let servers = room.servers_in_room.unwrap_or_default();
+            Ok(JoinedRoom {
+                event: room.event,
+                state: room.state,
+                auth_chain: room.auth_chain,
+                members_omitted: room.members_omitted,
+                servers_in_room: names(servers),
+            })
+        })
+    }
+
+    fn make_leave<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+    ) -> RemoteFuture<'a, EventTemplate> {
+        let request = prepare_leave_event::v1::Request::new(room_id.to_owned(), user_id.to_owned());
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            Ok(template(answer.room_version, answer.event))
+        })
+    }
+
+    fn send_leave<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+    ) -> RemoteFuture<'a, ()> {
+        let request =
+            create_leave_event::v2::Request::new(room_id.to_owned(), event_id.to_owned(), event);
+        Box::pin(async move {
+            self.client.send(destination, request, Effort::STEP).await?;
+            Ok(())
+        })
+    }
+
+    fn make_knock<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        versions: &'a [RoomVersionId],
+    ) -> RemoteFuture<'a, EventTemplate> {
+        let mut request =
+            prepare_knock_event::v1::Request::new(room_id.to_owned(), user_id.to_owned());
+        request.ver = versions.to_vec();
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            Ok(template(Some(answer.room_version), answer.event))
+        })
+    }
+
+    fn send_knock<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+    ) -> RemoteFuture<'a, Vec<Box<RawValue>>> {
+        let request =
+            create_knock_event::v1::Request::new(room_id.to_owned(), event_id.to_owned(), event);
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            let state = answer.knock_room_state.iter().map(to_raw_value);
+            state.collect::<Result<_, _>>().map_err(nonsense)
+        })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        invite: OutgoingInvite<'a>,
+    ) -> RemoteFuture<'a, RawPdu> {
+        Box::pin(async move {
+            let state = invite.room_state.into_iter().map(RawStrippedState::Pdu);
+            let request = create_invite::v2::Request::new(
+                invite.room_id.to_owned(),
+                invite.event_id.to_owned(),
+                invite.version.clone(),
+                invite.event,
+                state.collect(),
+            );
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            Ok(answer.event)
+        })
+    }
+
+    fn event<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, RawPdu> {
+        let request = get_event::v1::Request::new(event_id.to_owned());
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::QUERY)
+                .await?;
+            Ok(answer.pdu)
+        })
+    }
+
+    fn state_ids<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, StateIds> {
+        let request = get_room_state_ids::v1::Request::new(event_id.to_owned(), room_id.to_owned());
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::EVENTS)
+                .await?;
+            Ok(StateIds {
+                state: answer.pdu_ids,
+                auth_chain: answer.auth_chain_ids,
+            })
+        })
+    }
+
+    fn state<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, StateEvents> {
+        let request = get_room_state::v1::Request::new(event_id.to_owned(), room_id.to_owned());
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::STATE)
+                .await?;
+            Ok(StateEvents {
+                state: answer.pdus,
+                auth_chain: answer.auth_chain,
+            })
+        })
+    }
+
+    fn event_auth<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        let request =
+            get_event_authorization::v1::Request::new(room_id.to_owned(), event_id.to_owned());
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::EVENTS)
+                .await?;
+            Ok(answer.auth_chain)
+        })
+    }
+
+    fn backfill<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        from: &'a [OwnedEventId],
+        limit: u64,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        let request =
+            get_backfill::v1::Request::new(room_id.to_owned(), from.to_vec(), number(limit));
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::EVENTS)
+                .await?;
+            Ok(answer.pdus)
+        })
+    }
+
+    fn missing_events<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        missing: MissingEvents<'a>,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        let mut request = get_missing_events::v1::Request::new(
+            room_id.to_owned(),
+            missing.earliest.to_vec(),
+            missing.latest.to_vec(),
+        );
+        request.limit = number(missing.limit);
+        request.min_depth = number(missing.min_depth);
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::EVENTS)
+                .await?;
+            Ok(answer.events)
+        })
+    }
+
+    fn timestamp_to_event<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        time: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> RemoteFuture<'a, (OwnedEventId, MilliSecondsSinceUnixEpoch)> {
+        let request = get_event_by_timestamp::v1::Request::new(room_id.to_owned(), time, direction);
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::QUERY)
+                .await?;
+            Ok((answer.event_id, answer.origin_server_ts))
+        })
+    }
+
+    fn query_directory<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        alias: &'a RoomAliasId,
+    ) -> RemoteFuture<'a, ResolvedAlias> {
+        let request = get_room_information::v1::Request::new(alias.to_owned());
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            Ok(ResolvedAlias {
+                room_id: answer.room_id,
+                servers: answer.servers,
+            })
+        })
+    }
+
+    fn query_profile<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        user_id: &'a UserId,
+        field: Option<&'a str>,
+    ) -> RemoteFuture<'a, serde_json::Map<String, serde_json::Value>> {
+        let mut request = get_profile_information::v1::Request::new(user_id.to_owned());
+        request.field = field.map(Into::into);
+        Box::pin(async move {
+            let answer = self
+                .client
+                .send(destination, request, Effort::QUERY)
+                .await?;
+            Ok(answer.into_iter().collect())
+        })
+    }
+
+    fn public_rooms<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        page: PublicRoomsPage,
+    ) -> RemoteFuture<'a, PublicRooms> {
+        let mut request = get_public_rooms_filtered::v1::Request::new();
+        request.limit = page.limit.map(number);
+        request.since = page.since;
+        let mut filter = Filter::new();
+        filter.generic_search_term = page.search;
+        filter.room_types = page
+            .room_types
+            .into_iter()
+            .map(RoomTypeFilter::from)
+            .collect();
+        request.filter = filter;
+        request.room_network = page.network;
+        let effort = Effort {
+            although_failing: true,
+            ..Effort::QUERY
+        };
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, effort).await?;
+            Ok(PublicRooms {
+                chunk: answer.chunk,
+                next_batch: answer.next_batch,
+                prev_batch: answer.prev_batch,
+                total: answer.total_room_count_estimate.map(u64::from),
+            })
+        })
+    }
+
+    fn hierarchy<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        suggested_only: bool,
+    ) -> RemoteFuture<'a, SpaceRooms> {
+        #[derive(Deserialize)]
+        struct Rooms {
+            room: Box<RawValue>,
+            #[serde(default)]
+            children: Vec<Box<RawValue>>,
+            #[serde(default)]
+            inaccessible_children: Vec<ruma::OwnedRoomId>,
+        }
+        let mut request = get_hierarchy::v1::Request::new(room_id.to_owned());
+        request.suggested_only = suggested_only;
+        Box::pin(async move {
+            // Not by ruma's type, which is strict about summaries of which the engine may be able to use some.
+            let answer = self
+                .client
+                .fetch(destination, request, Effort::QUERY)
+                .await?;
+            let answer: Rooms = read(&answer)?;
+            Ok(SpaceRooms {
+                room: answer.room,
+                children: answer.children,
+                inaccessible: answer.inaccessible_children,
+            })
+        })
+    }
+
+    fn keys(&self, wanted: Vec<WantedKey>) -> BoxFuture<'_, KnownKeys> {
+        Box::pin(self.keys.find(wanted))
+    }
+}
+
+fn template(version: Option<RoomVersionId>, event: RawPdu) -> EventTemplate {
+    EventTemplate {
+        version: version.unwrap_or(RoomVersionId::V1),
+        event,
+    }
+}
+
+/// The names among texts that should be such.
+fn names(texts: Vec<String>) -> Vec<OwnedServerName> {
+    texts
+        .into_iter()
+        .filter_map(|text| text.try_into().ok())
+        .collect()
+}
+
+fn number(number: u64) -> UInt {
+    UInt::try_from(number).unwrap_or(UInt::MAX)
+}
+
+fn nonsense(error: serde_json::Error) -> RemoteError {
+    RemoteError::Nonsense(error.to_string())
+}
+
+/// Reads an answer that isn't read by ruma's type.
+fn read<'a, T: Deserialize<'a>>(answer: &'a Response<bytes::Bytes>) -> Result<T, RemoteError> {
+    if !answer.status().is_success() {
+        #[derive(Deserialize, Default)]
+        struct Refusal {
+            #[serde(default)]
+            errcode: String,
+            #[serde(default)]
+            error: String,
+        }
+        let refusal: Refusal = serde_json::from_slice(answer.body()).unwrap_or_default();
+        return Err(RemoteError::Refused {
+            kind: match refusal.errcode.as_str() {
+                "M_FORBIDDEN" => ErrorKind::Forbidden,
+                "M_NOT_FOUND" => ErrorKind::NotFound,
+                "M_UNRECOGNIZED" => ErrorKind::Unrecognized,
+                _ => ErrorKind::Unknown,
+            },
+            status: answer.status().as_u16(),
+            message: refusal.error,
+        });
+    }
+    serde_json::from_slice(answer.body()).map_err(nonsense)
+}
