@@ -32,6 +32,17 @@ pub struct BacklogRow {
 
 type Columns = (Option<i64>, i64, Option<i64>, Option<i64>, Option<String>);
 
+/// The name, [`Columns`], and how many rooms are in the backlog.
+type Listed = (
+    String,
+    Option<i64>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    i64,
+);
+
 fn row(columns: Columns) -> DestinationRow {
     let (failing_since, failures, retry_at, last_success_at, last_error) = columns;
     DestinationRow {
@@ -56,15 +67,7 @@ impl Database {
 
     /// All servers that something is known of, by name, each with the number of rooms that it lacks something of.
     pub async fn destinations(&self) -> Result<Vec<(String, DestinationRow, i64)>> {
-        let rows: Vec<(
-            String,
-            Option<i64>,
-            i64,
-            Option<i64>,
-            Option<i64>,
-            Option<String>,
-            i64,
-        )> = statement(
+        let rows: Vec<Listed> = statement(
             "SELECT d.server_name, d.failing_since, d.failures, d.retry_at, d.last_success_at, d.last_error, \
              (SELECT COUNT(*) FROM backlogs b WHERE b.server_name = d.server_name) \
              FROM destinations d ORDER BY d.server_name",
