@@ -3,6 +3,9 @@
 mod filters;
 mod gaps;
 mod state;
+mod summary;
+mod timeline;
+mod unsigned;
 
 use std::time::Duration;
 

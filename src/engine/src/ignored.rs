@@ -1,6 +1,7 @@
-//! Whom users ignore, in memory.
+//! Whom users ignore, and whether they want invitations, in memory.
 //!
-//! <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
+//! <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>,
+//! <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,6 +17,8 @@ use crate::{Result, rooms::timeline::TimelineEvent, stream::observer::Observer};
 
 /// The type of account data that holds the list.
 pub(crate) const TYPE: &str = "m.ignored_user_list";
+/// The type of account data that says whether invitations are wanted.
+const INVITATIONS: &str = "m.invite_permission_config";
 /// What is kept: about so many bytes.
 const BYTES: u64 = 8 * 1024 * 1024;
 /// What an entry takes beside the users in it.
@@ -25,7 +28,11 @@ const USER: u64 = 80;
 
 /// The users whom somebody ignores.
 #[derive(Clone, Debug, Default)]
-pub struct IgnoredUsers(Option<Arc<HashSet<OwnedUserId>>>);
+pub struct IgnoredUsers {
+    users: Option<Arc<HashSet<OwnedUserId>>>,
+    /// Whether invitations are ignored, whoever sends them.
+    invitations: bool,
+}
 
 impl IgnoredUsers {
     pub(crate) fn parse(content: &str) -> Self {
@@ -40,12 +47,40 @@ impl IgnoredUsers {
             .into_keys()
             .filter_map(|user_id| OwnedUserId::try_from(user_id).ok())
             .collect();
-        Self((!users.is_empty()).then(|| Arc::new(users)))
+        Self {
+            users: (!users.is_empty()).then(|| Arc::new(users)),
+            invitations: false,
+        }
+    }
+
+    /// The same users, and all invitations if the content of that account data says so.
+    fn with_invitations(self, content: Option<&str>) -> Self {
+        #[derive(Deserialize)]
+        struct Content {
+            default_action: String,
+        }
+        let content = content.and_then(|content| serde_json::from_str::<Content>(content).ok());
+        Self {
+            invitations: content.is_some_and(|content| content.default_action == "block"),
+            ..self
+        }
+    }
+
+    /// Whether invitations are ignored, whoever sends them.
+    pub fn blocks_invitations(&self) -> bool {
+        self.invitations
+    }
+
+    /// Whether an invitation of this user is ignored.
+    pub fn hides_invitation_of(&self, user_id: &OwnedUserId) -> bool {
+        self.invitations || self.contains(user_id)
     }
 
     /// Whether this user is one of them.
     pub fn contains(&self, user_id: &OwnedUserId) -> bool {
-        self.0.as_ref().is_some_and(|users| users.contains(user_id))
+        self.users
+            .as_ref()
+            .is_some_and(|users| users.contains(user_id))
     }
 
     /// Whether an event is kept from who ignores them: all but state events, without which a room can't be understood.
@@ -54,7 +89,7 @@ impl IgnoredUsers {
     }
 
     fn count(&self) -> u64 {
-        self.0.as_ref().map_or(0, |users| users.len() as u64)
+        self.users.as_ref().map_or(0, |users| users.len() as u64)
     }
 }
 
@@ -99,6 +134,8 @@ impl Ignored {
             .as_deref()
             .map(IgnoredUsers::parse)
             .unwrap_or_default();
+        let invitations = self.database.account_data(user_nid, 0, INVITATIONS).await?;
+        let users = users.with_invitations(invitations.as_deref());
         let changes = self.changes();
         if *changes == before {
             self.lists.insert(user_nid, users.clone());
@@ -113,7 +150,7 @@ impl Ignored {
 
 impl Observer for Ignored {
     fn account_data(&self, user_nid: i64, room_nid: i64, event_type: &str) {
-        if room_nid == 0 && event_type == TYPE {
+        if room_nid == 0 && matches!(event_type, TYPE | INVITATIONS) {
             *self.changes() += 1;
             self.lists.remove(&user_nid);
         }
@@ -132,6 +169,23 @@ mod tests {
             "{\"ignored_users\":{\"bob\":{}}}",
         ] {
             assert_eq!(IgnoredUsers::parse(content).count(), 0, "{content}");
+        }
+    }
+
+    #[test]
+    fn invitations_are_blocked_only_in_those_words() {
+        let blocks = |content| {
+            let users = IgnoredUsers::default().with_invitations(content);
+            users.blocks_invitations()
+        };
+        assert!(blocks(Some("{\"default_action\":\"block\"}")));
+        for content in [
+            None,
+            Some("{}"),
+            Some("{\"default_action\":\"allow\"}"),
+            Some("{\"default_action\":true}"),
+        ] {
+            assert!(!blocks(content), "{content:?}");
         }
     }
 }

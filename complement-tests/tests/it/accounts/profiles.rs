@@ -180,3 +180,47 @@ async fn a_suspended_user_changes_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_new_name_is_told_in_every_room() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let base = "/_matrix/client/v3";
+        let mut rooms = Vec::new();
+        for _ in 0..2 {
+            let room = alice
+                .post(&format!("{base}/createRoom"), json!({}))
+                .await
+                .ok();
+            rooms.push(room["room_id"].as_str().unwrap().to_owned());
+        }
+        set(&alice, "displayname", "Alice".into()).await.ok();
+        set(&alice, "avatar_url", "mxc://parley.test/a".into())
+            .await
+            .ok();
+        let expected = json!({
+            "membership": "join",
+            "displayname": "Alice",
+            "avatar_url": "mxc://parley.test/a",
+        });
+        for room in &rooms {
+            let path = format!("{base}/rooms/{room}/state/m.room.member/{}", alice.user_id);
+            let told = async {
+                while alice.get(&path).await.ok() != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let patience = std::time::Duration::from_secs(10);
+            tokio::time::timeout(patience, told).await.expect(room);
+        }
+        // And from the beginning in those that come after.
+        let room = alice
+            .post(&format!("{base}/createRoom"), json!({}))
+            .await
+            .ok();
+        let room = room["room_id"].as_str().unwrap();
+        let path = format!("{base}/rooms/{room}/state/m.room.member/{}", alice.user_id);
+        assert_eq!(alice.get(&path).await.ok(), expected);
+    })
+    .await;
+}

@@ -7,6 +7,7 @@ mod edits;
 mod former;
 mod history;
 mod ignoring;
+mod invitations;
 mod knocking;
 mod limits;
 mod membership;

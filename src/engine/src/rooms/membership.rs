@@ -473,11 +473,25 @@ impl Rooms {
                 "users of other servers can't be invited yet",
             ));
         }
-        match self.database.user_nid(user_id).await? {
-            Some(_) => Ok(()),
-            None => Err(EngineError::not_found(format!(
+        if self.database.user_nid(user_id).await?.is_none() {
+            return Err(EngineError::not_found(format!(
                 "there is no user {user_id}"
-            ))),
+            )));
+        }
+        self.check_wants_invitations(user_id).await
+    }
+
+    /// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
+    pub(super) async fn check_wants_invitations(&self, user_id: &UserId) -> Result<()> {
+        let Some(user_nid) = self.database.user_nid(user_id).await? else {
+            return Ok(());
+        };
+        match self.ignored.by(user_nid).await?.blocks_invitations() {
+            true => Err(EngineError::refused(
+                ErrorKind::InviteBlocked,
+                format!("{user_id} wants no invitations"),
+            )),
+            false => Ok(()),
         }
     }
 

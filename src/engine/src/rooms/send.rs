@@ -7,7 +7,7 @@ use parley_protocol::{
 };
 use parley_storage::commit::NewRedaction;
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, RoomAliasId, RoomId, UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde_json::value::RawValue;
@@ -215,6 +215,11 @@ impl Rooms {
         let content = parse(content)?;
         self.check_state(&room, &state, event_type, &content)
             .await?;
+        if let Some(invited) = invited(event_type, state_key, &content)
+            && state.power_levels().user_can_invite(&session.user_id)
+        {
+            self.check_wants_invitations(&invited).await?;
+        }
         let draft = self.draft(
             session,
             event_type.to_string().into(),
@@ -344,6 +349,18 @@ fn key<'a>(
 /// Reads a client's content.
 pub(super) fn parse(json: &RawValue) -> Result<CanonicalJsonObject> {
     content::parse(json).map_err(|error| EngineError::bad_json(error.to_string()))
+}
+
+/// Whom a state event invites.
+fn invited(
+    event_type: &StateEventType,
+    state_key: &str,
+    content: &CanonicalJsonObject,
+) -> Option<OwnedUserId> {
+    let membership = content.get("membership")?.as_str()?;
+    (*event_type == StateEventType::RoomMember && membership == "invite")
+        .then(|| OwnedUserId::try_from(state_key).ok())
+        .flatten()
 }
 
 /// The event that a redaction's content names.

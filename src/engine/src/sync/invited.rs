@@ -42,7 +42,7 @@ impl Sync {
         let Some((state, invitation)) = self.seen_from_outside(stretch, candidate).await? else {
             return Ok(None);
         };
-        if stretch.ignored.contains(&invitation.sender) {
+        if stretch.ignored.hides_invitation_of(&invitation.sender) {
             return Ok(None);
         }
         let inviter = state.member(&invitation.sender).map(|member| &member.entry);

@@ -56,7 +56,13 @@ fn heroes(state: &RoomState, user_id: &UserId) -> Vec<OwnedUserId> {
     };
     let heroes = pick(&here);
     if heroes.is_empty() {
-        pick(&|_| true)
+        let gone = |member: &Member| {
+            matches!(
+                member.membership,
+                MembershipState::Leave | MembershipState::Ban
+            )
+        };
+        pick(&gone)
     } else {
         heroes
     }
