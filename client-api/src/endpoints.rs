@@ -4,6 +4,7 @@ pub(crate) mod account_data;
 pub(crate) mod accounts;
 pub(crate) mod administration;
 pub(crate) mod contacts;
+pub(crate) mod delayed_events;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod discovery;

@@ -71,6 +71,9 @@ impl From<EngineError> for ApiError {
             EngineError::Managed(message) => {
                 Self::with_status(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, message)
             }
+            EngineError::Conflict(message) => {
+                Self::with_status(StatusCode::CONFLICT, ErrorKind::Unknown, message)
+            }
             error => {
                 tracing::error!(%error, "a request failed");
                 Self::internal()

@@ -6,6 +6,7 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use parley_engine::{
+    delayed_events::delay_id_of,
     rooms::{relations::Bundles, timeline::TimelineEvent, visibility::Access},
     sessions::Session,
 };
@@ -279,11 +280,17 @@ impl<'a> EventWriter<'a> {
             "{{\"age\":{}",
             self.now.saturating_sub(event.origin_server_ts)
         );
-        if let Some((device_nid, transaction_id)) = &event.origin
-            && *device_nid == self.session.device_nid
-        {
+        let Some(origin) = &event.origin else {
+            return;
+        };
+        if let Some(delay_id) = delay_id_of(origin) {
+            if event.sender == self.session.user_id {
+                out.push_str(",\"org.matrix.msc4140.delay_id\":");
+                client_event::push_string(out, delay_id);
+            }
+        } else if origin.0 == self.session.device_nid {
             out.push_str(",\"transaction_id\":");
-            client_event::push_string(out, transaction_id);
+            client_event::push_string(out, &origin.1);
         }
     }
 }

@@ -18,6 +18,7 @@ pub fn router(api: ClientApi) -> Router {
     let router = endpoints::discovery::routes(router);
     let router = endpoints::directory::routes(router);
     let router = endpoints::rooms::routes(router);
+    let router = endpoints::delayed_events::routes(router);
     let router = endpoints::accounts::routes(router);
     let router = endpoints::login::routes(router);
     let router = endpoints::contacts::routes(router);

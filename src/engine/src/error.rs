@@ -31,6 +31,9 @@ pub enum EngineError {
     /// The server manages what somebody wants to write, see [`crate::account_data`].
     #[error("{0}")]
     Managed(&'static str),
+    /// What is asked for contradicts what has happened already.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// Something that there may be one of was made by somebody else at the same moment.
     #[error("somebody else has just made the same")]
     Duplicate,

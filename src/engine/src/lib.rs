@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod appservices;
 pub mod background;
 pub mod clock;
+pub mod delayed_events;
 pub mod devices;
 pub mod filters;
 pub mod hooks;
@@ -48,6 +49,7 @@ use self::{
     appservices::Appservices,
     background::Background,
     clock::Clock,
+    delayed_events::DelayedEvents,
     devices::Devices,
     erased::Erased,
     filters::Filters,
@@ -270,6 +272,11 @@ impl Engine {
     /// Rooms.
     pub fn rooms(&self) -> &Rooms {
         &self.services.room_services.rooms
+    }
+
+    /// What is to be sent later.
+    pub fn delayed_events(&self) -> &DelayedEvents {
+        &self.services.room_services.delayed_events
     }
 
     /// Up to where each user has read each room.

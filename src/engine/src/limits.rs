@@ -56,6 +56,8 @@ pub enum Action {
     Write,
     /// A receipt, typing, presence, by user.
     Ephemeral,
+    /// Managing or looking at delayed events, by user, or by address where nobody says who they are.
+    DelayedEvents,
     /// A read that costs much, by user.
     Search,
     /// A request of another server, by its name.
@@ -126,6 +128,7 @@ struct Limiters {
     reports: Limiter,
     writes: Limiter,
     ephemeral: Limiter,
+    delayed_events: Limiter,
     searches: Limiter,
     federation: Limiter,
 }
@@ -146,6 +149,7 @@ impl Limits {
                 reports: limiter(settings.reports),
                 writes: limiter(settings.writes),
                 ephemeral: limiter(settings.ephemeral),
+                delayed_events: limiter(settings.delayed_events),
                 searches: limiter(settings.searches),
                 federation: limiter(settings.federation),
             })
@@ -222,6 +226,7 @@ impl Limits {
             Action::Report => &limiters.reports,
             Action::Write => &limiters.writes,
             Action::Ephemeral => &limiters.ephemeral,
+            Action::DelayedEvents => &limiters.delayed_events,
             Action::Search => &limiters.searches,
             Action::Federation => &limiters.federation,
         })

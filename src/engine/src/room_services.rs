@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use parley_protocol::ServerKey;
 use parley_storage::Database;
+use tokio::sync::Notify;
 
 use crate::{
     Result,
     appservices::Appservices,
     background::Background,
     clock::Clock,
+    delayed_events::{self, DelayedEvents},
     erased::Erased,
     keys,
     limits::Limits,
@@ -32,6 +34,7 @@ const DROP_IDLE_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct RoomServices {
     pub(crate) stream: Arc<Stream>,
     pub(crate) rooms: Arc<Rooms>,
+    pub(crate) delayed_events: DelayedEvents,
     pub(crate) personal: PersonalServices,
     pub(crate) sync: Arc<Sync>,
     pub(crate) key: Arc<ServerKey>,
@@ -134,15 +137,35 @@ impl RoomServices {
             limits: parts.limits.clone(),
             notices: Notices::start(settings, database, appservices, &***clock).await?,
         }));
+        let delayed_events = delayed_events(parts, &shared.stream, &rooms).await?;
         let sync = sync(parts, &shared.stream, shared.feeds, &rooms, &personal);
         Ok(Self {
             stream: shared.stream,
             rooms,
+            delayed_events,
             personal,
             sync,
             key,
         })
     }
+}
+
+async fn delayed_events(
+    parts: &RoomServiceParts<'_>,
+    stream: &Arc<Stream>,
+    rooms: &Arc<Rooms>,
+) -> Result<DelayedEvents> {
+    let events = delayed_events::Parts {
+        database: parts.database.clone(),
+        stream: stream.clone(),
+        rooms: rooms.clone(),
+        clock: parts.clock.clone(),
+        random: parts.random.clone(),
+        limits: parts.limits.clone(),
+        settings: parts.settings.delayed_events.clone(),
+        changed: Notify::new(),
+    };
+    DelayedEvents::start(events, parts.background).await
 }
 
 fn watchers(parts: &RoomServiceParts<'_>, shared: &Shared) -> Watchers {

@@ -121,6 +121,30 @@ impl Session {
         }
     }
 
+    /// The server itself, which does what a user has asked for earlier, as far as they may do it now.
+    ///
+    /// # Errors
+    /// `M_USER_DEACTIVATED`, `M_USER_LOCKED`, `M_USER_SUSPENDED`.
+    pub(crate) fn of_absent(user_id: &UserId, account: &AccountRow) -> Result<Self> {
+        if account.deactivated_at.is_some() {
+            return Err(EngineError::refused(
+                ErrorKind::UserDeactivated,
+                "this account has been deactivated",
+            ));
+        }
+        if account.locked_at.is_some() {
+            return Err(EngineError::user_locked());
+        }
+        let session = Self {
+            kind: AccountKind::from_stored(&account.kind)?,
+            admin: account.admin,
+            suspended: account.suspended_at.is_some(),
+            ..Self::of_server(account.user_nid, user_id)
+        };
+        session.may_write()?;
+        Ok(session)
+    }
+
     /// An application service that speaks for a user.
     pub(crate) fn of_appservice(
         appservice: &Arc<Appservice>,

@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub rooms: RoomSettings,
     /// How often something may be done.
     pub rate_limits: RateLimitSettings,
+    /// Which events may be sent later.
+    pub delayed_events: DelayedEventSettings,
     /// As whom the server writes to its users, if it does.
     pub server_notices: Option<ServerNoticeSettings>,
     /// Whether and when users count as online.
@@ -48,6 +50,7 @@ impl EngineSettings {
             appservices: Vec::new(),
             rooms: RoomSettings::default(),
             rate_limits: RateLimitSettings::default(),
+            delayed_events: DelayedEventSettings::default(),
             server_notices: None,
             presence: PresenceSettings::default(),
             sync: SyncSettings::default(),
@@ -258,6 +261,24 @@ impl Default for RoomSettings {
     }
 }
 
+/// Which events may be sent later.
+#[derive(Clone, Debug)]
+pub struct DelayedEventSettings {
+    /// The longest delay.
+    pub max_delay: Duration,
+    /// How many a user may have scheduled at once; with 0 nobody schedules any.
+    pub max_scheduled: u32,
+}
+
+impl Default for DelayedEventSettings {
+    fn default() -> Self {
+        Self {
+            max_delay: Duration::from_secs(60 * 60 * 24),
+            max_scheduled: 100,
+        }
+    }
+}
+
 /// As whom the server writes to its users, and what the rooms look like in which it does.
 #[derive(Clone, Debug)]
 pub struct ServerNoticeSettings {
@@ -313,6 +334,8 @@ pub struct RateLimitSettings {
     pub writes: RateLimit,
     /// Receipts, typing and presence, by user.
     pub ephemeral: RateLimit,
+    /// Managing and looking at delayed events, by user, or by address where nobody says who they are.
+    pub delayed_events: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
     /// Requests of another server, by its name.
@@ -334,6 +357,7 @@ impl Default for RateLimitSettings {
             reports: RateLimit::new(0.1, 10),
             writes: RateLimit::new(20.0, 200),
             ephemeral: RateLimit::new(20.0, 300),
+            delayed_events: RateLimit::new(20.0, 200),
             searches: RateLimit::new(5.0, 50),
             federation: RateLimit::new(50.0, 500),
         }

@@ -9,6 +9,7 @@
 
 mod appservices;
 mod database;
+mod delayed_events;
 mod deserialize;
 mod duration;
 mod environment;
@@ -48,6 +49,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     appservices::Appservices,
     database::{Database, DatabaseUrl},
+    delayed_events::DelayedEvents,
     error::ConfigError,
     federation::Federation,
     federation_listener::FederationListener,
@@ -104,6 +106,8 @@ pub struct Config {
     pub appservices: Appservices,
     /// `[rate_limits]`: how often something may be done.
     pub rate_limits: RateLimits,
+    /// `[delayed_events]`: which events may be sent later.
+    pub delayed_events: DelayedEvents,
     /// `[server_notices]`: as whom the server writes to its users.
     pub server_notices: ServerNotices,
     /// `[presence]`: whether and when users count as online.
@@ -182,6 +186,7 @@ impl Config {
         self.tokens.check()?;
         self.rooms.check()?;
         self.rate_limits.check()?;
+        self.delayed_events.check()?;
         self.server_notices.check()?;
         self.sync.check()?;
         self.log.check()?;

@@ -278,6 +278,10 @@ pub async fn deactivate(
         .bind(user_nid)
         .run(transaction)
         .await?;
+    statement("DELETE FROM delayed_events WHERE user_nid = $1")
+        .bind(user_nid)
+        .run(transaction)
+        .await?;
     statement("DELETE FROM uia_sessions WHERE user_nid = $1")
         .bind(user_nid)
         .run(transaction)

@@ -148,6 +148,16 @@ pub enum RoomEffect {
         /// The other.
         other: i64,
     },
+    /// One of the new events, or one that was there and says the same, is what was to be sent later. Fails the write if that
+    /// was sent already or is no longer wanted.
+    SendsDelayed {
+        /// The number of what was to be sent later.
+        nid: i64,
+        /// The event.
+        event_id: OwnedEventId,
+        /// Milliseconds since the epoch.
+        sent_at: i64,
+    },
     /// It is the room in which the server writes to a user. Fails the write if there is one.
     NoticeRoom {
         /// To whom.

@@ -11,6 +11,7 @@
 pub mod accounts;
 pub mod brief_tokens;
 pub mod commit;
+pub mod delayed_events;
 pub mod destinations;
 pub mod devices;
 pub mod events;

@@ -86,6 +86,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "destinations",
         include_str!("../../../migrations/0015_destinations.sql"),
     ),
+    (
+        16,
+        "delayed events",
+        include_str!("../../../migrations/0016_delayed_events.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -8,6 +8,7 @@ use crate::{
         AccountDataWrite, NewEvent, NewRedaction, NewSnapshot, ReceiptWrite, RoomEffect, RoomWrite,
         Write, event_key, positions_json,
     },
+    delayed_events,
     insert::{Column, insert},
     names::Interned,
     relations::{self, RelationRows},
@@ -100,6 +101,11 @@ enum Effect {
     },
     NoticeRoom {
         user_nid: i64,
+    },
+    SendsDelayed {
+        nid: i64,
+        event_id: String,
+        sent_at: i64,
     },
 }
 
@@ -461,6 +467,15 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
         RoomEffect::NoticeRoom { user_nid } => Effect::NoticeRoom {
             user_nid: *user_nid,
         },
+        RoomEffect::SendsDelayed {
+            nid,
+            event_id,
+            sent_at,
+        } => Effect::SendsDelayed {
+            nid: *nid,
+            event_id: event_id.to_string(),
+            sent_at: *sent_at,
+        },
     })
 }
 
@@ -482,6 +497,9 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
             statement("UPDATE rooms SET published = TRUE WHERE nid = $1").bind(room_nid)
         }
         Effect::Succeed { room_nid: old } => return succeed(transaction, room_nid, old).await,
+        Effect::SendsDelayed { nid, event_id, sent_at } => {
+            return delayed_events::sent(transaction, nid, &event_id, sent_at).await;
+        }
         Effect::Open(true) => {
             statement("INSERT INTO open_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
                 .bind(room_nid)

@@ -28,6 +28,11 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": login_tokens },
     });
+    let delayed = &settings.delayed_events;
+    capabilities["org.matrix.msc4140.delayed_events"] = json!({
+        "max_delay_ms": u64::try_from(delayed.max_delay.as_millis()).unwrap_or(u64::MAX),
+        "max_scheduled": delayed.max_scheduled,
+    });
     if incoming.session.admin {
         capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
     }

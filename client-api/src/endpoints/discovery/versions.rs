@@ -30,11 +30,17 @@ const FEATURES: &[&str] = &[
     "uk.tcpip.msc4133.stable",
 ];
 
-pub(super) async fn handle(_: ClientApi, _: Incoming<Request>) -> Result<Response> {
+/// Delayed events, which a server may be set not to have.
+const DELAYED_EVENTS: &str = "org.matrix.msc4140";
+
+pub(super) async fn handle(api: ClientApi, _: Incoming<Request>) -> Result<Response> {
     let mut response = Response::new(VERSIONS.iter().map(ToString::to_string).collect());
     response.unstable_features = FEATURES
         .iter()
         .map(|feature| ((*feature).to_owned(), true))
         .collect();
+    let delayed_events = api.engine.settings().delayed_events.max_scheduled > 0;
+    let features = &mut response.unstable_features;
+    features.insert(DELAYED_EVENTS.to_owned(), delayed_events);
     Ok(response)
 }

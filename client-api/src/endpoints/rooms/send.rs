@@ -1,19 +1,39 @@
 //! `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>
 
-use parley_engine::{limits::Action, rooms::send::Message};
+use parley_engine::{delayed_events::Wish, limits::Action, rooms::send::Message};
 use ruma::api::{client::message::send_message_event::v3::Request, error::ErrorKind};
 
-use crate::{ApiError, ClientApi, Incoming, RawJson, Result, endpoints::admit};
+use crate::{
+    ApiError, ClientApi, Incoming, RawJson, Result,
+    endpoints::{
+        admit,
+        delayed_events::{MaybeDelayed, schedule},
+    },
+};
 
 /// The busiest endpoint of all: what it does per event is kept little.
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+pub(super) async fn handle(
+    api: ClientApi,
+    incoming: Incoming<MaybeDelayed<Request>>,
+) -> Result<RawJson> {
     let Incoming {
-        request,
+        request: MaybeDelayed { request, delay },
         session,
         body,
         ..
     } = incoming;
+    let event_type = request.event_type.to_string();
+    if let Some(delay) = delay {
+        let wish = Wish {
+            event_type: &event_type,
+            state_key: None,
+            content: (!body.is_empty()).then(|| request.body.json()),
+            delay,
+            transaction_id: Some(request.txn_id.as_str()),
+        };
+        return schedule(&api, &session, &request.room_id, wish).await;
+    }
     admit(&api, &session, Action::Message)?;
     if body.is_empty() {
         return Err(ApiError::new(
@@ -21,12 +41,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             "the body is the content of the event, a JSON object",
         ));
     }
-    let event_type = request.event_type.to_string();
-    let message = Message {
-        event_type: &event_type,
-        content: request.body.json(),
-        transaction_id: request.txn_id.as_str(),
-    };
+    let message = Message::new(&event_type, request.body.json(), request.txn_id.as_str());
     let event_id = api
         .engine
         .rooms()

@@ -1,14 +1,34 @@
 //! `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey>
 
-use parley_engine::limits::Action;
-use ruma::api::client::state::send_state_event::v3::{Request, Response};
+use parley_engine::{delayed_events::Wish, limits::Action};
+use ruma::api::client::state::send_state_event::v3::Request;
 
-use crate::{ClientApi, Incoming, Result, endpoints::admit};
+use super::send::event_id_answer;
+use crate::{
+    ClientApi, Incoming, RawJson, Result,
+    endpoints::{
+        admit,
+        delayed_events::{MaybeDelayed, schedule},
+    },
+};
 
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+pub(super) async fn handle(
+    api: ClientApi,
+    incoming: Incoming<MaybeDelayed<Request>>,
+) -> Result<RawJson> {
+    let MaybeDelayed { request, delay } = &incoming.request;
+    if let Some(delay) = *delay {
+        let wish = Wish {
+            event_type: &request.event_type.to_string(),
+            state_key: Some(&request.state_key),
+            content: Some(request.body.json()),
+            delay,
+            transaction_id: None,
+        };
+        return schedule(&api, &incoming.session, &request.room_id, wish).await;
+    }
     admit(&api, &incoming.session, Action::Message)?;
-    let request = &incoming.request;
     let event_id = api
         .engine
         .rooms()
@@ -20,5 +40,5 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             request.body.json(),
         )
         .await?;
-    Ok(Response::new(event_id))
+    Ok(event_id_answer(&event_id))
 }

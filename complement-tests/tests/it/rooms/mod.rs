@@ -2,6 +2,7 @@
 
 mod content;
 mod creation;
+mod delayed;
 mod direct;
 mod edits;
 mod former;

@@ -244,11 +244,7 @@ impl Rooms {
         let transaction_id = notice
             .transaction_id
             .unwrap_or_else(|| self.random.alphanumeric(TRANSACTION_ID_LENGTH));
-        let message = Message {
-            event_type,
-            content: &content,
-            transaction_id: &transaction_id,
-        };
+        let message = Message::new(event_type, &content, &transaction_id);
         self.send(session, room_id, message).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parley_protocol::{
     EventDraft, client_event::ClientFields, content, known, redaction::redacted_json,
 };
-use parley_storage::commit::NewRedaction;
+use parley_storage::commit::{NewRedaction, RoomEffect};
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Rooms,
+    edit::Edit,
     room::Room,
     state::RoomState,
     transactions::{Begun, Key, Making},
@@ -33,6 +34,33 @@ pub struct Message<'a> {
     pub content: &'a RawValue,
     /// The client's transaction id.
     pub transaction_id: &'a str,
+    /// The number of the delayed event that this is, if it is one.
+    pub(crate) delayed: Option<i64>,
+}
+
+impl<'a> Message<'a> {
+    /// An event that is sent when it is asked for.
+    pub fn new(event_type: &'a str, content: &'a RawValue, transaction_id: &'a str) -> Self {
+        Self {
+            event_type,
+            content,
+            transaction_id,
+            delayed: None,
+        }
+    }
+}
+
+/// A place of a room's state that a client sets.
+#[derive(Clone, Copy, Debug)]
+pub struct StateSetting<'a> {
+    /// The type of the event.
+    pub event_type: &'a StateEventType,
+    /// Its state key.
+    pub state_key: &'a str,
+    /// Its content.
+    pub content: &'a RawValue,
+    /// The delayed event that this is, if it is one: its number, and what stands for it as a transaction.
+    pub(crate) delayed: Option<(i64, &'a str)>,
 }
 
 impl Rooms {
@@ -51,7 +79,10 @@ impl Rooms {
         let (room, _) = self.joined_room(session, room_id).await?;
         let content = parse(message.content)?;
         known::check_message(message.event_type, &content).map_err(EngineError::bad_json)?;
-        let key = key(session, &room, message.event_type, message.transaction_id)?;
+        let key = Key {
+            delayed: message.delayed,
+            ..key(session, &room, message.event_type, message.transaction_id)?
+        };
         let making = match self.transactions.begin(&self.database, key).await? {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,
@@ -68,7 +99,11 @@ impl Rooms {
         let draft = self.draft(session, message.event_type.into(), None, content);
         let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
         let sent = self
-            .edit(&room, |edit| edit.append(draft.clone(), origin.clone()))
+            .edit(&room, |edit| {
+                let event_id = edit.append(draft.clone(), origin.clone())?;
+                self.settle(edit, message.delayed, &event_id);
+                Ok(event_id)
+            })
             .await;
         self.sent(sent, key, making).await
     }
@@ -152,10 +187,23 @@ impl Rooms {
                 };
                 // An event stays redacted by the first redaction.
                 let redaction = row.redacted_by.is_none().then_some(redaction);
-                edit.append_redacting(draft.clone(), origin.clone(), redaction)
+                let event_id = edit.append_redacting(draft.clone(), origin.clone(), redaction)?;
+                self.settle(edit, key.delayed, &event_id);
+                Ok(event_id)
             })
             .await;
         self.sent(sent, key, making).await
+    }
+
+    /// Has it noted, together with an event, that this was a delayed one.
+    fn settle(&self, edit: &mut Edit<'_>, delayed: Option<i64>, event_id: &EventId) {
+        if let Some(nid) = delayed {
+            edit.effect(RoomEffect::SendsDelayed {
+                nid,
+                event_id: event_id.to_owned(),
+                sent_at: self.clock.now_ms(),
+            });
+        }
     }
 
     /// Notes what a transaction gave, which may be that it was made before.
@@ -190,9 +238,24 @@ impl Rooms {
         state_key: &str,
         content: &RawValue,
     ) -> Result<OwnedEventId> {
-        let set = self.put_state(session, room_id, event_type, state_key, content);
-        let (event_id, room) = set.await?;
-        if *event_type == StateEventType::RoomTombstone {
+        let setting = StateSetting {
+            event_type,
+            state_key,
+            content,
+            delayed: None,
+        };
+        self.set_state_place(session, room_id, setting).await
+    }
+
+    /// The same for what may be a delayed event.
+    pub(crate) async fn set_state_place(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        setting: StateSetting<'_>,
+    ) -> Result<OwnedEventId> {
+        let (event_id, room) = self.put_state(session, room_id, setting).await?;
+        if *setting.event_type == StateEventType::RoomTombstone {
             self.follow_tombstone(&room).await;
         }
         Ok(event_id)
@@ -202,10 +265,14 @@ impl Rooms {
         &self,
         session: &Session,
         room_id: &RoomId,
-        event_type: &StateEventType,
-        state_key: &str,
-        content: &RawValue,
+        setting: StateSetting<'_>,
     ) -> Result<(OwnedEventId, Arc<Room>)> {
+        let StateSetting {
+            event_type,
+            state_key,
+            content,
+            delayed,
+        } = setting;
         if *event_type == StateEventType::RoomMember {
             // Whether they may join is decided where one joins.
             session.must_not_be_guest()?;
@@ -232,10 +299,15 @@ impl Rooms {
             .shut_out(&state, event_type, state_key, &draft.content)
             .await?;
         self.edit(&room, |edit| {
+            let settled = delayed.map(|(nid, _)| nid);
             if let Some(same) = unchanged(edit.state()?, &draft, &canonical) {
+                self.settle(edit, settled, &same);
                 return Ok(same);
             }
-            let event_id = edit.append(draft.clone(), Some((session.device_nid, None)))?;
+            let transaction_id = delayed.map(|(_, transaction_id)| transaction_id.to_owned());
+            let origin = Some((session.device_nid, transaction_id));
+            let event_id = edit.append(draft.clone(), origin)?;
+            self.settle(edit, settled, &event_id);
             if let Some(shut_out) = &shut_out {
                 self.remove_guests(edit, shut_out)?;
             }
@@ -343,6 +415,7 @@ fn key<'a>(
         room_nid: room.nid(),
         event_type,
         transaction_id,
+        delayed: None,
     })
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Key<'a> {
     pub(super) room_nid: i64,
     pub(super) event_type: &'a str,
     pub(super) transaction_id: &'a str,
+    /// The number of the delayed event that it sends. Doesn't make it another transaction.
+    pub(super) delayed: Option<i64>,
 }
 
 impl Key<'_> {
@@ -140,6 +142,7 @@ impl Device {
                 room_nid: row.room_nid,
                 event_type: &row.event_type,
                 transaction_id: &row.transaction_id,
+                delayed: None,
             };
             let slot = Arc::new(AsyncMutex::new(Some(row.event_id)));
             slots.newer.insert(key.text(), slot);

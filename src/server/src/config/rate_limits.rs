@@ -35,6 +35,8 @@ pub struct RateLimits {
     pub writes: RateLimit,
     /// Receipts, typing and presence, by user.
     pub ephemeral: RateLimit,
+    /// Managing and looking at delayed events, by user, or by address where nobody says who they are.
+    pub delayed_events: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
     /// Requests of another server, by its name.
@@ -72,6 +74,7 @@ impl Default for RateLimits {
             reports: RateLimit::new(0.1, 10),
             writes: RateLimit::new(20.0, 200),
             ephemeral: RateLimit::new(20.0, 300),
+            delayed_events: RateLimit::new(20.0, 200),
             searches: RateLimit::new(5.0, 50),
             federation: RateLimit::new(50.0, 500),
         }
@@ -92,6 +95,7 @@ impl RateLimits {
             ("rate_limits.reports", self.reports),
             ("rate_limits.writes", self.writes),
             ("rate_limits.ephemeral", self.ephemeral),
+            ("rate_limits.delayed_events", self.delayed_events),
             ("rate_limits.searches", self.searches),
             ("rate_limits.federation", self.federation),
         ];

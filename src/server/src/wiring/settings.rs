@@ -2,9 +2,9 @@
 
 use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
-    EngineSettings, LoginSettings, PasswordSettings, Policy, PresenceSettings, RateLimit,
-    RateLimitSettings, RegistrationMode, RegistrationSettings, RoomSettings, Secret,
-    ServerNoticeSettings, SyncSettings, TokenSettings, UserDirectorySettings,
+    DelayedEventSettings, EngineSettings, LoginSettings, PasswordSettings, Policy,
+    PresenceSettings, RateLimit, RateLimitSettings, RegistrationMode, RegistrationSettings,
+    RoomSettings, Secret, ServerNoticeSettings, SyncSettings, TokenSettings, UserDirectorySettings,
 };
 use parley_federation::FederationSettings;
 use parley_storage::DatabaseSettings;
@@ -80,6 +80,10 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             forget_on_leave: config.rooms.forget_on_leave,
         },
         rate_limits: rate_limits(&config.rate_limits),
+        delayed_events: DelayedEventSettings {
+            max_delay: config.delayed_events.max_delay,
+            max_scheduled: config.delayed_events.max_scheduled,
+        },
         server_notices: server_notices(&config.server_notices),
         presence: PresenceSettings {
             enabled: config.presence.enabled,
@@ -168,6 +172,7 @@ fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
         reports: limit(limits.reports),
         writes: limit(limits.writes),
         ephemeral: limit(limits.ephemeral),
+        delayed_events: limit(limits.delayed_events),
         searches: limit(limits.searches),
         federation: limit(limits.federation),
     }
