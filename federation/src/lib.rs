@@ -7,6 +7,7 @@ mod inbound;
 mod keys;
 mod outbound;
 mod policy;
+mod sender;
 mod settings;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::{
         http::Connections, names::Dns, remote::Servers, well_known::WellKnown,
     },
     policy::Policy,
+    sender::Sender,
 };
 pub use self::{
     outbound::names::{Answer as NamesAnswer, NameError, Names, Service},
@@ -58,6 +60,8 @@ struct Inner {
     client: Client,
     keys: Keys,
     policy: Policy,
+    /// `None` where this server federates with nobody.
+    sender: Option<Sender>,
 }
 
 impl Federation {
@@ -92,6 +96,9 @@ impl Federation {
         let client = Client::new(Arc::clone(key), discovery, destinations, policy.clone());
         let own = own_keys(&engine, &database).await?;
         let notaries = settings.notaries.clone();
+        let sender = settings
+            .enabled
+            .then(|| Sender::start(&engine, &database, &client, &policy));
         let keys = Keys::new(client.clone(), database, Arc::clone(clock), own, notaries);
         if settings.enabled {
             engine.outside().connect(Arc::new(Servers {
@@ -105,12 +112,17 @@ impl Federation {
                 client,
                 keys,
                 policy,
+                sender,
             }),
         })
     }
 
     /// Ends what runs beside the requests. To be called before the engine stops.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        if let Some(sender) = &self.inner.sender {
+            sender.stop().await;
+        }
+    }
 
     /// The homeserver that it is of.
     pub fn engine(&self) -> &Engine {

@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod ignored;
 pub mod interactive;
 pub mod limits;
+pub mod outgoing;
 pub mod passwords;
 pub mod presence;
 pub mod profiles;
@@ -56,6 +57,7 @@ use self::{
     hooks::AccountHooks,
     interactive::InteractiveAuthentication,
     limits::Limits,
+    outgoing::Announcer,
     presence::Presence,
     profiles::Profiles,
     push::{PushRules, pushers::Pushers},
@@ -89,6 +91,7 @@ struct Services {
     background: Background,
     limits: Limits,
     outside: Outside,
+    announcer: Announcer,
     sessions: Sessions,
     appservices: Appservices,
     room_services: RoomServices,
@@ -183,6 +186,7 @@ impl Engine {
         appservices.make_senders(&*clock).await?;
         let erased = Erased::new(&database, &clock);
         let outside = Outside::default();
+        let announcer = Announcer::default();
         let room_services = RoomServices::start(&RoomServiceParts {
             appservices: &appservices,
             erased: &erased,
@@ -192,6 +196,7 @@ impl Engine {
             settings: &settings,
             limits: &limits,
             nodes: &nodes,
+            announcer: &announcer,
             background: &background,
         })
         .await?;
@@ -221,6 +226,7 @@ impl Engine {
                 background,
                 limits,
                 outside,
+                announcer,
                 sessions,
                 appservices,
                 room_services,
@@ -257,6 +263,11 @@ impl Engine {
     /// The key that this server signs with.
     pub fn server_key(&self) -> &Arc<ServerKey> {
         &self.services.room_services.key
+    }
+
+    /// The way to whoever tells other servers; to be connected once.
+    pub fn announcer(&self) -> &Announcer {
+        &self.services.announcer
     }
 
     /// How far the stream has come.

@@ -9,6 +9,7 @@ use crate::{
     background::Background,
     clock::Clock,
     ignored::Ignored,
+    outgoing::Announcer,
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
@@ -35,6 +36,7 @@ pub(crate) struct Watchers {
     pub(crate) summaries: Arc<Summaries>,
     pub(crate) typing: Arc<Typing>,
     pub(crate) presence: Arc<Presence>,
+    announcer: Announcer,
 }
 
 /// What they work with.
@@ -47,6 +49,7 @@ pub(crate) struct WatcherParts<'a> {
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) settings: &'a EngineSettings,
     pub(crate) nodes: &'a Nodes,
+    pub(crate) announcer: &'a Announcer,
     pub(crate) background: &'a Background,
 }
 
@@ -63,6 +66,7 @@ impl Watchers {
                 parts.feeds.clone(),
                 parts.clock.clone(),
                 parts.nodes.clone(),
+                parts.announcer.clone(),
                 parts.background,
             ),
             presence: Presence::start(
@@ -74,9 +78,11 @@ impl Watchers {
                     clock: parts.clock.clone(),
                     settings: parts.settings.presence.clone(),
                     nodes: parts.nodes.clone(),
+                    announcer: parts.announcer.clone(),
                 },
                 parts.background,
             ),
+            announcer: parts.announcer.clone(),
         }
     }
 
@@ -89,6 +95,7 @@ impl Watchers {
             self.summaries.clone(),
             self.typing.clone(),
             self.presence.clone(),
+            Arc::new(self.announcer.clone()),
         ])
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#presence>
 
+mod remote;
 mod users;
 
 use std::{
@@ -25,11 +26,13 @@ use serde_json::{
 };
 use tokio::sync::Notify;
 
+pub use self::remote::RemotePresence;
 use self::users::{Change, Delays, Heard, User, Users};
 use crate::{
     EngineError, Result,
     background::Background,
     clock::Clock,
+    outgoing::Announcer,
     rooms::{registry::Registry, room::Room, timeline::TimelineEvent},
     sessions::Session,
     settings::PresenceSettings,
@@ -118,6 +121,7 @@ pub(crate) struct PresenceParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: PresenceSettings,
     pub(crate) nodes: Nodes,
+    pub(crate) announcer: Announcer,
 }
 
 #[derive(Debug)]
@@ -459,6 +463,7 @@ impl Shared {
             return Ok(());
         }
         let rooms = self.rooms_of(&change.user_id, change.user_nid).await?;
+        self.parts.announcer.presence(&change.user_id, &rooms);
         let feeds = self.parts.stream.change_fleeting(|count| {
             self.parts
                 .feeds

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#receipts>
 
 mod memory;
+mod remote;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,6 +17,7 @@ use ruma::{EventId, OwnedEventId, RoomId, UserId, events::receipt::ReceiptThread
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::memory::Memory;
+pub use self::remote::RemoteReceipt;
 use crate::{
     EngineError, Result,
     clock::Clock,

@@ -15,6 +15,7 @@ use crate::{
     erased::Erased,
     keys,
     limits::Limits,
+    outgoing::Announcer,
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
     rooms::{
@@ -51,6 +52,7 @@ pub(crate) struct RoomServiceParts<'a> {
     pub(crate) settings: &'a EngineSettings,
     pub(crate) limits: &'a Limits,
     pub(crate) nodes: &'a Nodes,
+    pub(crate) announcer: &'a Announcer,
     pub(crate) background: &'a Background,
 }
 
@@ -177,6 +179,7 @@ fn watchers(parts: &RoomServiceParts<'_>, shared: &Shared) -> Watchers {
         clock: parts.clock,
         settings: parts.settings,
         nodes: parts.nodes,
+        announcer: parts.announcer,
         background: parts.background,
     })
 }

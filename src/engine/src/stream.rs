@@ -17,6 +17,8 @@ use std::sync::{
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
+use tokio::sync::Notify;
+
 /// How far the stream has come, as this node knows it.
 #[derive(Debug)]
 pub struct Stream {
@@ -28,6 +30,8 @@ pub struct Stream {
     fleeting_change: Mutex<()>,
     /// Tells the fleeting counters of nodes and starts apart.
     instance: u32,
+    /// Rung when the position moves on.
+    moved: Notify,
 }
 
 impl Stream {
@@ -38,6 +42,7 @@ impl Stream {
             fleeting: AtomicU64::new(1),
             fleeting_change: Mutex::new(()),
             instance,
+            moved: Notify::new(),
         }
     }
 
@@ -72,5 +77,17 @@ impl Stream {
     /// Moves the position on. Everything up to it must be published.
     pub(crate) fn advance(&self, position: i64) {
         self.position.fetch_max(position, Ordering::AcqRel);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until it is beyond a position.
+    pub async fn beyond(&self, position: i64) {
+        loop {
+            let moved = self.moved.notified();
+            if self.position() > position {
+                return;
+            }
+            moved.await;
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     background::Background,
     clock::Clock,
+    outgoing::Announcer,
     rooms::{room::Room, timeline::TimelineEvent},
     stream::{
         Stream,
@@ -34,6 +35,7 @@ pub struct Typing {
     feeds: Arc<Feeds>,
     clock: Arc<dyn Clock>,
     nodes: Nodes,
+    announcer: Announcer,
     /// Tells the timer that somebody's time ends earlier than it knew.
     earlier: Notify,
 }
@@ -79,16 +81,16 @@ impl Inner {
         true
     }
 
-    /// Ends what ends now; the rooms where somebody's did.
-    fn expire(&mut self, now: i64) -> BTreeSet<i64> {
-        let mut rooms = BTreeSet::new();
+    /// Ends what ends now: whose, in which rooms.
+    fn expire(&mut self, now: i64) -> Vec<(i64, OwnedUserId)> {
+        let mut ended = Vec::new();
         while let Some((end, room_nid, user_id)) = self.ends.first().cloned()
             && end <= now
         {
             self.remove(room_nid, &user_id);
-            rooms.insert(room_nid);
+            ended.push((room_nid, user_id));
         }
-        rooms
+        ended
     }
 }
 
@@ -98,6 +100,7 @@ impl Typing {
         feeds: Arc<Feeds>,
         clock: Arc<dyn Clock>,
         nodes: Nodes,
+        announcer: Announcer,
         background: &Background,
     ) -> Arc<Self> {
         let typing = Arc::new(Self {
@@ -106,6 +109,7 @@ impl Typing {
             feeds,
             clock,
             nodes,
+            announcer,
             earlier: Notify::new(),
         });
         let timer = typing.clone();
@@ -139,6 +143,10 @@ impl Typing {
         if changed {
             self.tell(room_nid);
         }
+        // Also who goes on: other servers forget it else.
+        if changed || !timeout.is_zero() {
+            self.announcer.typing(room_nid, user_id, !timeout.is_zero());
+        }
     }
 
     /// Who is typing in a room.
@@ -150,14 +158,21 @@ impl Typing {
 
     /// Ends what ends now.
     pub(crate) fn expire(&self) {
-        let rooms = self.lock().expire(self.clock.now_ms());
+        self.end_at(self.clock.now_ms());
+    }
+
+    fn end_at(&self, now: i64) {
+        let ended = self.lock().expire(now);
+        let rooms: BTreeSet<i64> = ended.iter().map(|(room_nid, _)| *room_nid).collect();
         rooms.into_iter().for_each(|room_nid| self.tell(room_nid));
+        for (room_nid, user_id) in &ended {
+            self.announcer.typing(*room_nid, user_id, false);
+        }
     }
 
     /// Ends all typing: before this node stops, so that nobody is left to believe that somebody types.
     pub fn end_all(&self) {
-        let rooms = self.lock().expire(i64::MAX);
-        rooms.into_iter().for_each(|room_nid| self.tell(room_nid));
+        self.end_at(i64::MAX);
     }
 
     /// Tells those in the room.
@@ -225,6 +240,7 @@ impl Observer for Typing {
         let changed = self.lock().remove(room.nid(), user_id);
         if changed {
             self.tell(room.nid());
+            self.announcer.typing(room.nid(), user_id, false);
         }
     }
 }
@@ -245,6 +261,7 @@ mod tests {
             feeds: Arc::default(),
             clock: clock.clone(),
             nodes: Nodes::none(),
+            announcer: Announcer::default(),
             earlier: Notify::new(),
         });
         (typing, clock, stream)

@@ -122,20 +122,22 @@ impl Database {
         Ok(position.map(|(position,)| position))
     }
 
-    /// Notes how far the sender has come, with what servers lack: name, room and position of each. `false`, and nothing is
+    /// Notes how far the sender has come, if `position` says so, with what servers lack: name, room and position of each. `false`, and nothing is
     /// noted, if another node sends meanwhile.
     pub async fn note_sent(
         &self,
         node: &str,
-        position: i64,
+        position: Option<i64>,
         lacking: Vec<(String, BacklogRow)>,
     ) -> Result<bool> {
         let mut transaction = self.write().await?;
-        let noted = statement("UPDATE sender SET position = $2 WHERE id = 1 AND node = $1")
-            .bind(node)
-            .bind(position)
-            .run(&mut transaction)
-            .await?;
+        let noted = statement(
+            "UPDATE sender SET position = COALESCE($2, position) WHERE id = 1 AND node = $1",
+        )
+        .bind(node)
+        .bind(position)
+        .run(&mut transaction)
+        .await?;
         if noted == 0 {
             return Ok(false);
         }

@@ -1,0 +1,381 @@
+//! Tells other servers what happens in the rooms that they are in.
+//!
+//! The sender follows the stream, as the search's indexer does. Each event of a user of this server goes into the queues
+//! ([`queue`]) of the servers in its room, and from there in transactions ([`delivery`]), one at a time for each server.
+//! What can't be delivered becomes a note in the database, of which server lacks something of which room; when the server is
+//! back, it gets the newest events of those rooms and asks for the rest. So a server that is gone costs one note a room, and
+//! a try now and then. How far the stream was followed is stored behind everything that is neither delivered nor noted:
+//! after a crash some is sent twice, and nothing is lost.
+//!
+//! Of several nodes over one database, one sends: who has the lease.
+
+mod delivery;
+mod edus;
+mod fan_out;
+mod queue;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parley_engine::Engine;
+use parley_storage::{Database, Engine as DatabaseEngine, StorageError, destinations::BacklogRow};
+use ruma::{EventId, OwnedServerName, ServerName};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{edus::Fleeting, queue::Queue};
+use crate::{outbound::Client, policy::Policy};
+
+/// Transactions that are under way at once.
+const AT_ONCE: usize = 50;
+/// Events that are read from the stream at once.
+const BATCH: i64 = 200;
+/// How often it is looked what is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How often it is noted how far the stream was followed.
+const NOTE_EVERY_MS: i64 = 5_000;
+/// For how long a node may send, and how often it asks for more.
+const LEASE_MS: i64 = 20_000;
+const LEASE_EVERY_MS: i64 = 5_000;
+/// In a stop, for what is under way.
+const GRACE: Duration = Duration::from_secs(3);
+/// Fleeting things that wait to be sorted into the queues.
+const MAX_FLEETING: usize = 10_000;
+
+/// Sends to other servers. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    database: Database,
+    client: Client,
+    policy: Policy,
+    /// Which node this is.
+    node: String,
+    queues: Mutex<Queues>,
+    slots: Semaphore,
+    leads: AtomicBool,
+    transactions: AtomicU64,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// The queues, and what is to be noted of them.
+#[derive(Debug, Default)]
+struct Queues {
+    by_server: HashMap<OwnedServerName, Queue>,
+    /// When which server is to be tried again.
+    retries: BTreeSet<(i64, OwnedServerName)>,
+    /// What servers lack and isn't noted yet.
+    unwritten: Lacking,
+}
+
+/// What servers lack: the position of an event of a room.
+type Lacking = HashMap<(OwnedServerName, i64), i64>;
+
+/// Where the follower is.
+#[derive(Debug, Default)]
+struct Place {
+    /// Up to where the stream was looked at.
+    looked_at: i64,
+    /// What is stored of it.
+    noted: i64,
+    noted_at: i64,
+    leased_at: i64,
+}
+
+impl Sender {
+    /// Starts to follow the stream.
+    pub(crate) fn start(
+        engine: &Engine,
+        database: &Database,
+        client: &Client,
+        policy: &Policy,
+    ) -> Self {
+        let node = match database.engine() {
+            // There is but one, which needn't wait for itself after a crash.
+            DatabaseEngine::Sqlite => "the only one".to_owned(),
+            DatabaseEngine::Postgres => format!("{:016x}", rand::random::<u64>()),
+        };
+        let sender = Self {
+            inner: Arc::new(Inner {
+                engine: engine.clone(),
+                database: database.clone(),
+                client: client.clone(),
+                policy: policy.clone(),
+                node,
+                queues: Mutex::default(),
+                slots: Semaphore::new(AT_ONCE),
+                leads: AtomicBool::new(false),
+                transactions: AtomicU64::new(0),
+                tasks: TaskTracker::new(),
+                stopping: CancellationToken::new(),
+            }),
+        };
+        let (fleeting, arrived) = mpsc::channel(MAX_FLEETING);
+        engine.announcer().connect(Arc::new(Fleeting(fleeting)));
+        let tasks = &sender.inner.tasks;
+        tasks.spawn(Arc::clone(&sender.inner).follow());
+        tasks.spawn(Arc::clone(&sender.inner).sort_fleeting(arrived));
+        tasks.spawn(Arc::clone(&sender.inner).welcome());
+        sender
+    }
+
+    /// Ends what is under way, notes what wasn't delivered, and lets another node send.
+    pub(crate) async fn stop(&self) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Tells the servers in its room of an event that `origin` gave this one to tell.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn pass_on(
+        &self,
+        event_id: &EventId,
+        origin: &ServerName,
+    ) -> Result<(), StorageError> {
+        match self.inner.database.event(event_id).await? {
+            Some(row) => self.inner.pass_on(&row, origin).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How many events and other things wait in memory for a server.
+    pub(crate) fn waiting(&self, server: &ServerName) -> usize {
+        let queues = self.inner.queues();
+        queues.by_server.get(server).map_or(0, Queue::len)
+    }
+}
+
+impl Inner {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> i64 {
+        self.engine.clock().now_ms()
+    }
+
+    fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// The life of the follower.
+    async fn follow(self: Arc<Self>) {
+        let mut place = Place::default();
+        while !self.stopping.is_cancelled() {
+            if let Err(error) = self.step(&mut place).await {
+                tracing::warn!(%error, "what happens in rooms can't be sent to other servers");
+                let pause = tokio::time::sleep(TICK);
+                self.stopping.run_until_cancelled(pause).await;
+                continue;
+            }
+            let moved = self.engine.stream().beyond(place.looked_at);
+            tokio::select! {
+                () = self.stopping.cancelled() => {}
+                () = moved, if self.leads() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+        self.finish(&mut place).await;
+    }
+
+    async fn step(self: &Arc<Self>, place: &mut Place) -> Result<(), StorageError> {
+        let now = self.now();
+        if now - place.leased_at >= LEASE_EVERY_MS || !self.leads() {
+            self.lease(place, now).await?;
+        }
+        if !self.leads() {
+            return Ok(());
+        }
+        self.read_stream(place).await?;
+        self.try_again(now);
+        if now - place.noted_at >= NOTE_EVERY_MS {
+            self.note(place, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks to be the node that sends, or to go on.
+    async fn lease(self: &Arc<Self>, place: &mut Place, now: i64) -> Result<(), StorageError> {
+        let until = now.saturating_add(LEASE_MS);
+        let position = self.database.lease_sender(&self.node, now, until).await?;
+        place.leased_at = now;
+        match (position, self.leads()) {
+            (Some(position), false) => {
+                *place = Place {
+                    looked_at: position,
+                    noted: position,
+                    noted_at: now,
+                    leased_at: now,
+                };
+                let lacking = self.database.servers_with_backlog().await?;
+                self.leads.store(true, Ordering::Release);
+                for server in lacking {
+                    if let Ok(server) = OwnedServerName::try_from(server) {
+                        self.queues().of(&server).has_backlog = true;
+                        self.begin(&server).await;
+                    }
+                }
+            }
+            (None, true) => {
+                tracing::warn!("another node sends to other servers now");
+                self.leads.store(false, Ordering::Release);
+                *self.queues() = Queues::default();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sorts what is new in the stream into the queues.
+    async fn read_stream(self: &Arc<Self>, place: &mut Place) -> Result<(), StorageError> {
+        let to = self.engine.stream().position();
+        while place.looked_at < to && !self.stopping.is_cancelled() {
+            let from = place.looked_at;
+            let rows = self.database.events_between(from, to, BATCH).await?;
+            let reached = match rows.last() {
+                Some(last) if rows.len() as i64 == BATCH => last.position,
+                _ => to,
+            };
+            for row in &rows {
+                self.fan_out(row).await?;
+            }
+            place.looked_at = reached;
+        }
+        Ok(())
+    }
+
+    /// Tries servers again whose time has come.
+    fn try_again(self: &Arc<Self>, now: i64) {
+        loop {
+            let server = {
+                let mut queues = self.queues();
+                match queues.retries.first() {
+                    Some((at, _)) if *at <= now => {}
+                    _ => return,
+                }
+                queues.retries.pop_first().map(|(_, server)| server)
+            };
+            if let Some(server) = server {
+                self.deliver_to(&server);
+            }
+        }
+    }
+
+    /// Tries servers that were heard from.
+    async fn welcome(self: Arc<Self>) {
+        let destinations = self.client.destinations();
+        while let Some(back) = self
+            .stopping
+            .run_until_cancelled(destinations.returned())
+            .await
+        {
+            for server in back {
+                let waits = self.queues().by_server.contains_key(&server);
+                if waits && self.leads() {
+                    self.deliver_to(&server);
+                }
+            }
+        }
+    }
+
+    /// Stores how far everything was delivered or noted.
+    async fn note(&self, place: &mut Place, now: i64) -> Result<(), StorageError> {
+        place.noted_at = now;
+        let (position, lacking) = {
+            let mut queues = self.queues();
+            let waiting = queues.by_server.values().filter_map(Queue::oldest).min();
+            let reached = waiting.map_or(place.looked_at, |oldest| place.looked_at.min(oldest - 1));
+            // Never back: what is older was noted or delivered before.
+            (
+                reached.max(place.noted),
+                std::mem::take(&mut queues.unwritten),
+            )
+        };
+        if position == place.noted && lacking.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.write(Some(position), &lacking).await {
+            let mut queues = self.queues();
+            for (key, at) in lacking {
+                queues.unwritten.entry(key).or_insert(at);
+            }
+            return Err(error);
+        }
+        place.noted = position;
+        Ok(())
+    }
+
+    async fn write(&self, position: Option<i64>, lacking: &Lacking) -> Result<(), StorageError> {
+        let rows = lacking.iter().map(|((server, room_nid), at)| {
+            let row = BacklogRow {
+                room_nid: *room_nid,
+                position: *at,
+            };
+            (server.to_string(), row)
+        });
+        let ours = self
+            .database
+            .note_sent(&self.node, position, rows.collect());
+        if !ours.await? {
+            self.leads.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Ends: what is under way may finish, the rest is found again by the next start.
+    async fn finish(&self, place: &mut Place) {
+        let finished = async {
+            // Deliveries end by themselves now, after the transaction that they are at.
+            while self.queues().by_server.values().any(|queue| queue.busy) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Whoever is slower is told again.
+        let _ = tokio::time::timeout(GRACE, finished).await;
+        if !self.leads() {
+            return;
+        }
+        let ended = async {
+            self.note(place, self.now()).await?;
+            self.database.end_lease(&self.node).await
+        };
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "what was sent to other servers can't be noted");
+        }
+    }
+}
+
+impl Queues {
+    /// The queue of a server, made if there is none.
+    fn of(&mut self, server: &ServerName) -> &mut Queue {
+        if !self.by_server.contains_key(server) {
+            self.by_server.insert(server.to_owned(), Queue::default());
+        }
+        self.by_server.entry(server.to_owned()).or_default()
+    }
+
+    /// Notes that a server lacks an event of a room. It is stored once for each room, unless `anew`.
+    fn lacks(&mut self, server: &ServerName, room_nid: i64, position: i64, anew: bool) {
+        let queue = self.of(server);
+        queue.has_backlog = true;
+        if queue.is_behind(room_nid) || anew {
+            self.unwritten
+                .insert((server.to_owned(), room_nid), position);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Whom an event concerns.
+
+use std::sync::Arc;
+
+use parley_storage::{StorageError, events::EventRow};
+use ruma::{OwnedServerName, OwnedUserId, ServerName, events::room::member::MembershipState};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Inner,
+    queue::{Queue, WaitingPdu},
+};
+
+/// What matters of an event.
+#[derive(Debug, Deserialize)]
+struct Facts {
+    sender: OwnedUserId,
+    #[serde(rename = "type")]
+    event_type: String,
+    state_key: Option<String>,
+    content: Content,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Content {
+    #[serde(default)]
+    membership: serde_json::Value,
+}
+
+impl Facts {
+    /// The server of somebody who is put out of the room, or whose invitation is taken back: it is to know, although it
+    /// may no longer be in the room.
+    fn put_out(&self) -> Option<OwnedServerName> {
+        let is_out = self.event_type == "m.room.member"
+            && [MembershipState::Leave, MembershipState::Ban]
+                .iter()
+                .any(|membership| self.content.membership == membership.as_str());
+        let user_id = OwnedUserId::try_from(self.state_key.as_deref()?).ok()?;
+        is_out.then(|| user_id.server_name().to_owned())
+    }
+}
+
+impl Inner {
+    /// Sorts an event into the queues of those that it concerns, if it is of a user of this server.
+    pub(super) async fn fan_out(self: &Arc<Self>, row: &EventRow) -> Result<(), StorageError> {
+        let Ok(facts) = serde_json::from_str::<Facts>(&row.json) else {
+            return Ok(());
+        };
+        if facts.sender.server_name() != self.client.own_name() {
+            return Ok(());
+        }
+        self.queue_event(row, &facts, None).await
+    }
+
+    /// Sorts an event of a user of another server into the queues of the rest: this server has taken it for them.
+    pub(super) async fn pass_on(
+        self: &Arc<Self>,
+        row: &EventRow,
+        origin: &ServerName,
+    ) -> Result<(), StorageError> {
+        match serde_json::from_str::<Facts>(&row.json) {
+            Ok(facts) => self.queue_event(row, &facts, Some(origin)).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn queue_event(
+        self: &Arc<Self>,
+        row: &EventRow,
+        facts: &Facts,
+        but: Option<&ServerName>,
+    ) -> Result<(), StorageError> {
+        let put_out = facts.put_out();
+        let mut servers = self.servers_in(row.room_nid).await;
+        if let Some(server) = &put_out
+            && !servers.contains(server)
+        {
+            servers.push(server.clone());
+        }
+        let is_other = |server: &OwnedServerName| {
+            server != self.client.own_name() && but != Some(&**server) && self.policy.allows(server)
+        };
+        servers.retain(is_other);
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let Ok(json) = RawValue::from_string(row.json.clone()) else {
+            return Ok(());
+        };
+        let pdu = WaitingPdu {
+            position: row.position,
+            room_nid: row.room_nid,
+            json: json.into(),
+        };
+        for server in servers {
+            let paused = self.client.destinations().pause(&server).await > 0;
+            let must = put_out.as_ref() == Some(&server);
+            match paused {
+                true => {
+                    self.queues()
+                        .lacks(&server, row.room_nid, row.position, must);
+                    self.schedule(&server).await;
+                }
+                false => {
+                    self.queues().of(&server).push(pdu.clone());
+                    self.deliver_to(&server);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The servers in a room, as it is now.
+    pub(super) async fn servers_in(&self, room_nid: i64) -> Vec<OwnedServerName> {
+        let registry = self.engine.rooms().registry();
+        let state = async {
+            let room = registry.by_nid(room_nid).await?;
+            registry.load(&room).await
+        };
+        match state.await {
+            Ok(state) => state.servers().map(|(server, _)| server.clone()).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "a room can't be read, whose events are to be sent");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Sees to it that a server is tried again when its time has come.
+    pub(super) async fn schedule(&self, server: &ServerName) {
+        let entry = self.client.destinations().get(server).await;
+        let Some(at) = entry.health().retry_at else {
+            return;
+        };
+        self.queues().retries.insert((at, server.to_owned()));
+    }
+
+    /// Delivers what a server lacks, now or when it may be tried again.
+    pub(super) async fn begin(self: &Arc<Self>, server: &ServerName) {
+        match self.client.destinations().pause(server).await {
+            0 => self.deliver_to(server),
+            _ => self.schedule(server).await,
+        }
+    }
+
+    /// Has somebody deliver what waits for a server, unless somebody does.
+    pub(super) fn deliver_to(self: &Arc<Self>, server: &ServerName) {
+        if self.stopping.is_cancelled() {
+            return;
+        }
+        {
+            let mut queues = self.queues();
+            let queue: &mut Queue = queues.of(server);
+            if queue.busy {
+                return;
+            }
+            queue.busy = true;
+        }
+        let delivery = Arc::clone(self).deliver(server.to_owned());
+        self.tasks.spawn(delivery);
+    }
+}
