@@ -19,7 +19,7 @@ use crate::{
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
     rooms::{
-        Rooms, RoomsParts, notices::Notices, registry::Registry, search::SearchIndex,
+        Rooms, RoomsParts, indexer::Indexer, notices::Notices, registry::Registry,
         timeline::Events,
     },
     settings::EngineSettings,
@@ -130,7 +130,7 @@ impl RoomServices {
             erased: (*erased).clone(),
             marks,
             summaries,
-            search: SearchIndex::start(database, &shared.stream, background),
+            indexer: Indexer::start(database, &shared.stream, background),
             account_data: personal.account_data.clone(),
             key: key.clone(),
             clock: (*clock).clone(),

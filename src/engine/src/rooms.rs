@@ -34,6 +34,7 @@ pub mod visibility;
 
 mod guests;
 mod hooks;
+pub(crate) mod indexer;
 mod knock;
 mod succession;
 mod transactions;
@@ -49,11 +50,11 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
+    indexer::Indexer,
     notices::Notices,
     registry::Registry,
     relations::RelationMarks,
     room::{Head, Room},
-    search::SearchIndex,
     state::RoomState,
     summaries::Summaries,
     timeline::Events,
@@ -95,7 +96,7 @@ pub struct Rooms {
     marks: Arc<RelationMarks>,
     summaries: Arc<Summaries>,
     account_data: AccountData,
-    search: Arc<SearchIndex>,
+    indexer: Arc<Indexer>,
     clock: Arc<dyn Clock>,
     /// When rooms are made. Since version 12 a room's id is the hash of its create event, so two rooms that one user
     /// makes alike within a millisecond would be the same.
@@ -132,7 +133,7 @@ pub struct RoomsParts {
     /// What users keep of their rooms.
     pub account_data: AccountData,
     /// What finds texts.
-    pub(crate) search: Arc<SearchIndex>,
+    pub(crate) indexer: Arc<Indexer>,
     /// What events are signed with.
     pub key: Arc<ServerKey>,
     /// The time.
@@ -164,7 +165,7 @@ impl Rooms {
             marks: parts.marks,
             summaries: parts.summaries,
             account_data: parts.account_data,
-            search: parts.search,
+            indexer: parts.indexer,
             clock: parts.clock,
             founding: DistinctTimes::default(),
             random: parts.random,

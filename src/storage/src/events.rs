@@ -286,7 +286,7 @@ impl Database {
     }
 
     /// The events of a room from a time on, the earliest first, or up to a time, the latest first; at most `limit`, after
-    /// the first `skip`.
+    /// the first `skip`. Of those that the indexer has come to.
     pub async fn events_near(
         &self,
         room_nid: i64,
@@ -301,8 +301,9 @@ impl Database {
             ("<=", "DESC")
         };
         let columns: Vec<Columns> = statement(format!(
-            "{SELECT} WHERE e.room_nid = $1 AND e.origin_server_ts {comparison} $2 \
-             ORDER BY e.origin_server_ts {order}, e.position {order} LIMIT $3 OFFSET $4"
+            "{SELECT} JOIN event_times t ON t.position = e.position \
+             WHERE t.room_nid = $1 AND t.origin_server_ts {comparison} $2 \
+             ORDER BY t.origin_server_ts {order}, t.position {order} LIMIT $3 OFFSET $4"
         ))
         .bind(room_nid)
         .bind(timestamp)

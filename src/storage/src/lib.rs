@@ -16,6 +16,7 @@ pub mod destinations;
 pub mod devices;
 pub mod events;
 pub mod filters;
+pub mod indexing;
 pub mod interactive;
 pub mod keys;
 pub mod notify;

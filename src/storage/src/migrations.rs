@@ -91,6 +91,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "delayed events",
         include_str!("../../../migrations/0016_delayed_events.sql"),
     ),
+    (
+        17,
+        "event times",
+        include_str!("../../../migrations/0017_event_times.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -40,51 +40,6 @@ pub struct SearchQuery<'a> {
 }
 
 impl Database {
-    /// Up to which position of the stream the index goes.
-    pub async fn search_progress(&self) -> Result<i64> {
-        let (position,): (i64,) = statement("SELECT position FROM search_progress WHERE id = 1")
-            .one(self)
-            .await?;
-        Ok(position)
-    }
-
-    /// Takes a stretch of the stream into the index: adds texts, and removes those of the events at `gone`. `false`, and
-    /// nothing is changed, if the index doesn't end at `from`, as another node has moved it on.
-    pub async fn index(
-        &self,
-        from: i64,
-        to: i64,
-        texts: Vec<Searchable>,
-        gone: Vec<i64>,
-    ) -> Result<bool> {
-        let mut transaction = self.write().await?;
-        // Locks the row until the end.
-        let (position,): (i64,) = statement(
-            "UPDATE search_progress SET position = position WHERE id = 1 RETURNING position",
-        )
-        .one_in(&mut transaction)
-        .await?;
-        if position != from {
-            return Ok(false);
-        }
-        add(&mut transaction, texts).await?;
-        if !gone.is_empty() {
-            for text in [
-                "DELETE FROM searchable WHERE position IN ({ints $1})",
-                "DELETE FROM search_words WHERE rowid IN ({ints $1})",
-            ] {
-                let statement = statement(text).bind(gone.clone());
-                statement.run(&mut transaction).await?;
-            }
-        }
-        statement("UPDATE search_progress SET position = $1 WHERE id = 1")
-            .bind(to)
-            .run(&mut transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(true)
-    }
-
     /// The positions of the events that match, and how well in millionths: more is better; 0 where that isn't asked.
     pub async fn search(&self, query: SearchQuery<'_>) -> Result<Vec<(i64, i64)>> {
         let is_sqlite = self.engine() == Engine::Sqlite;
@@ -128,7 +83,8 @@ impl Database {
     }
 }
 
-async fn add(transaction: &mut Transaction, texts: Vec<Searchable>) -> Result<()> {
+/// Adds texts to the index.
+pub(crate) async fn add_texts(transaction: &mut Transaction, texts: Vec<Searchable>) -> Result<()> {
     let (mut positions, mut rooms) = (Vec::new(), Vec::new());
     let (mut kinds, mut words) = (Vec::new(), Vec::new());
     for text in texts {
@@ -169,4 +125,16 @@ async fn add(transaction: &mut Transaction, texts: Vec<Searchable>) -> Result<()
             Ok(())
         }
     }
+}
+
+/// Takes the texts of events out of the index.
+pub(crate) async fn remove_texts(transaction: &mut Transaction, positions: Vec<i64>) -> Result<()> {
+    for text in [
+        "DELETE FROM searchable WHERE position IN ({ints $1})",
+        "DELETE FROM search_words WHERE rowid IN ({ints $1})",
+    ] {
+        let statement = statement(text).bind(positions.clone());
+        statement.run(transaction).await?;
+    }
+    Ok(())
 }

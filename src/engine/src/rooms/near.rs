@@ -29,6 +29,7 @@ impl Rooms {
         direction: Direction,
     ) -> Result<Arc<TimelineEvent>> {
         let (room, _, access) = self.readable(room_id, &session.user_id).await?;
+        self.indexer.ready().await?;
         let forward = direction == Direction::Forward;
         let mut skip = 0;
         while skip < MAX_SCANNED {

@@ -1,11 +1,8 @@
 //! Searching for what was said.
 //!
-//! An indexer follows the stream and takes up the texts of new events, some at a time, so that senders don't wait for it.
-//! Whoever searches waits until it has come up to now, if that isn't long.
+//! The indexer takes up texts behind the stream; whoever searches waits until it has come up to now, if that isn't long.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#server-side-search>
-
-mod index;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -15,11 +12,10 @@ use std::{
 use parley_storage::search::SearchQuery;
 use ruma::OwnedRoomId;
 
-pub(crate) use self::index::SearchIndex;
-use self::index::words_of;
 use super::{
     Rooms,
     history::{Direction, PageRequest},
+    indexer::words_of,
     room::Room,
     timeline::TimelineEvent,
     visibility::Access,
@@ -122,7 +118,7 @@ impl Rooms {
         words.truncate(MAX_WORDS);
         let place = match request.from.filter(|from| !from.is_empty()) {
             None => Place {
-                up_to: self.search.ready().await?,
+                up_to: self.indexer.ready().await?,
                 skip: 0,
             },
             Some(text) => {

@@ -1,22 +1,33 @@
-//! The indexer.
+//! The indexer: follows the stream and takes up the texts and times of new events, many at a time, so that senders don't
+//! pay for what is asked for rarely.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use parley_protocol::Pdu;
-use parley_storage::{Database, events::EventRow, search::Searchable};
+use parley_storage::{Database, events::EventRow, indexing::IndexNews, search::Searchable};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::{Result, background::Background, rooms::registry::redacted_event, stream::Stream};
 
-/// How often new events are taken up if nobody searches.
+/// How often new events are taken up if nobody asks for them.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Events that are taken up in one transaction.
 const BATCH: i64 = 1_000;
-/// How long a search waits for the indexer, which has much to do when it first comes to a database.
+/// How long a request waits for the indexer, which has much to do when it first comes to a database.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far the index may be behind, on disk, of a stretch in which there was nothing to take up.
+/// How far what is indexed may be behind, on disk, of a stretch in which there was nothing to take up.
 const UNNOTED: i64 = 10_000;
+/// How far the stream moves on in a [`PERIOD`] when there is much to do.
+const BUSY: i64 = 2_000;
+/// How far the indexer lets the stream go ahead as long as there is much to do. SQLite has one writer, and senders come first.
+const BACKLOG: i64 = 50_000;
 
 /// How far the indexer has come.
 #[derive(Debug, Default)]
@@ -27,37 +38,40 @@ struct Progress {
     looked_at: i64,
 }
 
-/// Takes up the texts of new events.
+/// Takes up the times and texts of new events.
 #[derive(Debug)]
-pub(crate) struct SearchIndex {
+pub(crate) struct Indexer {
     database: Database,
     stream: Arc<Stream>,
     /// `None` until it is read.
     progress: Mutex<Option<Progress>>,
+    /// Where the stream was when the indexer last looked by itself.
+    seen: AtomicI64,
 }
 
-impl SearchIndex {
+impl Indexer {
     /// Starts to follow the stream.
     pub(crate) fn start(
         database: &Database,
         stream: &Arc<Stream>,
         background: &Background,
     ) -> Arc<Self> {
-        let index = Arc::new(Self {
+        let indexer = Arc::new(Self {
             database: database.clone(),
             stream: stream.clone(),
             progress: Mutex::default(),
+            seen: AtomicI64::new(stream.position()),
         });
-        let following = index.clone();
+        let following = indexer.clone();
         background.every(PERIOD, move || {
-            let index = following.clone();
+            let indexer = following.clone();
             async move {
-                if let Err(error) = index.catch_up().await {
-                    tracing::warn!(%error, "new events can't be taken into the search index");
+                if let Err(error) = indexer.catch_up_in_quiet().await {
+                    tracing::warn!(%error, "new events can't be indexed");
                 }
             }
         });
-        index
+        indexer
     }
 
     /// Waits until everything that is published by now is taken up, but not for long; up to which position that is.
@@ -71,6 +85,20 @@ impl SearchIndex {
         }
     }
 
+    /// Takes up what is new, unless senders have much to do just now.
+    async fn catch_up_in_quiet(&self) -> Result<()> {
+        let now = self.stream.position();
+        let before = self.seen.swap(now, Ordering::Relaxed);
+        let indexed = match &*self.progress.lock().await {
+            Some(progress) => progress.looked_at,
+            None => self.database.indexed_position().await?,
+        };
+        if !should_wait(indexed, before, now) {
+            self.catch_up().await?;
+        }
+        Ok(())
+    }
+
     /// Takes up everything that is published by now; up to which position that is.
     ///
     /// # Errors
@@ -82,7 +110,7 @@ impl SearchIndex {
             let at = match &mut *progress {
                 Some(at) => at,
                 None => {
-                    let stored = self.database.search_progress().await?;
+                    let stored = self.database.indexed_position().await?;
                     progress.insert(Progress {
                         stored,
                         looked_at: stored,
@@ -100,10 +128,9 @@ impl SearchIndex {
                 Some(last) if rows.len() as i64 == BATCH => last.position,
                 _ => to,
             };
-            let (texts, gone) = self.read(&rows).await?;
-            let has_news = !(texts.is_empty() && gone.is_empty());
-            if has_news || reached - at.stored > UNNOTED {
-                if !self.database.index(at.stored, reached, texts, gone).await? {
+            if !rows.is_empty() || reached - at.stored > UNNOTED {
+                let news = self.read(&rows).await?;
+                if !self.database.index(at.stored, reached, news).await? {
                     // Another node was first.
                     *progress = None;
                     continue;
@@ -114,15 +141,24 @@ impl SearchIndex {
         }
     }
 
-    /// The texts of events, and the positions of the events that they redact.
-    async fn read(&self, rows: &[EventRow]) -> Result<(Vec<Searchable>, Vec<i64>)> {
+    /// What is to be indexed of the texts of events.
+    async fn read(&self, rows: &[EventRow]) -> Result<IndexNews> {
         let mut gone = Vec::new();
         for target in rows.iter().filter_map(redacted_event) {
             let place = self.database.event_place(&target).await?;
             gone.extend(place.map(|(_, position)| position));
         }
-        Ok((rows.iter().filter_map(text_of).collect(), gone))
+        Ok(IndexNews {
+            texts: rows.iter().filter_map(text_of).collect(),
+            gone,
+        })
     }
+}
+
+/// Whether the indexer, which has come to `indexed`, leaves the disk to senders, as the stream moved from `before` to `now`
+/// in a [`PERIOD`].
+fn should_wait(indexed: i64, before: i64, now: i64) -> bool {
+    now - before > BUSY && now - indexed < BACKLOG
 }
 
 /// What can be found of an event.
@@ -158,4 +194,20 @@ fn text_of(row: &EventRow) -> Option<Searchable> {
 pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric())
         .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_indexer_waits_while_much_is_sent_but_not_for_ever() {
+        assert!(!should_wait(0, 100, 100), "nothing is sent");
+        assert!(!should_wait(0, 0, BUSY), "little is sent");
+        assert!(should_wait(0, 0, BUSY + 1));
+        assert!(
+            !should_wait(0, BACKLOG - BUSY, BACKLOG + 1),
+            "too far behind"
+        );
+    }
 }
