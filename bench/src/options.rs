@@ -21,7 +21,7 @@ pub(crate) struct Options {
     )]
     pub(crate) url: String,
 
-    /// Scenarios to run, separated by commas; all of them if not given
+    /// Scenarios to run, separated by commas; all but growth and population if not given
     #[arg(
         long = "scenario",
         value_enum,
@@ -90,6 +90,10 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) initial_sync: InitialSyncOptions,
     #[command(flatten)]
+    pub(crate) growth: GrowthOptions,
+    #[command(flatten)]
+    pub(crate) population: PopulationOptions,
+    #[command(flatten)]
     pub(crate) start: StartOptions,
 }
 
@@ -113,6 +117,10 @@ pub(crate) enum Name {
     Idle,
     /// The first /sync of a new device
     InitialSync,
+    /// Senders on a server with more and more rooms, then in a room with more and more members (only if it is named)
+    Growth,
+    /// Many people in many rooms with a long history, all waiting for news (only if it is named)
+    Population,
 }
 
 /// `send-own-rooms` and `send-one-room`; the length of measuring also holds for `messages`.
@@ -211,6 +219,30 @@ pub(crate) struct InitialSyncOptions {
     pub(crate) sync_repeats: usize,
 }
 
+/// `growth`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "growth")]
+pub(crate) struct GrowthOptions {
+    /// The numbers of rooms, and of members, at which sending is measured
+    #[arg(long, default_value = "10,100,1000,10000", value_delimiter = ',', value_parser = at_least_one, value_name = "N")]
+    pub(crate) growth_steps: Vec<usize>,
+}
+
+/// `population`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "population")]
+pub(crate) struct PopulationOptions {
+    /// People, all of whom wait in /sync at the end
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one, value_name = "N")]
+    pub(crate) people: usize,
+    /// Rooms, each with six members
+    #[arg(long, default_value_t = 2_000, value_parser = at_least_one, value_name = "N")]
+    pub(crate) rooms: usize,
+    /// Messages in all rooms together
+    #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one, value_name = "N")]
+    pub(crate) events: usize,
+}
+
 /// `start`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "start")]
@@ -224,7 +256,8 @@ impl Options {
     /// The scenarios to run, in the order in which they run and each once.
     pub(crate) fn chosen(&self) -> Vec<Name> {
         let mut chosen = if self.scenarios.is_empty() {
-            Name::value_variants().to_vec()
+            let all = Name::value_variants().iter().copied();
+            all.filter(|name| name.is_usual()).collect()
         } else {
             self.scenarios.clone()
         };
@@ -240,6 +273,11 @@ impl Options {
 }
 
 impl Name {
+    /// Whether it runs if none is named. The others take long.
+    fn is_usual(self) -> bool {
+        !matches!(self, Self::Growth | Self::Population)
+    }
+
     /// The name as it's written on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -251,6 +289,8 @@ impl Name {
             Self::Join => "join",
             Self::Idle => "idle",
             Self::InitialSync => "initial-sync",
+            Self::Growth => "growth",
+            Self::Population => "population",
         }
     }
 }
@@ -295,10 +335,17 @@ mod tests {
     }
 
     #[test]
-    fn every_scenario_but_start_runs_by_default() {
+    fn every_scenario_but_start_and_the_long_ones_runs_by_default() {
         let chosen = parse(&[]).chosen();
-        assert_eq!(chosen.len(), Name::value_variants().len() - 1);
-        assert!(!chosen.contains(&Name::Start));
+        assert_eq!(chosen.len(), Name::value_variants().len() - 3);
+        for name in [Name::Start, Name::Growth, Name::Population] {
+            assert!(!chosen.contains(&name));
+            assert!(
+                parse(&["--scenario", name.as_str()])
+                    .chosen()
+                    .contains(&name)
+            );
+        }
     }
 
     #[test]

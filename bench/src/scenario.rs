@@ -1,10 +1,12 @@
 //! The scenarios: each makes its own users and rooms, then measures.
 
+mod growth;
 mod idle;
 mod initial_sync;
 mod join;
 mod long_poll;
 mod messages;
+mod population;
 mod send;
 mod start;
 #[cfg(test)]
@@ -26,6 +28,8 @@ pub(crate) async fn run(bench: &Bench, name: Name) -> Result<Outcome> {
         Name::Join => join::run(bench).await,
         Name::Idle => idle::run(bench).await,
         Name::InitialSync => initial_sync::run(bench).await,
+        Name::Growth => growth::run(bench).await,
+        Name::Population => population::run(bench).await,
     }
 }
 

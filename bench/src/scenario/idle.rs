@@ -34,11 +34,17 @@ const STAGGER: Duration = Duration::from_millis(2);
 
 const FILTER: &str = r#"{"room":{"state":{"lazy_load_members":true}}}"#;
 
-/// Measures memory before and while the polls wait, and processor time while they wait.
+/// Clients in small rooms of their own.
 pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
-    let options = &bench.options.idle;
-    let users = bench.make_users(options.idle_polls).await?;
+    let users = bench.make_users(bench.options.idle.idle_polls).await?;
     fill_rooms(bench, &users).await?;
+    wait(bench, Name::Idle, users).await
+}
+
+/// Measures memory before and while the users' polls wait, and processor time while they wait.
+pub(super) async fn wait(bench: &Bench, name: Name, users: Vec<User>) -> Result<Outcome> {
+    let options = &bench.options.idle;
+    let waiting = users.len();
     let tokens = bench
         .in_parallel(
             "first /sync of each",
@@ -74,14 +80,14 @@ pub(crate) async fn run(bench: &Bench) -> Result<Outcome> {
     let reading = meter.read()?;
     let answers = answered.load(Ordering::Relaxed) - earlier;
     let parameters = [
-        ("polls", Value::from(options.idle_polls)),
+        ("polls", Value::from(waiting)),
         (
             "duration_seconds",
             options.idle_duration.as_secs_f64().into(),
         ),
     ];
-    recorder.tally().operations = options.idle_polls as u64;
-    let title = Title::new(Name::Idle, "waiting client", parameters);
+    recorder.tally().operations = waiting as u64;
+    let title = Title::new(name, "waiting client", parameters);
     let mut outcome = Outcome::new(bench, title, &recorder.tally(), reading)?;
     polls.shutdown().await;
     report(&mut outcome, before, reading.cpu, answers);

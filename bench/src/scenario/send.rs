@@ -19,6 +19,7 @@ pub(crate) async fn own_rooms(bench: &Bench) -> Result<Outcome> {
     let senders = bench.make_users(bench.options.send.senders).await?;
     let rooms = bench.make_rooms(&senders).await?;
     let tokens = senders.into_iter().map(|sender| sender.token);
+    let rooms = rooms.into_iter().map(|room| vec![room]);
     send(bench, Name::SendOwnRooms, tokens.zip(rooms).collect()).await
 }
 
@@ -33,11 +34,16 @@ pub(crate) async fn one_room(bench: &Bench) -> Result<Outcome> {
     bench.join_all(&room, &senders[1..]).await?;
     let tokens = senders
         .into_iter()
-        .map(|sender| (sender.token, room.clone()));
+        .map(|sender| (sender.token, vec![room.clone()]));
     send(bench, Name::SendOneRoom, tokens.collect()).await
 }
 
-async fn send(bench: &Bench, name: Name, senders: Vec<(HeaderValue, String)>) -> Result<Outcome> {
+/// Measures senders, each with the rooms that it writes in by turns.
+pub(super) async fn send(
+    bench: &Bench,
+    name: Name,
+    senders: Vec<(HeaderValue, Vec<String>)>,
+) -> Result<Outcome> {
     let options = &bench.options.send;
     let parameters = [
         ("senders", Value::from(senders.len())),
@@ -47,9 +53,10 @@ async fn send(bench: &Bench, name: Name, senders: Vec<(HeaderValue, String)>) ->
     let text = "x".repeat(options.message_bytes);
     let body = Bytes::from(json!({ "msgtype": "m.text", "body": text }).to_string());
     let recorder = Recorder::after_warm_up(bench)?;
-    let tasks = senders.into_iter().map(|(token, room)| {
+    let tasks = senders.into_iter().map(|(token, rooms)| {
         let client = bench.target.client();
-        keep_sending(client, token, escape(&room), body.clone(), recorder.clone())
+        let rooms = rooms.iter().map(|room| escape(room)).collect();
+        keep_sending(client, token, rooms, body.clone(), recorder.clone())
     });
     under_load(
         bench,
@@ -60,17 +67,21 @@ async fn send(bench: &Bench, name: Name, senders: Vec<(HeaderValue, String)>) ->
     .await
 }
 
+/// Sends into each of the rooms in turn.
 async fn keep_sending(
     mut client: Client,
     token: HeaderValue,
-    room: String,
+    rooms: Vec<String>,
     body: Bytes,
     recorder: Recorder,
 ) {
     let mut patience = Patience::default();
-    let mut transaction = 0_u64;
-    while !recorder.is_over() {
-        transaction += 1;
+    // Several measurements may use one device.
+    let first = crate::report::now().as_micros();
+    for (transaction, room) in (first..).zip(rooms.iter().cycle()) {
+        if recorder.is_over() {
+            return;
+        }
         let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{transaction}");
         let begun = Instant::now();
         match client.put(Some(&token), path, body.clone()).await {

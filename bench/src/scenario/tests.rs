@@ -33,7 +33,8 @@ async fn every_scenario_finds_nothing_wrong_with_a_server_that_does_right() {
     let itself = std::process::id();
     let small = format!(
         "{LONG_POLL} --senders 3 --one-room-senders 2 --history 25 --page 10 --readers 2 --joiners 12 \
-         --idle-polls 11 --sync-rooms 3 --sync-members 2 --sync-events 4 --sync-repeats 2 --pid {itself}"
+         --idle-polls 11 --sync-rooms 3 --sync-members 2 --sync-events 4 --sync-repeats 2 \
+         --growth-steps 9,12 --people 7 --rooms 9 --events 20 --pid {itself}"
     );
     for name in Name::value_variants()
         .iter()
@@ -107,4 +108,22 @@ async fn what_was_set_is_part_of_the_result() {
     let parameters = BTreeMap::from_iter(outcome.parameters);
     assert_eq!(parameters["senders"], 2);
     assert_eq!(parameters["duration_seconds"], 0.2);
+}
+
+#[tokio::test]
+async fn growth_shows_a_point_of_the_curve_for_each_step() {
+    let itself = std::process::id();
+    let arguments = format!("--growth-steps 12,9 --pid {itself}");
+    let outcome = outcome(Name::Growth, Fault::None, &arguments).await;
+    let names: Vec<&str> = outcome
+        .figures
+        .iter()
+        .map(|figure| figure.name.as_str())
+        .filter(|name| name.starts_with("CPU"))
+        .collect();
+    assert_eq!(
+        names,
+        ["9 rooms", "12 rooms", "9 members", "12 members"]
+            .map(|with| format!("CPU of a send with {with}"))
+    );
 }
