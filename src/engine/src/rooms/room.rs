@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::{state::RoomState, timeline::TimelineEvent};
 
 /// How many of its newest events a room keeps in memory.
-const RECENT: usize = 64;
+const RECENT: usize = 32;
 
 /// A room. There is at most one in memory of each, so that its writers meet at one lock.
 #[derive(Debug)]

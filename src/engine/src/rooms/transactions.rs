@@ -1,7 +1,7 @@
 //! Transaction ids: a request that a client repeats must not happen twice.
 //!
-//! The newest transactions of each device that is active are kept in memory, so that a new one costs no query. An older
-//! one that is repeated is found by the database when the event is to be committed: see [`Transactions::repeated`].
+//! The newest transactions of each device that is active are kept in memory: those that a client may repeat. An older one
+//! that is repeated is found by the database when the event is to be committed: see [`Transactions::repeated`].
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers>
 
@@ -20,9 +20,9 @@ use crate::{EngineError, Result};
 /// Devices whose transactions are in memory.
 const DEVICES: usize = 5_000;
 /// Transactions of a device that are read when it becomes active.
-const READ: i64 = 500;
-/// Transactions of a device that are kept at least, the newest; at most twice as many are.
-const KEPT: usize = 1_000;
+const READ: i64 = 16;
+/// Transactions of a device that are kept at least, the newest; at most twice as many are. Each takes about 250 bytes.
+const KEPT: usize = 16;
 
 /// What makes a transaction: sent by a device, of a type, to a room, with an id.
 #[derive(Clone, Copy, Debug)]
