@@ -26,6 +26,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A multiple of the page size, 4 KiB: the log is folded into the database when it has so many pages. Larger is faster
 /// and makes the slowest commit slower; measured in docs/performance.md.
 const CHECKPOINT_PAGES: u32 = 4000;
+/// The share of the writer's page cache that each reader has. What readers lack is in the operating system's cache.
+const READER_SHARE: u32 = 4;
 
 /// Which engine a database runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct DatabaseSettings {
     pub url: Option<String>,
     /// Reading connections of SQLite; connections of PostgreSQL, beside two that listen to what other nodes do.
     pub connections: u32,
-    /// Page cache of each SQLite connection, in KiB.
+    /// Page cache of the SQLite connection that writes, in KiB; those that read have a quarter of it each.
     pub sqlite_cache_kib: u32,
 }
 
@@ -192,8 +194,8 @@ async fn open_sqlite(settings: &DatabaseSettings) -> Result<Pools> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(ACQUIRE_TIMEOUT)
-        .statement_cache_capacity(256)
-        .pragma("cache_size", format!("-{}", settings.sqlite_cache_kib));
+        .statement_cache_capacity(256);
+    let cache = |kib: u32| format!("-{kib}");
     let writer = PoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -202,6 +204,7 @@ async fn open_sqlite(settings: &DatabaseSettings) -> Result<Pools> {
         .connect_with(
             options
                 .clone()
+                .pragma("cache_size", cache(settings.sqlite_cache_kib))
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
         )
         .await?;
@@ -210,7 +213,14 @@ async fn open_sqlite(settings: &DatabaseSettings) -> Result<Pools> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .max_lifetime(None)
-        .connect_lazy_with(options.pragma("query_only", "1"));
+        .connect_lazy_with(
+            options
+                .pragma(
+                    "cache_size",
+                    cache(settings.sqlite_cache_kib / READER_SHARE),
+                )
+                .pragma("query_only", "1"),
+        );
     Ok(Pools::Sqlite { readers, writer })
 }
 

@@ -22,7 +22,7 @@ pub struct Database {
     pub postgres_connections: u32,
     /// How many connections read from SQLite at once. There is always one that writes.
     pub sqlite_readers: u32,
-    /// Pages that each connection to SQLite keeps in memory, in bytes.
+    /// Pages that the writing connection to SQLite keeps in memory, in bytes; those that read keep a quarter each.
     #[serde(with = "size")]
     pub sqlite_cache: u64,
 }
