@@ -78,6 +78,12 @@ impl Proof {
             .iter()
             .all(|stage| self.stages.contains_key(stage.as_str()))
     }
+
+    /// Whether all stages of the flow that come before this one are done.
+    fn comes_next(&self, flow: &AuthFlow, next: &AuthType) -> bool {
+        let mut before = flow.stages.iter().take_while(|stage| *stage != next);
+        flow.stages.contains(next) && before.all(|stage| self.stages.contains_key(stage.as_str()))
+    }
 }
 
 /// What came of one stage.
@@ -187,7 +193,10 @@ impl InteractiveAuthentication {
             return Err(unknown());
         }
         let mut proof = resume(&mut session, &operation)?;
-        let Stage::Done(told) = self.attempt(&operation, &flows, auth).await? else {
+        if proof.stages.contains_key(kind.as_str()) {
+            return Ok(true);
+        }
+        let Stage::Done(told) = self.attempt(&operation, &flows, &proof, auth).await? else {
             return Ok(false);
         };
         proof.stages.insert(kind.to_string(), told);
@@ -233,7 +242,7 @@ impl InteractiveAuthentication {
                 ErrorKind::MissingParam,
                 "ask for the documents first, then agree with the `session` that you got",
             ),
-            Some(auth) => self.attempt(operation, &flows, auth).await?,
+            Some(auth) => self.attempt(operation, &flows, &proof, auth).await?,
             None => Stage::None,
         };
         let mut failure = None;
@@ -313,16 +322,24 @@ impl InteractiveAuthentication {
         &self,
         operation: &Operation<'_>,
         flows: &[AuthFlow],
+        proof: &Proof,
         auth: &AuthData,
     ) -> Result<Stage> {
-        let Some(kind) = auth.auth_type() else {
-            // The client asks how far it has come.
-            return Ok(Stage::None);
+        let kind = match auth.auth_type() {
+            Some(kind) if !proof.stages.contains_key(kind.as_str()) => kind,
+            // The client asks how far it has come, or does again what is done.
+            _ => return Ok(Stage::None),
         };
         if !flows.iter().any(|flow| flow.stages.contains(&kind)) {
             return Ok(Stage::Failed(
                 ErrorKind::Unrecognized,
                 "this kind of authentication is not asked for here",
+            ));
+        }
+        if !flows.iter().any(|flow| proof.comes_next(flow, &kind)) {
+            return Ok(Stage::Failed(
+                ErrorKind::Forbidden,
+                "another stage comes before this one",
             ));
         }
         match (auth, operation.session) {

@@ -210,10 +210,10 @@ impl Presence {
         let status_message = status_message.filter(|message| !message.is_empty());
         if status_message
             .as_ref()
-            .is_some_and(|message| message.len() > MAX_STATUS_BYTES)
+            .is_some_and(|message| message.len() > MAX_STATUS_BYTES || message.contains('\0'))
         {
             return Err(EngineError::invalid_param(format!(
-                "a status message has at most {MAX_STATUS_BYTES} bytes"
+                "a status message has at most {MAX_STATUS_BYTES} bytes and no null characters"
             )));
         }
         if !self.shared.parts.settings.enabled {

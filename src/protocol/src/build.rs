@@ -68,6 +68,9 @@ pub enum BuildError {
     /// A field is longer than [`MAX_FIELD_BYTES`].
     #[error("`{0}` is longer than {MAX_FIELD_BYTES} bytes")]
     FieldTooLong(&'static str),
+    /// A field holds a null character, which not every database can store there.
+    #[error("`{0}` holds a null character")]
+    NullCharacter(&'static str),
     /// It can't be hashed and signed.
     #[error("the event can't be signed: {0}")]
     Signing(String),
@@ -162,24 +165,24 @@ fn give_id(object: &mut CanonicalJsonObject, key: &ServerKey) -> Result<OwnedEve
 }
 
 fn check_fields(draft: &EventDraft, placement: &Placement<'_>) -> Result<(), BuildError> {
-    let fields = [
-        ("type", draft.event_type.to_string().len()),
-        ("sender", draft.sender.as_str().len()),
-        ("state_key", draft.state_key.as_deref().map_or(0, str::len)),
+    let event_type = draft.event_type.to_string();
+    for (name, value) in [
+        ("type", event_type.as_str()),
+        ("sender", draft.sender.as_str()),
+        ("state_key", draft.state_key.as_deref().unwrap_or_default()),
         (
             "room_id",
-            placement
-                .room_id
-                .map_or(0, |room_id| room_id.as_str().len()),
+            placement.room_id.map_or("", |room_id| room_id.as_str()),
         ),
-    ];
-    match fields
-        .into_iter()
-        .find(|(_, length)| *length > MAX_FIELD_BYTES)
-    {
-        Some((name, _)) => Err(BuildError::FieldTooLong(name)),
-        None => Ok(()),
+    ] {
+        if value.len() > MAX_FIELD_BYTES {
+            return Err(BuildError::FieldTooLong(name));
+        }
+        if value.contains('\0') {
+            return Err(BuildError::NullCharacter(name));
+        }
     }
+    Ok(())
 }
 
 fn raw(content: &CanonicalJsonObject) -> Result<Box<RawValue>, BuildError> {

@@ -94,16 +94,29 @@ async fn terms_are_no_way_around_a_registration_token() {
         let stages = json!([{ "stages": ["m.login.registration_token", "m.login.terms"] }]);
         assert_eq!(challenge.body["flows"], stages);
         let session = &challenge.body["session"];
-        let agreed = register(
-            &client,
-            Some(json!({ "type": "m.login.terms", "session": session })),
-        )
-        .await;
-        assert_eq!(agreed.status, 401);
-        assert_eq!(agreed.body["completed"], json!(["m.login.terms"]));
+        // One after the other.
+        let terms = json!({ "type": "m.login.terms", "session": session });
+        let answer = register(&client, Some(terms.clone())).await;
+        answer.is_refused(401, "M_FORBIDDEN");
+        assert!(
+            answer
+                .body
+                .get("completed")
+                .is_none_or(|done| *done == json!([]))
+        );
         let token =
             json!({ "type": "m.login.registration_token", "token": "letmein", "session": session });
-        register(&client, Some(token)).await.ok();
+        // What is done stays done, also if it is done again, and however.
+        let mut again = token.clone();
+        again["token"] = "wrong".into();
+        for token in [token, again] {
+            let answer = register(&client, Some(token)).await;
+            assert_eq!(answer.status, 401);
+            let completed = &answer.body["completed"];
+            assert_eq!(completed, &json!(["m.login.registration_token"]));
+            assert!(answer.body.get("errcode").is_none(), "{}", answer.body);
+        }
+        register(&client, Some(terms)).await.ok();
     })
     .await;
 }
@@ -161,11 +174,9 @@ async fn stages_are_done_on_pages_too() {
             html.contains("Terms &amp; conditions") && html.contains(session),
             "{html}"
         );
-        let (status, html) = page(&client, Method::POST, "m.login.terms", session, &[]).await;
-        assert_eq!(status, 200);
-        assert!(html.contains("authDone"), "{html}");
-
         let token = "m.login.registration_token";
+        let (status, _) = page(&client, Method::POST, "m.login.terms", session, &[]).await;
+        assert_eq!(status, 401, "the token comes first");
         let (status, _) = page(&client, Method::POST, token, session, &[("token", "guess")]).await;
         assert_eq!(status, 401);
         let incomplete = register(&client, Some(json!({ "session": session }))).await;
@@ -179,6 +190,11 @@ async fn stages_are_done_on_pages_too() {
         )
         .await;
         assert_eq!(status, 200);
+        for _ in 0..2 {
+            let (status, html) = page(&client, Method::POST, "m.login.terms", session, &[]).await;
+            assert_eq!(status, 200);
+            assert!(html.contains("authDone"), "{html}");
+        }
         register(&client, Some(json!({ "session": session })))
             .await
             .ok();

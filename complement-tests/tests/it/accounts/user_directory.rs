@@ -192,3 +192,28 @@ async fn who_is_not_logged_in_or_says_nothing_finds_nobody() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_name_of_one_room_is_not_found_and_accents_have_no_case() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let base = "/_matrix/client/v3";
+        let path = format!("{base}/profile/{}/displayname", alice.user_id);
+        alice
+            .put(&path, json!({ "displayname": "\u{c9}lodie" }))
+            .await
+            .ok();
+        let plan = json!({ "preset": "public_chat" });
+        let room = alice.post(&format!("{base}/createRoom"), plan).await.ok();
+        let room = room["room_id"].as_str().unwrap();
+        let path = format!("{base}/rooms/{room}/state/m.room.member/{}", alice.user_id);
+        let nick = json!({ "membership": "join", "displayname": "Nightingale" });
+        alice.put(&path, nick).await.ok();
+        assert_eq!(found(&bob, "\u{e9}LODIE").await, [alice.user_id.as_str()]);
+        assert!(found(&bob, "nightingale").await.is_empty());
+        let profile = bob.get(&format!("{base}/profile/{}", alice.user_id)).await;
+        assert_eq!(profile.ok()["displayname"], "\u{c9}lodie");
+    })
+    .await;
+}

@@ -253,3 +253,33 @@ async fn rooms_and_senders_have_rules_and_the_first_of_all_that_match_decides() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_dot_in_a_property_is_written_with_a_backslash() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let quiet = format!("{BASE}/pushrules/global/override/.m.rule.master/enabled");
+        let condition = json!({
+            "kind": "event_property_is",
+            "key": "content.m\\.relates_to.rel_type",
+            "value": "com.example",
+        });
+        let tweak = json!({ "set_tweak": "highlight" });
+        let rule = json!({ "actions": ["notify", tweak], "conditions": [condition] });
+        bob.put(&quiet, json!({ "enabled": false })).await.ok();
+        let path = format!("{BASE}/pushrules/global/override/dotted");
+        bob.put(&path, rule).await.ok();
+        for (rel_type, expected) in [("com.example.other", 0), ("com.example", 1)] {
+            let relation = json!({ "rel_type": rel_type, "event_id": "$unknown" });
+            let content = json!({ "m.relates_to": relation });
+            let path = room_path(&room_id, &format!("send/com.example/{rel_type}"));
+            alice.put(&path, content).await.ok();
+            let told = sync(&bob, None, "").await;
+            let counts = &joined(&told, &room_id)["unread_notifications"];
+            assert_eq!(counts["highlight_count"], expected, "{rel_type}");
+        }
+    })
+    .await;
+}

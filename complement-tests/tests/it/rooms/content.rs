@@ -323,3 +323,103 @@ async fn memberships_are_changed_by_state_events_under_the_same_rules() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn no_null_character_makes_the_server_fail() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({ "preset": "public_chat", "name": "a\0b" })).await;
+        join(&bob, &room_id).await.ok();
+        let base = "/_matrix/client/v3";
+        let refused = [
+            (
+                format!("{base}/createRoom"),
+                json!({ "initial_state": [
+                { "type": "com.example\0", "state_key": "", "content": {} },
+            ] }),
+            ),
+            (
+                format!("{base}/createRoom"),
+                json!({ "initial_state": [
+                { "type": "com.example", "state_key": "\0", "content": {} },
+            ] }),
+            ),
+            (
+                format!("{base}/createRoom"),
+                json!({ "room_alias_name": "a\0b" }),
+            ),
+            (room_path(&room_id, "report"), json!({ "reason": "\0" })),
+            (
+                format!("{base}/users/{}/report", bob.user_id),
+                json!({ "reason": "\0" }),
+            ),
+        ];
+        for (path, body) in refused {
+            let answer = alice.post(&path, body).await;
+            assert_eq!(answer.status, 400, "{answer:?}");
+        }
+        let path = format!("{base}/presence/{}/status", alice.user_id);
+        let body = json!({ "presence": "online", "status_msg": "\0" });
+        alice
+            .put(&path, body)
+            .await
+            .is_refused(400, "M_INVALID_PARAM");
+        let path = format!("{base}/profile/{}/displayname", alice.user_id);
+        alice
+            .put(&path, json!({ "displayname": "pear \0" }))
+            .await
+            .ok();
+        let content = json!({ "msgtype": "m.text", "body": "pear \0", "formatted_body": "\0" });
+        send(&alice, &room_id, "m.room.message", content).await.ok();
+        let search = json!({ "search_categories": { "room_events": { "search_term": "pear" } } });
+        let found = alice.post(&format!("{base}/search"), search).await.ok();
+        let results = &found["search_categories"]["room_events"]["results"];
+        assert_eq!(results.as_array().unwrap().len(), 1);
+        let null = json!({ "search_categories": { "room_events": { "search_term": "\0" } } });
+        alice.post(&format!("{base}/search"), null).await.ok();
+        for term in ["pear", "\0"] {
+            let body = json!({ "search_term": term });
+            let path = format!("{base}/user_directory/search");
+            bob.post(&path, body).await.ok();
+            let filter = json!({ "filter": { "generic_search_term": term } });
+            bob.post(&format!("{base}/publicRooms"), filter).await.ok();
+        }
+        bob.get(&format!("{base}/sync")).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ids_are_taken_encoded_or_as_they_are() {
+    on_each_engine(async |server| {
+        let user = server.register("we=ird/na+me.-_").await;
+        let room_id = create_public(&user).await;
+        let base = "/_matrix/client/v3";
+        let plain = user.user_id.clone();
+        let slash = plain.replace('/', "%2F");
+        for id in [
+            slash.as_str(),
+            &slash.to_lowercase(),
+            &super::quoted(&plain),
+        ] {
+            let profile = user.get(&format!("{base}/profile/{id}")).await;
+            profile.ok();
+            let path = format!("{base}/user/{id}/account_data/com.example");
+            user.put(&path, json!({})).await.ok();
+            let path = room_path(&room_id, &format!("state/m.room.member/{id}"));
+            assert_eq!(user.get(&path).await.ok()["membership"], "join");
+        }
+        for id in [room_id.clone(), super::quoted(&room_id)] {
+            user.get(&format!("{base}/rooms/{id}/state")).await.ok();
+        }
+        let alias = super::quoted("#a/b+c?d%:parley.test");
+        let path = format!("{base}/directory/room/{alias}");
+        user.put(&path, json!({ "room_id": room_id })).await.ok();
+        assert_eq!(user.get(&path).await.ok()["room_id"], room_id);
+        user.post(&format!("{base}/join/{alias}"), json!({}))
+            .await
+            .ok();
+    })
+    .await;
+}

@@ -388,3 +388,25 @@ async fn the_event_of_a_time_is_found_in_either_direction_if_one_may_see_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_room_whose_rule_nobody_knows_is_shown_as_private() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let rule = json!({ "join_rule": "com.example.rule" });
+        let state = json!({ "type": "m.room.join_rules", "state_key": "", "content": rule });
+        let room_id = create(&alice, json!({ "initial_state": [state] })).await;
+        let space = create(&alice, json!({ "creation_content": { "type": "m.space" } })).await;
+        let child = json!({ "via": ["parley.test"] });
+        set_state(&alice, &space, "m.space.child", &room_id, child)
+            .await
+            .ok();
+        let path = format!("/_matrix/client/v1/room_summary/{}", quoted(&room_id));
+        assert_eq!(alice.get(&path).await.ok()["join_rule"], "private");
+        let path = format!("/_matrix/client/v1/rooms/{}/hierarchy", quoted(&space));
+        let rooms = alice.get(&path).await.ok()["rooms"].clone();
+        assert_eq!(rooms.as_array().unwrap().len(), 2, "{rooms}");
+        assert_eq!(rooms[1]["join_rule"], "private");
+    })
+    .await;
+}

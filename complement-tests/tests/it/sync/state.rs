@@ -222,3 +222,28 @@ async fn the_whole_state_is_told_when_it_is_asked_for() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_joins_is_told_of_their_own_membership_however_members_are_loaded() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        let since = sync(&bob, None, lazy()).await["next_batch"].clone();
+        join(&bob, &room_id).await.ok();
+        say(&alice, &room_id, "one").await;
+        say(&alice, &room_id, "two").await;
+        for since in [Some(&since), None] {
+            let told = sync(&bob, since, lazy()).await;
+            let room = joined(&told, &room_id);
+            assert_eq!(types(&room["timeline"]["events"]), ["m.room.message"]);
+            let state = &room["state"]["events"];
+            let mut events = state.as_array().unwrap().iter();
+            assert!(
+                events.any(|event| event["state_key"] == bob.user_id),
+                "{state}"
+            );
+        }
+    })
+    .await;
+}

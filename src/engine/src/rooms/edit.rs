@@ -346,6 +346,7 @@ impl From<BuildError> for EngineError {
             BuildError::TooLarge | BuildError::FieldTooLong(_) => {
                 Self::too_large(error.to_string())
             }
+            BuildError::NullCharacter(_) => Self::invalid_param(error.to_string()),
             error => Self::bad_json(error.to_string()),
         }
     }

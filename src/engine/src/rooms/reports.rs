@@ -34,7 +34,7 @@ impl Rooms {
     /// Reports a room, which the user needn't be in.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if there is no such room; `M_TOO_LARGE`.
+    /// `M_NOT_FOUND` if there is no such room; `M_TOO_LARGE`; `M_INVALID_PARAM`.
     pub async fn report_room(
         &self,
         session: &Session,
@@ -77,6 +77,11 @@ impl Rooms {
             return Err(EngineError::too_large(format!(
                 "a reason has at most {MAX_REASON} bytes"
             )));
+        }
+        if reason.is_some_and(|reason| reason.contains('\0')) {
+            return Err(EngineError::invalid_param(
+                "a reason has no null characters",
+            ));
         }
         let report = NewReport {
             reporter_nid: session.user_nid,

@@ -19,7 +19,7 @@ use quick_cache::{Weighter, sync::Cache};
 use ruma::{
     EventEncryptionAlgorithm, OwnedRoomId, RoomVersionId, UInt,
     events::room::{history_visibility::HistoryVisibility, join_rules::JoinRule},
-    room::{RoomSummary, RoomType},
+    room::{JoinRuleSummary, RoomSummary, RoomType},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -59,11 +59,20 @@ impl Shown {
         let join_rule = parts
             .content::<JoinRule>("m.room.join_rules")
             .unwrap_or(JoinRule::Invite);
+        let told = match join_rule.clone().into() {
+            // A rule that nobody knows lets nobody in. Ruma doesn't write it.
+            JoinRuleSummary::Invite
+            | JoinRuleSummary::Knock
+            | JoinRuleSummary::KnockRestricted(_)
+            | JoinRuleSummary::Public
+            | JoinRuleSummary::Restricted(_) => join_rule.clone().into(),
+            _ => JoinRuleSummary::Private,
+        };
         let world_readable = parts.text("m.room.history_visibility", "history_visibility");
         let guests = parts.text("m.room.guest_access", "guest_access");
         let mut summary = RoomSummary::new(
             room_id.clone(),
-            join_rule.clone().into(),
+            told,
             guests.as_deref() == Some("can_join"),
             UInt::default(),
             world_readable.as_deref() == Some(HistoryVisibility::WorldReadable.as_str()),
