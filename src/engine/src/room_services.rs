@@ -19,8 +19,7 @@ use crate::{
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
     rooms::{
-        Rooms, RoomsParts, indexer::Indexer, notices::Notices, registry::Registry,
-        timeline::Events,
+        Rooms, RoomsParts, indexer::Indexer, notices::Notices, registry::Registry, timeline::Events,
     },
     settings::EngineSettings,
     stream::{Stream, committer::Committer, feeds::Feeds, nodes::Nodes},

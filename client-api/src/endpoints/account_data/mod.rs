@@ -9,8 +9,9 @@ mod set_room;
 mod set_tag;
 
 use axum::Router;
+use ruma::api::error::ErrorKind;
 
-use crate::{ClientApi, route};
+use crate::{ApiError, ClientApi, Result, route};
 
 /// Adds the endpoints of this area.
 pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
@@ -21,4 +22,15 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, get_tags::handle);
     let router = route(router, set_tag::handle);
     route(router, delete_tag::handle)
+}
+
+/// Nothing isn't taken for an empty object, as it would be elsewhere: what is kept would be lost by a mistake.
+fn check_body(body: &[u8]) -> Result<()> {
+    match body.is_empty() {
+        true => Err(ApiError::new(
+            ErrorKind::NotJson,
+            "the body is what is to be kept, a JSON object",
+        )),
+        false => Ok(()),
+    }
 }

@@ -10,6 +10,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let session = &incoming.session;
     check_own(session, &incoming.user_id)?;
     api.engine.limits().check(Action::Write, session.user_nid)?;
+    super::check_body(&incoming.body)?;
     let event_type = incoming.event_type.to_string();
     api.engine
         .account_data()

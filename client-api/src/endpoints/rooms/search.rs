@@ -134,8 +134,8 @@ async fn write(
         write_state(api, session, page, &mut out).await?;
     }
     let _ = write!(out, ",\"groups\":{}", groups(criteria, page));
-    if let Some(next) = &page.next {
-        let _ = write!(out, ",\"next_batch\":\"{next}\"");
+    if let Some(next) = page.next() {
+        let _ = write!(out, ",\"next_batch\":{}", json!(next));
     }
     out.push_str("}}}");
     Ok(RawJson(out.into()))
@@ -212,9 +212,14 @@ fn groups(criteria: &Criteria, page: &SearchPage) -> Value {
         for found in &page.results {
             let Some(value) = value(found) else { continue };
             let order = values.len();
-            let group = values
-                .entry(value)
-                .or_insert_with(|| json!({ "order": order, "results": [] }));
+            let next = page.next_of_group(&value);
+            let group = values.entry(value).or_insert_with(|| {
+                let mut group = json!({ "order": order, "results": [] });
+                if let Some(next) = next {
+                    group["next_batch"] = next.into();
+                }
+                group
+            });
             if let Some(results) = group["results"].as_array_mut() {
                 results.push(found.event.event_id.to_string().into());
             }

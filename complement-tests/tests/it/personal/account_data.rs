@@ -155,3 +155,24 @@ async fn any_object_is_kept_as_it_is() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nothing_is_not_kept_in_the_place_of_something() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let in_room = format!("rooms/{}/account_data/com.example", quoted(&room_id));
+        for path in [
+            own(&alice, "account_data/com.example"),
+            own(&alice, &in_room),
+        ] {
+            alice.put(&path, json!({ "kept": true })).await.ok();
+            let answer = alice.send(Method::PUT, &path, None::<String>).await;
+            answer.is_refused(400, "M_NOT_JSON");
+            let answer = alice.send(Method::PUT, &path, Some("[]")).await;
+            answer.is_refused(400, "M_BAD_JSON");
+            assert_eq!(alice.get(&path).await.ok(), json!({ "kept": true }));
+        }
+    })
+    .await;
+}

@@ -467,3 +467,53 @@ async fn history_and_tokens_outlast_a_restart() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_event_of_a_time_when_anyone_could_read_is_read_by_anyone() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let visible = |visibility: &str| json!({ "history_visibility": visibility });
+        let initial = json!({
+            "type": "m.room.history_visibility", "state_key": "", "content": visible("joined"),
+        });
+        let plan = json!({ "preset": "public_chat", "initial_state": [initial] });
+        let room_id = create(&alice, plan).await;
+        let change = async |visibility: &str| {
+            let content = visible(visibility);
+            let event_type = "m.room.history_visibility";
+            let changed = set_state(&alice, &room_id, event_type, "", content).await;
+            event_id(&changed.ok())
+        };
+        let events = [
+            (say(&alice, &room_id, "closed").await, false),
+            (change("world_readable").await, true),
+            (say(&alice, &room_id, "open").await, true),
+            (change("joined").await, true),
+            (say(&alice, &room_id, "closed again").await, false),
+        ];
+        for (event, open) in &events {
+            let found = get_event(&bob, &room_id, event).await;
+            let path = format!("context/{}?limit=20", quoted(event));
+            let context = bob.get(&room_path(&room_id, &path)).await;
+            if *open {
+                found.ok();
+                let context = context.ok();
+                assert!(!context.to_string().contains("closed"), "{context}");
+            } else {
+                found.is_refused(404, "M_NOT_FOUND");
+                context.is_refused(404, "M_NOT_FOUND");
+            }
+        }
+        // The room as a whole isn't open now.
+        for path in ["messages?dir=b", "state"] {
+            let answer = bob.get(&room_path(&room_id, path)).await;
+            answer.is_refused(403, "M_FORBIDDEN");
+        }
+        // Who comes in sees the same of the past.
+        join(&bob, &room_id).await.ok();
+        let page = page(&bob, &room_id, "dir=f&limit=100").await;
+        assert_eq!(texts(&page["chunk"]), ["open"]);
+    })
+    .await;
+}

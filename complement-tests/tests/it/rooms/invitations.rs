@@ -171,3 +171,23 @@ async fn who_wants_no_invitations_gets_none() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_forgotten_room_is_told_again_when_one_is_invited_again() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({ "invite": [bob.user_id] })).await;
+        act_self(&bob, &room_id, "leave").await.ok();
+        act_self(&bob, &room_id, "forget").await.ok();
+        let told = bob.get(&format!("{BASE}/sync")).await.ok();
+        assert!(told.get("rooms").is_none(), "{told}");
+        act(&alice, &room_id, "invite", &bob).await.ok();
+        assert!(shown(&bob, &room_id).await.is_array());
+        join(&bob, &room_id).await.ok();
+        let told = bob.get(&format!("{BASE}/sync")).await.ok();
+        assert!(told["rooms"]["join"].get(&room_id).is_some(), "{told}");
+        bob.get(&room_path(&room_id, "messages?dir=b")).await.ok();
+    })
+    .await;
+}

@@ -245,3 +245,56 @@ async fn the_index_outlives_a_restart_and_takes_up_what_was_said_before() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn each_group_has_its_own_next_page() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let one = create_public(&alice).await;
+        let two = create_public(&alice).await;
+        join(&bob, &two).await.ok();
+        for number in 0..4 {
+            say(&alice, &one, &format!("grape one {number}")).await;
+            say(&bob, &two, &format!("grape two {number}")).await;
+        }
+        let search = async |next: Option<&str>, key: &str| {
+            let body = json!({ "search_categories": { "room_events": {
+                "search_term": "grape",
+                "order_by": "recent",
+                "filter": { "limit": 3 },
+                "groupings": { "group_by": [{ "key": key }] },
+            } } });
+            let query = next.map_or(String::new(), |next| {
+                format!("?next_batch={}", quoted(next))
+            });
+            let answer = alice
+                .post(&format!("{BASE}/search{query}"), body)
+                .await
+                .ok();
+            answer["search_categories"]["room_events"].clone()
+        };
+        let texts = |page: &Value| {
+            let results = page["results"].as_array().unwrap().iter();
+            let text = |found: &Value| {
+                found["result"]["content"]["body"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            };
+            results.map(text).collect::<Vec<_>>()
+        };
+        for (key, group) in [("room_id", &one), ("sender", &alice.user_id)] {
+            let first = search(None, key).await;
+            assert_eq!(texts(&first), ["grape two 3", "grape one 3", "grape two 2"]);
+            let next = first["groups"][key][group]["next_batch"].as_str().unwrap();
+            let rest = search(Some(next), key).await;
+            assert_eq!(texts(&rest), ["grape one 2", "grape one 1", "grape one 0"]);
+            let end = rest["next_batch"].as_str().unwrap();
+            let end = search(Some(end), key).await;
+            assert!(texts(&end).is_empty(), "{end}");
+            assert!(end.get("next_batch").is_none(), "{end}");
+        }
+    })
+    .await;
+}

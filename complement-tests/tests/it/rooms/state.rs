@@ -1,10 +1,11 @@
 //! The state of rooms, power levels, names.
 
-use parley_conformance::on_each_engine;
+use parley_conformance::{Client, on_each_engine};
 use serde_json::{Value, json};
 
 use super::{
-    BASE, create, create_public, event_id, get_state, join, quoted, room_path, set_state, try_say,
+    BASE, act, create, create_public, event_id, get_state, join, quoted, room_path, set_state,
+    try_say,
 };
 
 #[tokio::test]
@@ -277,6 +278,73 @@ async fn a_retention_that_makes_no_sense_is_refused() {
         set(json!({ "min_lifetime": 2, "max_lifetime": 1 }))
             .await
             .is_refused(400, "M_INVALID_PARAM");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn creators_stand_above_all_since_version_12() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
+        let plan = json!({
+            "preset": "public_chat",
+            "room_version": "12",
+            "creation_content": { "additional_creators": [carol.user_id] },
+        });
+        let room_id = create(&alice, plan).await;
+        join(&bob, &room_id).await.ok();
+        join(&carol, &room_id).await.ok();
+        let levels = async |client: &Client, users: Value| {
+            let mut levels = get_state(&alice, &room_id, "m.room.power_levels", "")
+                .await
+                .ok();
+            levels["users"] = users;
+            set_state(client, &room_id, "m.room.power_levels", "", levels).await
+        };
+        for creator in [&alice, &carol] {
+            let users = json!({ (creator.user_id.as_str()): 100 });
+            levels(&alice, users).await.is_refused(403, "M_FORBIDDEN");
+        }
+        levels(&carol, json!({ (bob.user_id.as_str()): 100 }))
+            .await
+            .ok();
+        for creator in [&alice, &carol] {
+            for action in ["kick", "ban"] {
+                act(&bob, &room_id, action, creator)
+                    .await
+                    .is_refused(403, "M_FORBIDDEN");
+            }
+        }
+        let higher = json!({ (bob.user_id.as_str()): 101 });
+        levels(&bob, higher).await.is_refused(403, "M_FORBIDDEN");
+        let end = json!({ "body": "end", "replacement_room": "!new:parley.test" });
+        let answer = set_state(&bob, &room_id, "m.room.tombstone", "", end.clone()).await;
+        answer.is_refused(403, "M_FORBIDDEN");
+        set_state(&carol, &room_id, "m.room.tombstone", "", end)
+            .await
+            .ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn state_is_given_as_content_or_as_event() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({ "name": "Harbour" })).await;
+        let path = |format: &str| room_path(&room_id, &format!("state/m.room.name/{format}"));
+        for format in ["", "?format=content"] {
+            let content = alice.get(&path(format)).await.ok();
+            assert_eq!(content, json!({ "name": "Harbour" }));
+        }
+        let event = alice.get(&path("?format=event")).await.ok();
+        assert_eq!(event["content"], json!({ "name": "Harbour" }));
+        assert_eq!(event["state_key"], "");
+        assert_eq!(event["sender"], alice.user_id);
+        let answer = alice.get(&path("?format=x")).await;
+        answer.is_refused(400, "M_INVALID_PARAM");
     })
     .await;
 }

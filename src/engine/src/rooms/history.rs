@@ -179,7 +179,7 @@ impl Rooms {
     ) -> Result<(Arc<TimelineEvent>, Access, Arc<Room>)> {
         let unknown = || EngineError::not_found("there is no such event, or you may not see it");
         let (room, _, access) =
-            self.readable(room_id, &session.user_id)
+            self.glimpsed(room_id, &session.user_id)
                 .await
                 .map_err(|error| match error {
                     EngineError::Refused { .. } => unknown(),

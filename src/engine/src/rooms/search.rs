@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
+    fmt::{self, Display, Formatter},
     sync::Arc,
 };
 
@@ -58,7 +59,7 @@ pub struct SearchPage {
     /// The results.
     pub results: Vec<Found>,
     /// Where the next page begins, if there may be one.
-    pub next: Option<String>,
+    next: Option<Place>,
     /// The words that were looked for.
     pub words: Vec<String>,
 }
@@ -84,20 +85,55 @@ pub struct Found {
     pub end: i64,
 }
 
+impl SearchPage {
+    /// Where the next page begins, if there may be one.
+    pub fn next(&self) -> Option<String> {
+        self.next.as_ref().map(ToString::to_string)
+    }
+
+    /// Where the next page of what is of one room or one sender begins, if there may be one.
+    pub fn next_of_group(&self, group: &str) -> Option<String> {
+        let place = Place {
+            group: Some(group.to_owned()),
+            ..self.next.clone()?
+        };
+        Some(place.to_string())
+    }
+}
+
 /// Where a page begins: in the matches up to a position of the stream, after so many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     up_to: i64,
     skip: usize,
+    /// The room or the sender, by id, if only what is of it is wanted.
+    group: Option<String>,
 }
 
 impl Place {
     fn parse(text: &str) -> Option<Self> {
-        let (up_to, skip) = text.split_once('_')?;
+        let mut parts = text.splitn(3, '_');
         Some(Self {
-            up_to: up_to.parse().ok()?,
-            skip: skip.parse().ok()?,
+            up_to: parts.next()?.parse().ok()?,
+            skip: parts.next()?.parse().ok()?,
+            group: parts.next().map(ToOwned::to_owned),
         })
+    }
+
+    fn has(&self, event: &TimelineEvent, room: &Room) -> bool {
+        self.group
+            .as_deref()
+            .is_none_or(|group| group == room.id().as_str() || group == event.sender.as_str())
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}_{}", self.up_to, self.skip)?;
+        match &self.group {
+            Some(group) => write!(formatter, "_{group}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -120,6 +156,7 @@ impl Rooms {
             None => Place {
                 up_to: self.indexer.ready().await?,
                 skip: 0,
+                group: None,
             },
             Some(text) => {
                 Place::parse(text).ok_or_else(|| EngineError::invalid_param("no such page"))?
@@ -140,13 +177,13 @@ impl Rooms {
                 limit: MAX_MATCHES,
             })
             .await?;
-        let rest = matches.get(place.skip..).unwrap_or_default();
-        let (results, looked_at) = self.visible(session, rest, request, fits).await?;
+        let (results, next) = self
+            .visible(session, &matches, &place, request, fits)
+            .await?;
         let is_full = results.len() >= request.limit;
-        let skip = place.skip + looked_at;
         Ok(SearchPage {
             count: matches.len(),
-            next: is_full.then(|| format!("{}_{skip}", place.up_to)),
+            next: is_full.then_some(next),
             results,
             words,
         })
@@ -172,40 +209,42 @@ impl Rooms {
             .collect())
     }
 
-    /// The first matches that the user may see, and how many were looked at for that.
+    /// The first matches from a place on that the user may see, and where to go on.
     async fn visible(
         &self,
         session: &Session,
         matches: &[(i64, i64)],
+        place: &Place,
         request: &SearchRequest<'_>,
         fits: impl Fn(&TimelineEvent) -> bool,
-    ) -> Result<(Vec<Found>, usize)> {
+    ) -> Result<(Vec<Found>, Place)> {
         let ignored = self.ignored_by(session).await?;
         let mut rooms: HashMap<i64, (Arc<Room>, Access)> = HashMap::new();
-        let (mut found, mut looked_at) = (Vec::new(), 0);
-        for chunk in matches.chunks(CHUNK) {
+        let (mut found, mut place) = (Vec::new(), place.clone());
+        let rest = matches.get(place.skip..).unwrap_or_default();
+        for chunk in rest.chunks(CHUNK) {
             let positions: Vec<i64> = chunk.iter().map(|(position, _)| *position).collect();
             let events = self.events.at(&positions).await?;
             for (position, rank) in chunk {
                 if found.len() >= request.limit {
-                    return Ok((found, looked_at));
+                    return Ok((found, place));
                 }
-                looked_at += 1;
+                place.skip += 1;
                 let Some(event) = events.iter().find(|event| event.position == *position) else {
                     continue;
                 };
                 let (room, access) = match rooms.entry(event.room_nid) {
                     Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(place) => {
+                    Entry::Vacant(new) => {
                         let room = self.registry.by_nid(event.room_nid).await?;
                         let state = self.registry.load(&room).await?;
                         let access = self.access(&room, &state, &session.user_id).await?;
-                        place.insert((room, access))
+                        new.insert((room, access))
                     }
                 };
                 let user_id = &session.user_id;
                 let shown = access.sees(event, user_id) && !access.veils(event, user_id);
-                if fits(event) && !ignored.hide(event) && shown {
+                if place.has(event, room) && fits(event) && !ignored.hide(event) && shown {
                     let rank = *rank as f64 / 1_000_000.0;
                     let around = self.around(session, request, event, room, access);
                     found.push(Found {
@@ -215,7 +254,7 @@ impl Rooms {
                 }
             }
         }
-        Ok((found, looked_at))
+        Ok((found, place))
     }
 
     /// A result with what was said around it.

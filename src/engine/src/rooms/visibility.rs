@@ -229,22 +229,39 @@ impl Rooms {
         room_id: &ruma::RoomId,
         user_id: &UserId,
     ) -> Result<(std::sync::Arc<Room>, std::sync::Arc<RoomState>, Access)> {
-        let unknown = || EngineError::forbidden("you aren't a member of this room");
-        let room = self.registry.get(room_id).await?.ok_or_else(unknown)?;
+        let (room, state, access) = self.glimpsed(room_id, user_id).await?;
+        match access.is_possible() {
+            true => Ok((room, state, access)),
+            false => Err(not_a_member()),
+        }
+    }
+
+    /// The same also for who may see nothing of it now: single events may be of a time when anyone could read the room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is no such room, or the user has forgotten it.
+    pub(crate) async fn glimpsed(
+        &self,
+        room_id: &ruma::RoomId,
+        user_id: &UserId,
+    ) -> Result<(std::sync::Arc<Room>, std::sync::Arc<RoomState>, Access)> {
+        let room = self.registry.get(room_id).await?;
+        let room = room.ok_or_else(not_a_member)?;
         let state = self.registry.load(&room).await?;
         let access = self.access(&room, &state, user_id).await?;
-        if !access.is_possible() {
-            return Err(unknown());
-        }
         // Who is joined has forgotten nothing.
         if !state.is_joined(user_id)
             && let Some(nid) = self.database.user_nid(user_id).await?
             && self.database.is_forgotten(nid, room.nid()).await? == Some(true)
         {
-            return Err(unknown());
+            return Err(not_a_member());
         }
         Ok((room, state, access))
     }
+}
+
+fn not_a_member() -> EngineError {
+    EngineError::forbidden("you aren't a member of this room")
 }
 
 #[cfg(test)]
