@@ -5,6 +5,7 @@
 //! [`router`]. Path, method and authentication come from ruma's metadata. A handler decides nothing: it calls one function of
 //! the engine.
 
+mod edus;
 mod get_keys;
 mod hierarchy;
 mod openid;

@@ -186,7 +186,14 @@ impl Keys {
     /// # Errors
     /// In a few words, why there are none.
     pub(crate) async fn ask_server(&self, server: &ServerName) -> Result<Published, String> {
-        self.inner.directly(server).await
+        let request = get_server_keys::v2::Request::new();
+        let answer = self.inner.client.probe(server, request, Effort::KEYS).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        Published::check(
+            server,
+            answer.server_key.json().get(),
+            self.inner.clock.now(),
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(dead_code, reason = "what sends transactions follows")]
 
+mod check;
 mod error;
 mod inbound;
 mod keys;
@@ -9,6 +10,7 @@ mod outbound;
 mod policy;
 mod sender;
 mod settings;
+mod status;
 
 use std::sync::Arc;
 
@@ -18,6 +20,12 @@ use parley_protocol::ServerKey;
 use parley_storage::{Database, StorageError};
 use ruma::api::error::ErrorKind;
 
+pub use self::{
+    check::{Finding, Verdict},
+    outbound::names::{Answer as NamesAnswer, NameError, Names, Service},
+    settings::{FederationSettings, Ports},
+    status::DestinationStatus,
+};
 use self::{
     error::{FederationError, Result},
     keys::{Keys, OwnKeys},
@@ -27,10 +35,6 @@ use self::{
     },
     policy::Policy,
     sender::Sender,
-};
-pub use self::{
-    outbound::names::{Answer as NamesAnswer, NameError, Names, Service},
-    settings::{FederationSettings, Ports},
 };
 
 /// Why federation didn't start. The message is a sentence for an administrator.
@@ -57,15 +61,16 @@ pub struct Federation {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    database: Database,
     client: Client,
     keys: Keys,
     policy: Policy,
-    /// `None` where this server federates with nobody.
+    /// `None` where nothing is sent by itself.
     sender: Option<Sender>,
 }
 
 impl Federation {
-    /// Opens the way to other servers for `engine`, which works over `database`.
+    /// Opens the way to other servers for `engine`, which works over `database`, and begins to tell them what happens.
     ///
     /// # Errors
     /// See [`FederationStartError`].
@@ -74,6 +79,44 @@ impl Federation {
         database: Database,
         settings: FederationSettings,
     ) -> Result<Self, FederationStartError> {
+        let mut inner = Self::prepare(engine, database, settings).await?;
+        if inner.policy.is_enabled() {
+            inner.engine.outside().connect(Arc::new(Servers {
+                client: inner.client.clone(),
+                keys: inner.keys.clone(),
+            }));
+            let (engine, database) = (&inner.engine, &inner.database);
+            inner.sender = Some(Sender::start(
+                engine,
+                database,
+                &inner.client,
+                &inner.policy,
+            ));
+        }
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The same without anything happening by itself: for commands where no server runs.
+    ///
+    /// # Errors
+    /// See [`FederationStartError`].
+    pub async fn quiet(
+        engine: Engine,
+        database: Database,
+        settings: FederationSettings,
+    ) -> Result<Self, FederationStartError> {
+        Ok(Self {
+            inner: Arc::new(Self::prepare(engine, database, settings).await?),
+        })
+    }
+
+    async fn prepare(
+        engine: Engine,
+        database: Database,
+        settings: FederationSettings,
+    ) -> Result<Inner, FederationStartError> {
         let policy = Policy::new(&settings);
         let names = match &settings.names {
             Some(names) => Arc::clone(names),
@@ -96,24 +139,20 @@ impl Federation {
         let client = Client::new(Arc::clone(key), discovery, destinations, policy.clone());
         let own = own_keys(&engine, &database).await?;
         let notaries = settings.notaries.clone();
-        let sender = settings
-            .enabled
-            .then(|| Sender::start(&engine, &database, &client, &policy));
-        let keys = Keys::new(client.clone(), database, Arc::clone(clock), own, notaries);
-        if settings.enabled {
-            engine.outside().connect(Arc::new(Servers {
-                client: client.clone(),
-                keys: keys.clone(),
-            }));
-        }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                engine,
-                client,
-                keys,
-                policy,
-                sender,
-            }),
+        let keys = Keys::new(
+            client.clone(),
+            database.clone(),
+            Arc::clone(clock),
+            own,
+            notaries,
+        );
+        Ok(Inner {
+            engine,
+            database,
+            client,
+            keys,
+            policy,
+            sender: None,
         })
     }
 
@@ -127,6 +166,18 @@ impl Federation {
     /// The homeserver that it is of.
     pub fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn sender(&self) -> Option<&Sender> {
+        self.inner.sender.as_ref()
     }
 
     pub(crate) fn keys(&self) -> &Keys {

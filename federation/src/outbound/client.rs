@@ -172,13 +172,25 @@ impl Client {
     where
         R::IncomingResponse: ruma::api::IncomingResponse<EndpointError = Error>,
     {
-        let answer = self.fetch(destination, request, effort).await?;
-        let (parts, body) = answer.into_parts();
-        let answer = Response::from_parts(parts, body.as_ref());
-        R::IncomingResponse::try_from_http_response(answer).map_err(|error| match error {
-            FromHttpResponseError::Server(error) => refusal(error),
-            error => RemoteError::Nonsense(error.to_string()),
-        })
+        understand::<R>(self.fetch(destination, request, effort).await?)
+    }
+
+    /// Asks a server, whichever, whatever is known of it. Nothing is remembered of how it went.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub(crate) async fn probe<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        effort: Effort,
+    ) -> Result<R::IncomingResponse, RemoteError>
+    where
+        R::IncomingResponse: ruma::api::IncomingResponse<EndpointError = Error>,
+    {
+        let attempt = self.inner.attempt(destination, request, effort);
+        let answer = tokio::time::timeout(effort.timeout, attempt).await;
+        understand::<R>(answer.map_err(|_| too_late())??)
     }
 
     /// Asks another server; the answer as it came, whatever it says.
@@ -206,7 +218,7 @@ impl Client {
         };
         let result = match tokio::time::timeout(effort.timeout, attempt).await {
             Ok(result) => result,
-            Err(_) => Err(RemoteError::Unreachable("no answer in time".to_owned())),
+            Err(_) => Err(too_late()),
         };
         let destinations = &self.inner.destinations;
         match &result {
@@ -293,6 +305,25 @@ impl Inner {
         let answer = client.execute(request).await;
         answer.map_err(|error| RemoteError::Unreachable(describe(&error)))
     }
+}
+
+fn too_late() -> RemoteError {
+    RemoteError::Unreachable("no answer in time".to_owned())
+}
+
+/// Reads an answer by ruma's type.
+fn understand<R: FederationRequest>(
+    answer: Response<Bytes>,
+) -> Result<R::IncomingResponse, RemoteError>
+where
+    R::IncomingResponse: ruma::api::IncomingResponse<EndpointError = Error>,
+{
+    let (parts, body) = answer.into_parts();
+    let answer = Response::from_parts(parts, body.as_ref());
+    R::IncomingResponse::try_from_http_response(answer).map_err(|error| match error {
+        FromHttpResponseError::Server(error) => refusal(error),
+        error => RemoteError::Nonsense(error.to_string()),
+    })
 }
 
 /// What another server said instead of an answer.

@@ -13,6 +13,7 @@ pub mod filters;
 pub mod hooks;
 pub mod ignored;
 pub mod interactive;
+pub mod keys;
 pub mod limits;
 pub mod outgoing;
 pub mod passwords;
@@ -32,7 +33,6 @@ pub mod unread;
 pub mod user_directory;
 
 mod erased;
-mod keys;
 mod personal;
 mod room_services;
 

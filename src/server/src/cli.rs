@@ -1,6 +1,7 @@
 //! The command line.
 
 mod configuration;
+mod federation;
 mod password;
 mod serve;
 mod signals;
@@ -36,6 +37,9 @@ enum Command {
     /// Make, list and change accounts
     #[command(subcommand)]
     User(user::Command),
+    /// Look at how it goes with other servers
+    #[command(subcommand)]
+    Federation(federation::Command),
     /// Print an example of the configuration, check the configuration, or show it
     #[command(subcommand)]
     Config(configuration::Command),
@@ -48,6 +52,7 @@ impl Arguments {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(load(path.as_deref())?, path.as_deref()),
             Command::User(command) => command.run(&load(path.as_deref())?),
+            Command::Federation(command) => command.run(&load(path.as_deref())?),
             Command::Config(command) => command.run(path.as_deref()),
         }
     }

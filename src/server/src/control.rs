@@ -1,13 +1,17 @@
-//! What `parley user` does, in this process or in that of the running server.
+//! What `parley user` and `parley federation` do, in this process or in that of the running server.
 //!
 //! A server that runs has its data locked and much of it in memory, so commands are handed to it:
 //! through a socket in the data folder that only its owner can open. Where no server runs, the
 //! data is opened directly.
 
 mod accounts;
+mod federation;
 #[cfg(unix)]
 pub(crate) mod socket;
 
+use std::path::Path;
+
+use parley_federation::{DestinationStatus, Federation, Finding};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,7 +19,7 @@ use crate::{
     wiring::{self, Homeserver},
 };
 
-/// Something to be done with accounts. A user is named by ID or by its part before the colon.
+/// Something to be done. A user is named by ID or by its part before the colon.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
@@ -45,6 +49,18 @@ pub enum Command {
         user: String,
         /// Whether the user's profile is removed too.
         erase: bool,
+    },
+    /// See whether a server is found, reached and trusted, and trusts this one.
+    CheckFederation {
+        /// The name of the server.
+        server: String,
+    },
+    /// List how it goes with other servers.
+    Destinations,
+    /// Try a server again at once.
+    Retry {
+        /// The name of the server.
+        server: String,
     },
 }
 
@@ -82,6 +98,12 @@ pub enum Answer {
     },
     /// All accounts, in the order in which they were made.
     Accounts(Vec<ListedAccount>),
+    /// What was found of a server.
+    Findings(Vec<Finding>),
+    /// How it goes with other servers.
+    Destinations(Vec<DestinationStatus>),
+    /// The server is tried again; whether it was to be left alone.
+    Retried(bool),
 }
 
 /// An account in a list.
@@ -115,6 +137,27 @@ pub async fn hash_password(config: &Config, password: &str) -> Result<String, Re
     hash.map_err(|error| Refusal(error.to_string()))
 }
 
+/// Makes the keys in a file, as Synapse writes it, those of this server; their ids.
+///
+/// # Errors
+/// What is wrong with the file, or that the server runs: it would go on with the key that it has.
+pub async fn import_keys(config: &Config, path: &Path) -> Result<Vec<String>, Refusal> {
+    let refusal = |error: &dyn std::fmt::Display| Refusal(error.to_string());
+    #[cfg(unix)]
+    if socket::connect(&config.server.data_dir).await.is_some() {
+        return Err(Refusal("stop the server first".to_owned()));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Refusal(format!("{}: {error}", path.display())))?;
+    crate::server::make_data_folder(&config.server.data_dir).map_err(|error| refusal(&error))?;
+    let homeserver = Homeserver::open(config)
+        .await
+        .map_err(|error| refusal(&error))?;
+    let imported = homeserver.import_keys(&text).await;
+    homeserver.close().await;
+    imported.map_err(|error| Refusal(format!("{}: {error}", path.display())))
+}
+
 /// Carries a command out: by the server that runs on this data, or else on the data itself.
 ///
 /// # Errors
@@ -131,7 +174,20 @@ pub async fn run(config: &Config, command: Command) -> Result<Answer, Refusal> {
     let homeserver = Homeserver::open(config)
         .await
         .map_err(|error| refusal(&error))?;
-    let answer = accounts::execute(&homeserver.engine, command).await;
+    let answer = match homeserver.federation(config).await {
+        Ok(federation) => execute(&federation, command).await,
+        Err(error) => Err(refusal(&error)),
+    };
     homeserver.close().await;
     answer
+}
+
+/// Carries a command out in this process.
+async fn execute(federation: &Federation, command: Command) -> Result<Answer, Refusal> {
+    match command {
+        Command::CheckFederation { server } => federation::check(federation, &server).await,
+        Command::Destinations => federation::destinations(federation).await,
+        Command::Retry { server } => federation::retry(federation, &server).await,
+        command => accounts::execute(federation.engine(), command).await,
+    }
 }

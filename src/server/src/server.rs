@@ -212,11 +212,11 @@ impl Drop for Server {
     }
 }
 
-/// Without the socket the server runs as well; only `parley user` doesn't reach it.
+/// Without the socket the server runs as well; only `parley user` and `parley federation` don't reach it.
 #[cfg(unix)]
 async fn control_socket(config: &Config, application: &Application) -> Option<ControlSocket> {
     let folder = &config.server.data_dir;
-    match ControlSocket::listen(folder, application.engine().clone()).await {
+    match ControlSocket::listen(folder, application.federation().clone()).await {
         Ok(socket) => Some(socket),
         Err(error) => {
             let folder = folder.display();

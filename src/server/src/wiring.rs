@@ -10,7 +10,7 @@ use parley_client_api::ClientApi;
 use parley_engine::{
     Engine, EngineError,
     clock::SystemClock,
-    passwords,
+    keys, passwords,
     random::{Random, SystemRandom},
 };
 use parley_federation::{Federation, FederationStartError};
@@ -71,6 +71,17 @@ impl Homeserver {
             engine: engine.await?,
             database,
         })
+    }
+
+    /// Makes keys of another homeserver those of this one.
+    pub(crate) async fn import_keys(&self, text: &str) -> Result<Vec<String>, EngineError> {
+        keys::import(&self.database, &**self.engine.clock(), text).await
+    }
+
+    /// The way to other servers, of which nothing happens by itself.
+    pub(crate) async fn federation(&self, config: &Config) -> Result<Federation, WiringError> {
+        let (engine, database) = (self.engine.clone(), self.database.clone());
+        Ok(Federation::quiet(engine, database, files::federation(config)?).await?)
     }
 
     /// Writes what isn't written yet and closes the data.
@@ -140,6 +151,10 @@ impl Application {
                 any.map(drop).map_err(|error| error.to_string())
             })
         })
+    }
+
+    pub(crate) fn federation(&self) -> &Federation {
+        &self.federation
     }
 
     pub(crate) fn engine(&self) -> &Engine {

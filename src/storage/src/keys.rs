@@ -12,6 +12,35 @@ pub struct SigningKeyRow {
 }
 
 impl Database {
+    /// Takes keys of another homeserver: the first is used from now on, the others and those that are here have expired.
+    /// `false`, and nothing is changed, if there is another key of the same version.
+    pub async fn import_signing_keys(&self, keys: Vec<SigningKeyRow>, now: i64) -> Result<bool> {
+        let mut transaction = self.write().await?;
+        statement("UPDATE signing_keys SET expired_at = $1 WHERE expired_at IS NULL")
+            .bind(now)
+            .run(&mut transaction)
+            .await?;
+        for (index, key) in keys.into_iter().enumerate() {
+            let expired_at = (index > 0).then_some(now);
+            let taken = statement(
+                "INSERT INTO signing_keys (key_id, private_key, created_at, expired_at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (key_id) DO UPDATE SET expired_at = excluded.expired_at, created_at = excluded.created_at \
+                 WHERE signing_keys.private_key = excluded.private_key",
+            )
+            .bind(key.version)
+            .bind(key.private_key)
+            .bind(now)
+            .bind(expired_at)
+            .run(&mut transaction)
+            .await?;
+            if taken == 0 {
+                return Ok(false);
+            }
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// The signing keys that are no longer used, with the time until which they were.
     pub async fn expired_signing_keys(&self) -> Result<Vec<(SigningKeyRow, i64)>> {
         let rows: Vec<(String, Vec<u8>, i64)> = statement(

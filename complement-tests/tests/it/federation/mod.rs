@@ -1,5 +1,6 @@
 //! Several servers, and what they are to each other.
 
+mod check;
 mod discovery;
 mod keys;
 mod signatures;

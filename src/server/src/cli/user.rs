@@ -99,7 +99,7 @@ impl Command {
         };
         match carry_out(config, asked)? {
             Answer::Done { user_id } => println!("{user_id}"),
-            Answer::Accounts(_) => bail!("the server answered another question"),
+            _ => bail!("the server answered another question"),
         }
         Ok(())
     }
@@ -140,11 +140,11 @@ fn line(account: &ListedAccount) -> String {
     line.trim_end().to_owned()
 }
 
-fn carry_out(config: &Config, command: control::Command) -> anyhow::Result<Answer> {
+pub(super) fn carry_out(config: &Config, command: control::Command) -> anyhow::Result<Answer> {
     Ok(runtime()?.block_on(control::run(config, command))?)
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+pub(super) fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

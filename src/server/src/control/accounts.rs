@@ -45,6 +45,7 @@ pub(crate) async fn execute(engine: &Engine, command: Command) -> Result<Answer,
             accounts.deactivate(&user, erase).await.map_err(refusal)?;
             Ok(done(&user))
         }
+        _ => Err(Refusal("this is no command about accounts".to_owned())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use parley_engine::Engine;
+use parley_federation::Federation;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Answer, Command, Refusal, accounts};
+use super::{Answer, Command, Refusal, execute};
 
 const FILE: &str = "control.sock";
 
@@ -37,7 +37,7 @@ pub(crate) struct ControlSocket {
 
 impl ControlSocket {
     /// Listens in the data folder. Whoever holds the folder's lock owns what is left there.
-    pub(crate) async fn listen(folder: &Path, engine: Engine) -> io::Result<Self> {
+    pub(crate) async fn listen(folder: &Path, federation: Federation) -> io::Result<Self> {
         let path = folder.join(FILE);
         if connect(folder).await.is_some() {
             return Err(io::Error::new(
@@ -52,7 +52,7 @@ impl ControlSocket {
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let owner = fs::metadata(&path)?.uid();
-        let serving = tokio::spawn(serve(listener, owner, engine));
+        let serving = tokio::spawn(serve(listener, owner, federation));
         Ok(Self {
             path,
             serving: AbortOnDropHandle::new(serving),
@@ -61,7 +61,7 @@ impl ControlSocket {
 }
 
 impl ControlSocket {
-    /// Ends it. Afterwards it has let the engine go.
+    /// Ends it. Afterwards it has let go of the engine.
     pub(crate) async fn stop(mut self) {
         self.serving.abort();
         let _ = (&mut self.serving).await;
@@ -75,7 +75,7 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn serve(listener: UnixListener, owner: u32, engine: Engine) {
+async fn serve(listener: UnixListener, owner: u32, federation: Federation) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of files, most likely.
@@ -88,16 +88,16 @@ async fn serve(listener: UnixListener, owner: u32, engine: Engine) {
             continue;
         }
         // One after the other: these are commands of an administrator.
-        if let Err(error) = answer(stream, &engine).await {
+        if let Err(error) = answer(stream, &federation).await {
             tracing::warn!(%error, "a command could not be answered");
         }
     }
 }
 
-async fn answer(mut stream: UnixStream, engine: &Engine) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, federation: &Federation) -> io::Result<()> {
     let command = read(&mut stream, MAXIMUM_COMMAND);
     let command: Command = timeout(COMMAND_TIMEOUT, command).await??;
-    let answer = accounts::execute(engine, command).await;
+    let answer = execute(federation, command).await;
     write(&mut stream, &answer.map_err(|refusal| refusal.0)).await
 }
 

@@ -6,6 +6,8 @@
 )]
 
 mod command_line;
+#[cfg(unix)]
+mod federation;
 mod listeners;
 #[cfg(unix)]
 #[path = "../support/namespace.rs"]
