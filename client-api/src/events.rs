@@ -11,7 +11,7 @@ use parley_engine::{
     sessions::Session,
 };
 use parley_protocol::client_event;
-use ruma::RoomId;
+use ruma::{RoomId, api::client::filter::EventFormat};
 
 use crate::{ClientApi, Result, filter::EventFields};
 
@@ -30,6 +30,8 @@ pub(crate) struct EventWriter<'a> {
     bundles: Bundles,
     /// All that the client wants of them, if it isn't everything.
     fields: Option<EventFields>,
+    /// The events as servers send them to each other, by position, if the client wants them so.
+    pdus: Option<HashMap<i64, String>>,
 }
 
 /// Whether an event is told itself or along with another.
@@ -128,12 +130,30 @@ impl<'a> EventWriter<'a> {
                 .map(|event| (event.position, event))
                 .collect(),
             fields: None,
+            pdus: None,
         })
     }
 
     /// With nothing of the events but these properties.
     pub(crate) fn with_fields(self, fields: Option<EventFields>) -> Self {
         Self { fields, ..self }
+    }
+
+    /// The events as servers send them to each other, if that is the format that is asked for.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn with_format<'e>(
+        mut self,
+        api: &ClientApi,
+        format: EventFormat,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+    ) -> Result<Self> {
+        if format == EventFormat::Federation {
+            let positions = events.into_iter().map(|event| event.position).collect();
+            self.pdus = Some(api.engine.rooms().pdus_at(positions).await?);
+        }
+        Ok(self)
     }
 
     /// Appends an event's JSON.
@@ -148,6 +168,23 @@ impl<'a> EventWriter<'a> {
     }
 
     fn write_whole(&self, out: &mut String, event: &TimelineEvent, shown: Shown<'_>) {
+        let pdu = self
+            .pdus
+            .as_ref()
+            .and_then(|pdus| pdus.get(&event.position));
+        if let Some(pdu) = pdu {
+            let start = out.len();
+            let written = client_event::write_pdu(out, pdu, &event.event_id, |out| {
+                self.write_unsigned(out, event, shown);
+            });
+            match written {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(%error, event = %event.event_id, "a stored event is no object");
+                    out.truncate(start);
+                }
+            }
+        }
         client_event::write(out, &event.body, shown.room_id, |out| {
             self.write_unsigned(out, event, shown);
         });

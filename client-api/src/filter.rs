@@ -1,13 +1,55 @@
 //! Which events a client wants, and what of them: <https://spec.matrix.org/v1.19/client-server-api/#filtering>
 
-use parley_engine::sync::filter::lazy_members;
 pub(crate) use parley_engine::sync::filter::{event_fits as wants, section_has_room as wants_room};
+use parley_engine::{rooms::timeline::TimelineEvent, sync::filter::lazy_members};
+use parley_protocol::relation::Relation;
+use percent_encoding::percent_decode_str;
 use ruma::api::client::filter::RoomEventFilter;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Whether the members are to be left out who sent nothing of what is shown.
 pub(crate) fn is_lazy(filter: &RoomEventFilter) -> bool {
     lazy_members(filter).is_some()
+}
+
+/// How the events that a client wants relate to others, of a proposal that ruma's filter doesn't have:
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/3874>
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct RelationFilter {
+    #[serde(rename = "org.matrix.msc3874.rel_types")]
+    wanted: Option<Vec<String>>,
+    #[serde(default, rename = "org.matrix.msc3874.not_rel_types")]
+    unwanted: Vec<String>,
+}
+
+impl RelationFilter {
+    /// What the parameter `filter` of a query says of this; nothing if it isn't a filter, which is refused elsewhere.
+    pub(crate) fn of_query(query: &str) -> Self {
+        let filter = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("filter="));
+        let Some(filter) = filter.filter(|filter| filter.contains("msc3874")) else {
+            return Self::default();
+        };
+        let spaced = filter.replace('+', " ");
+        let text = percent_decode_str(&spaced).decode_utf8_lossy();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Whether it lets an event pass.
+    pub(crate) fn wants(&self, event: &TimelineEvent) -> bool {
+        if self.wanted.is_none() && self.unwanted.is_empty() {
+            return true;
+        }
+        let relation = Relation::of_content(event.content());
+        let is = |types: &[String]| {
+            relation
+                .as_ref()
+                .is_some_and(|relation| types.contains(&relation.rel_type))
+        };
+        self.wanted.as_deref().is_none_or(is) && !is(&self.unwanted)
+    }
 }
 
 /// The properties of events that a client wants to see.

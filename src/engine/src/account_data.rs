@@ -23,15 +23,12 @@ use crate::{
     push::{self, PushRules},
     rooms::registry::Registry,
     sessions::Session,
+    settings::AccountLimits,
     stream::committer::Committer,
 };
 
-/// The most bytes that one piece may have.
-const MAX_BYTES: usize = 256 * 1024;
 /// The most bytes that a type may have, as for events.
 const MAX_TYPE_BYTES: usize = 255;
-/// The most pieces that a user may have, of all rooms.
-const MAX_PIECES: i64 = 50_000;
 /// Types that clients may read but not write: others decide what stands there.
 const MANAGED: [&str; 2] = ["m.fully_read", push::TYPE];
 /// Users whose tags may be changed at the same time, roughly.
@@ -44,6 +41,7 @@ pub struct AccountData {
     registry: Arc<Registry>,
     committer: Committer,
     push: PushRules,
+    limits: AccountLimits,
     /// Whoever changes a user's tags holds the user's lock: all tags of a room are one piece of account data.
     changing: Arc<[Mutex<()>]>,
 }
@@ -54,12 +52,14 @@ impl AccountData {
         registry: Arc<Registry>,
         committer: Committer,
         push: PushRules,
+        limits: AccountLimits,
     ) -> Self {
         Self {
             database,
             registry,
             committer,
             push,
+            limits,
             changing: std::iter::repeat_with(Mutex::default)
                 .take(STRIPES)
                 .collect(),
@@ -71,7 +71,7 @@ impl AccountData {
     /// # Errors
     /// [`EngineError::Managed`] if the server decides what stands there; `M_BAD_JSON` if the content is no object;
     /// `M_INVALID_PARAM` if users would ignore themselves;
-    /// `M_TOO_LARGE`; `M_FORBIDDEN` if the user has nothing to do with the room.
+    /// `M_TOO_LARGE`, `M_USER_LIMIT_EXCEEDED`; `M_FORBIDDEN` if the user has nothing to do with the room.
     pub async fn set(
         &self,
         session: &Session,
@@ -178,9 +178,14 @@ impl AccountData {
         event_type: &str,
         content: String,
     ) -> Result<()> {
-        if content.len() > MAX_BYTES {
+        let AccountLimits {
+            account_data: most,
+            account_data_size: size,
+            ..
+        } = self.limits;
+        if u32::try_from(content.len()).map_or(true, |length| length > size) {
             return Err(EngineError::too_large(format!(
-                "account data may have at most {MAX_BYTES} bytes"
+                "account data may have at most {size} bytes"
             )));
         }
         let user_nid = session.user_nid;
@@ -191,10 +196,11 @@ impl AccountData {
         if known.as_ref() == Some(&content) {
             return Ok(());
         }
-        if known.is_none() && self.database.account_data_count(user_nid).await? >= MAX_PIECES {
-            return Err(EngineError::too_large(format!(
-                "an account may have at most {MAX_PIECES} pieces of account data"
-            )));
+        if known.is_none() {
+            let count = self.database.account_data_count(user_nid).await?;
+            self.limits.check(count, most, || {
+                format!("an account may have at most {most} pieces of account data")
+            })?;
         }
         let write = Write {
             account_data: vec![AccountDataWrite {

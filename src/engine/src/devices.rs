@@ -22,7 +22,7 @@ use crate::{
     hooks::AccountHooks,
     random::Random,
     sessions::{Session, Sessions},
-    settings::TokenSettings,
+    settings::{AccountLimits, EngineSettings, TokenSettings},
     text,
 };
 
@@ -33,6 +33,7 @@ pub struct Devices {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: TokenSettings,
+    limits: AccountLimits,
     sessions: Sessions,
     hooks: Arc<dyn AccountHooks>,
 }
@@ -50,7 +51,7 @@ impl Devices {
         database: &Database,
         clock: &Arc<dyn Clock>,
         random: &Arc<dyn Random>,
-        settings: &TokenSettings,
+        settings: &EngineSettings,
         sessions: &Sessions,
         hooks: &Arc<dyn AccountHooks>,
     ) -> Self {
@@ -58,7 +59,8 @@ impl Devices {
             database: database.clone(),
             clock: Arc::clone(clock),
             random: Arc::clone(random),
-            settings: settings.clone(),
+            settings: settings.tokens.clone(),
+            limits: settings.limits.clone(),
             sessions: sessions.clone(),
             hooks: Arc::clone(hooks),
         }
@@ -107,7 +109,7 @@ impl Devices {
     /// Whether it was made.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if its ID or name can't be, `M_FORBIDDEN` if the user has too many devices.
+    /// `M_INVALID_PARAM` if its ID or name can't be, `M_USER_LIMIT_EXCEEDED`.
     pub async fn make(
         &self,
         session: &Session,

@@ -5,7 +5,10 @@ use std::{borrow::Cow, time::Duration};
 use parley_storage::StorageError;
 use ruma::api::{
     client::uiaa::UiaaInfo,
-    error::{ErrorKind, LimitExceededErrorData, RetryAfter, UnknownTokenErrorData},
+    error::{
+        ErrorKind, LimitExceededErrorData, RetryAfter, UnknownTokenErrorData,
+        UserLimitExceededErrorData,
+    },
 };
 
 /// The result of the engine's functions.
@@ -90,6 +93,12 @@ impl EngineError {
             ErrorKind::LimitExceeded(data),
             "too many requests, try again later",
         )
+    }
+
+    /// `M_USER_LIMIT_EXCEEDED`: the account has as much as it may; more about that at `info_uri`.
+    pub fn user_limit(info_uri: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        let data = UserLimitExceededErrorData::new(info_uri.to_owned());
+        Self::refused(ErrorKind::UserLimitExceeded(data), message)
     }
 
     /// `M_UNKNOWN_TOKEN`: log in again; with `soft_logout`, without losing the keys of the device.

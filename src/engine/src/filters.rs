@@ -11,8 +11,6 @@ use crate::{EngineError, Result};
 
 /// Of a filter, in bytes of JSON.
 const MAX_SIZE: usize = 64 * 1024;
-/// Filters that a user may have. When there is one more, the oldest goes: clients make a new one when theirs is gone.
-const MAX_FILTERS: i64 = 200;
 /// Filters kept in memory, parsed.
 const CACHED: usize = 2_000;
 
@@ -22,13 +20,17 @@ pub struct Filters {
     database: Database,
     /// By user and number. A filter never changes, so it can't be out of date.
     parsed: Arc<Cache<(i64, i64), Arc<FilterDefinition>>>,
+    /// How many a user may have; 0 is as many as they like. When there is one more, the oldest goes: clients make a new one
+    /// when theirs is gone.
+    most: u32,
 }
 
 impl Filters {
-    pub(crate) fn new(database: &Database) -> Self {
+    pub(crate) fn new(database: &Database, most: u32) -> Self {
         Self {
             database: database.clone(),
             parsed: Arc::new(Cache::new(CACHED)),
+            most,
         }
     }
 
@@ -48,7 +50,10 @@ impl Filters {
         for _ in 0..10 {
             let made = filters::insert(&mut transaction, user_nid, &content).await?;
             if let Some(id) = made {
-                filters::delete_up_to(&mut transaction, user_nid, id - MAX_FILTERS).await?;
+                if self.most > 0 {
+                    let oldest = id - i64::from(self.most);
+                    filters::delete_up_to(&mut transaction, user_nid, oldest).await?;
+                }
                 transaction.commit().await?;
                 return Ok(id.to_string());
             }

@@ -1,7 +1,9 @@
-//! Whom users ignore, and whether they want invitations, in memory.
+//! Whom users ignore, and of whom they want invitations, in memory.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>,
 //! <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
+
+mod invitations;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,15 +12,16 @@ use std::{
 
 use parley_storage::Database;
 use quick_cache::{Weighter, sync::Cache};
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, de::IgnoredAny};
+
+pub(crate) use self::invitations::Reception;
+use self::invitations::Rules;
 
 use crate::{Result, rooms::timeline::TimelineEvent, stream::observer::Observer};
 
 /// The type of account data that holds the list.
 pub(crate) const TYPE: &str = "m.ignored_user_list";
-/// The type of account data that says whether invitations are wanted.
-const INVITATIONS: &str = "m.invite_permission_config";
 /// What is kept: about so many bytes.
 const BYTES: u64 = 8 * 1024 * 1024;
 /// What an entry takes beside the users in it.
@@ -30,8 +33,8 @@ const USER: u64 = 80;
 #[derive(Clone, Debug, Default)]
 pub struct IgnoredUsers {
     users: Option<Arc<HashSet<OwnedUserId>>>,
-    /// Whether invitations are ignored, whoever sends them.
-    invitations: bool,
+    /// Of whom invitations are wanted, if not of everyone.
+    invitations: Option<Arc<Rules>>,
 }
 
 impl IgnoredUsers {
@@ -49,35 +52,21 @@ impl IgnoredUsers {
             .collect();
         Self {
             users: (!users.is_empty()).then(|| Arc::new(users)),
-            invitations: false,
+            invitations: None,
         }
     }
 
-    /// The same users, and all invitations if the content of that account data says so.
-    fn with_invitations(self, content: Option<&str>) -> Self {
-        #[derive(Deserialize)]
-        struct Content {
-            default_action: String,
+    /// What becomes of an invitation by this user. One by somebody who is ignored isn't told.
+    pub(crate) fn reception(&self, sender: &UserId) -> Reception {
+        let rules = self.invitations.as_ref();
+        match rules.map_or(Reception::Allow, |rules| rules.reception(sender)) {
+            Reception::Allow if self.contains(sender) => Reception::Ignore,
+            reception => reception,
         }
-        let content = content.and_then(|content| serde_json::from_str::<Content>(content).ok());
-        Self {
-            invitations: content.is_some_and(|content| content.default_action == "block"),
-            ..self
-        }
-    }
-
-    /// Whether invitations are ignored, whoever sends them.
-    pub fn blocks_invitations(&self) -> bool {
-        self.invitations
-    }
-
-    /// Whether an invitation of this user is ignored.
-    pub fn hides_invitation_of(&self, user_id: &OwnedUserId) -> bool {
-        self.invitations || self.contains(user_id)
     }
 
     /// Whether this user is one of them.
-    pub fn contains(&self, user_id: &OwnedUserId) -> bool {
+    pub fn contains(&self, user_id: &UserId) -> bool {
         self.users
             .as_ref()
             .is_some_and(|users| users.contains(user_id))
@@ -98,7 +87,8 @@ struct ByUsers;
 
 impl Weighter<i64, IgnoredUsers> for ByUsers {
     fn weight(&self, _: &i64, users: &IgnoredUsers) -> u64 {
-        OVERHEAD + users.count() * USER
+        let rules = users.invitations.as_ref().map_or(0, |rules| rules.bytes());
+        OVERHEAD + users.count() * USER + rules
     }
 }
 
@@ -134,8 +124,16 @@ impl Ignored {
             .as_deref()
             .map(IgnoredUsers::parse)
             .unwrap_or_default();
-        let invitations = self.database.account_data(user_nid, 0, INVITATIONS).await?;
-        let users = users.with_invitations(invitations.as_deref());
+        let all = self.database.account_data(user_nid, 0, invitations::ALL);
+        let all = all.await?;
+        let by_sender = self
+            .database
+            .account_data(user_nid, 0, invitations::BY_SENDER);
+        let by_sender = by_sender.await?;
+        let users = IgnoredUsers {
+            invitations: Rules::parse(all.as_deref(), by_sender.as_deref()).map(Arc::new),
+            ..users
+        };
         let changes = self.changes();
         if *changes == before {
             self.lists.insert(user_nid, users.clone());
@@ -150,7 +148,7 @@ impl Ignored {
 
 impl Observer for Ignored {
     fn account_data(&self, user_nid: i64, room_nid: i64, event_type: &str) {
-        if room_nid == 0 && matches!(event_type, TYPE | INVITATIONS) {
+        if room_nid == 0 && matches!(event_type, TYPE | invitations::ALL | invitations::BY_SENDER) {
             *self.changes() += 1;
             self.lists.remove(&user_nid);
         }
@@ -169,23 +167,6 @@ mod tests {
             "{\"ignored_users\":{\"bob\":{}}}",
         ] {
             assert_eq!(IgnoredUsers::parse(content).count(), 0, "{content}");
-        }
-    }
-
-    #[test]
-    fn invitations_are_blocked_only_in_those_words() {
-        let blocks = |content| {
-            let users = IgnoredUsers::default().with_invitations(content);
-            users.blocks_invitations()
-        };
-        assert!(blocks(Some("{\"default_action\":\"block\"}")));
-        for content in [
-            None,
-            Some("{}"),
-            Some("{\"default_action\":\"allow\"}"),
-            Some("{\"default_action\":true}"),
-        ] {
-            assert!(!blocks(content), "{content:?}");
         }
     }
 }

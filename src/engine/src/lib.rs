@@ -130,11 +130,11 @@ impl UserServices {
             parts.database,
             parts.clock,
             parts.random,
-            tokens,
+            parts.settings,
             parts.sessions,
             &parts.hooks,
         );
-        let profiles = Profiles::new(parts.database, parts.limits, &parts.hooks);
+        let profiles = Profiles::new(parts.database, parts.limits, parts.settings, &parts.hooks);
         let accounts = Accounts::new(AccountParts {
             database: parts.database.clone(),
             clock: Arc::clone(parts.clock),
@@ -159,7 +159,7 @@ impl UserServices {
             devices,
             accounts,
             interactive,
-            filters: Filters::new(parts.database),
+            filters: Filters::new(parts.database, parts.settings.limits.filters),
             profiles,
             directory: UserDirectory::new(parts.database, parts.settings),
         })

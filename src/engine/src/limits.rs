@@ -60,6 +60,8 @@ pub enum Action {
     DelayedEvents,
     /// A read that costs much, by user.
     Search,
+    /// Reading what was said in a room, by user.
+    History,
     /// A request of another server, by its name.
     Federation,
 }
@@ -130,6 +132,7 @@ struct Limiters {
     ephemeral: Limiter,
     delayed_events: Limiter,
     searches: Limiter,
+    history: Limiter,
     federation: Limiter,
 }
 
@@ -151,6 +154,7 @@ impl Limits {
                 ephemeral: limiter(settings.ephemeral),
                 delayed_events: limiter(settings.delayed_events),
                 searches: limiter(settings.searches),
+                history: limiter(settings.history),
                 federation: limiter(settings.federation),
             })
         });
@@ -228,6 +232,7 @@ impl Limits {
             Action::Ephemeral => &limiters.ephemeral,
             Action::DelayedEvents => &limiters.delayed_events,
             Action::Search => &limiters.searches,
+            Action::History => &limiters.history,
             Action::Federation => &limiters.federation,
         })
     }

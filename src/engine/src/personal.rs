@@ -14,7 +14,7 @@ use crate::{
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
     rooms::{registry::Registry, relations::RelationMarks, summaries::Summaries, timeline::Events},
-    settings::EngineSettings,
+    settings::{AccountLimits, EngineSettings},
     stream::{
         Stream,
         committer::Committer,
@@ -125,6 +125,7 @@ impl PersonalServices {
         events: &Arc<Events>,
         committer: &Committer,
         clock: &Arc<dyn Clock>,
+        limits: &AccountLimits,
         background: &Background,
     ) -> Self {
         let receipts = Receipts::new(
@@ -141,6 +142,7 @@ impl PersonalServices {
                 registry.clone(),
                 committer.clone(),
                 push.clone(),
+                limits.clone(),
             ),
             unread: Unread::start(
                 database.clone(),
@@ -149,7 +151,7 @@ impl PersonalServices {
                 push.clone(),
                 background,
             ),
-            pushers: Pushers::new(database.clone(), clock.clone()),
+            pushers: Pushers::new(database.clone(), clock.clone(), limits.clone()),
             typing: watchers.typing,
             presence: watchers.presence,
             receipts,

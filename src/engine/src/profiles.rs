@@ -11,12 +11,11 @@ use crate::{
     hooks::AccountHooks,
     limits::{Action, Limits},
     sessions::{AccountKind, Session},
+    settings::EngineSettings,
     text,
     user_directory::UserDirectory,
 };
 
-/// A profile is smaller than this, in bytes of JSON.
-const MAX_PROFILE: i64 = 64 * 1024;
 /// Of a display name, in bytes.
 const MAX_DISPLAY_NAME: usize = 512;
 /// Of the address of a picture, in bytes.
@@ -28,14 +27,22 @@ pub struct Profiles {
     database: Database,
     limits: Limits,
     hooks: Arc<dyn AccountHooks>,
+    /// A profile is smaller than this, in bytes of JSON.
+    size: u32,
 }
 
 impl Profiles {
-    pub(crate) fn new(database: &Database, limits: &Limits, hooks: &Arc<dyn AccountHooks>) -> Self {
+    pub(crate) fn new(
+        database: &Database,
+        limits: &Limits,
+        settings: &EngineSettings,
+        hooks: &Arc<dyn AccountHooks>,
+    ) -> Self {
         Self {
             database: database.clone(),
             limits: limits.clone(),
             hooks: Arc::clone(hooks),
+            size: settings.limits.profile_size,
         }
     }
 
@@ -89,10 +96,11 @@ impl Profiles {
             &value.to_string(),
         )
         .await?;
-        if profiles::size(&mut transaction, session.user_nid).await? >= MAX_PROFILE {
+        let size = profiles::size(&mut transaction, session.user_nid).await?;
+        if size >= i64::from(self.size) {
             return Err(EngineError::refused(
                 ErrorKind::ProfileTooLarge,
-                "your profile would be larger than 64 KiB",
+                format!("your profile would have {} bytes or more", self.size),
             ));
         }
         self.commit(session, field, transaction).await

@@ -115,6 +115,7 @@ impl RoomServices {
             &shared.events,
             &committer,
             clock,
+            &settings.limits,
             background,
         );
         let key = keys::server_key(database, &settings.server_name, &***clock, random).await?;
@@ -135,6 +136,7 @@ impl RoomServices {
             clock: (*clock).clone(),
             random: (*random).clone(),
             settings: settings.rooms.clone(),
+            account_limits: settings.limits.clone(),
             limits: parts.limits.clone(),
             notices: Notices::start(settings, database, appservices, &***clock).await?,
         }));

@@ -70,7 +70,7 @@ use crate::{
     limits::{Action, LimitKey, Limits},
     random::Random,
     sessions::Session,
-    settings::RoomSettings,
+    settings::{AccountLimits, RoomSettings},
     stream::{
         committer::{Committer, NotCommitted},
         feeds::Feeds,
@@ -103,6 +103,7 @@ pub struct Rooms {
     founding: DistinctTimes,
     random: Arc<dyn Random>,
     settings: RoomSettings,
+    account_limits: AccountLimits,
     limits: Limits,
     notices: Option<Notices>,
 }
@@ -142,6 +143,8 @@ pub struct RoomsParts {
     pub random: Arc<dyn Random>,
     /// Defaults and limits.
     pub settings: RoomSettings,
+    /// How much an account may have.
+    pub account_limits: AccountLimits,
     /// How often something may be done.
     pub limits: Limits,
     /// As whom the server writes to its users.
@@ -170,6 +173,7 @@ impl Rooms {
             founding: DistinctTimes::default(),
             random: parts.random,
             settings: parts.settings,
+            account_limits: parts.account_limits,
             limits: parts.limits,
             notices: parts.notices,
         }

@@ -2,8 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use ruma::{OwnedMxcUri, OwnedServerName, RoomVersionId};
+use ruma::{OwnedMxcUri, OwnedServerName, RoomVersionId, ServerName};
 use url::Url;
+
+use crate::EngineError;
 
 pub use crate::appservices::AppserviceRegistration;
 
@@ -26,6 +28,8 @@ pub struct EngineSettings {
     pub rooms: RoomSettings,
     /// How often something may be done.
     pub rate_limits: RateLimitSettings,
+    /// How much an account may have.
+    pub limits: AccountLimits,
     /// Which events may be sent later.
     pub delayed_events: DelayedEventSettings,
     /// As whom the server writes to its users, if it does.
@@ -42,6 +46,7 @@ impl EngineSettings {
     /// The defaults for a server of that name.
     pub fn new(server_name: OwnedServerName) -> Self {
         Self {
+            limits: AccountLimits::new(&server_name),
             server_name,
             registration: RegistrationSettings::default(),
             passwords: PasswordSettings::default(),
@@ -221,7 +226,7 @@ pub struct TokenSettings {
     pub openid_token_lifetime: Duration,
     /// How long a user-interactive authentication may take.
     pub authentication_timeout: Duration,
-    /// How many devices an account may have.
+    /// How many devices an account may have; 0 is as many as it likes.
     pub max_devices: u32,
 }
 
@@ -245,7 +250,7 @@ impl Default for TokenSettings {
 pub struct RoomSettings {
     /// The version of a new room whose creator doesn't ask for another.
     pub default_version: RoomVersionId,
-    /// How many rooms a user may be joined to.
+    /// How many rooms a user may be joined to; 0 is as many as they like.
     pub max_joined: u32,
     /// Whether a room that a user leaves is forgotten at once.
     pub forget_on_leave: bool,
@@ -258,6 +263,60 @@ impl Default for RoomSettings {
             max_joined: 5_000,
             forget_on_leave: false,
         }
+    }
+}
+
+/// How much an account may have. Where not said otherwise, 0 is as much as it likes.
+#[derive(Clone, Debug)]
+pub struct AccountLimits {
+    /// Where users who have reached a limit are told more.
+    pub info_uri: String,
+    /// Aliases of one room, by whomever they were made.
+    pub aliases_per_room: u32,
+    /// Aliases that one user has made.
+    pub aliases_per_user: u32,
+    /// Pieces of account data, of all rooms.
+    pub account_data: u32,
+    /// Bytes of one piece of account data, 1 at least.
+    pub account_data_size: u32,
+    /// Stored filters. The oldest goes when there is one more.
+    pub filters: u32,
+    /// Bytes of a profile, 64 KiB at most.
+    pub profile_size: u32,
+    /// Pushers.
+    pub pushers: u32,
+}
+
+impl AccountLimits {
+    /// What the specification lets a profile have, in bytes.
+    pub const LARGEST_PROFILE: u32 = 64 * 1024;
+
+    /// The defaults for a server of that name.
+    pub fn new(server_name: &ServerName) -> Self {
+        Self {
+            // Whom to ask stands there, if anybody does.
+            info_uri: format!("https://{server_name}/.well-known/matrix/support"),
+            aliases_per_room: 1_000,
+            aliases_per_user: 1_000,
+            account_data: 50_000,
+            account_data_size: 256 * 1024,
+            filters: 200,
+            profile_size: Self::LARGEST_PROFILE,
+            pushers: 100,
+        }
+    }
+
+    /// Refuses one more of what there may be `most` of.
+    pub(crate) fn check(
+        &self,
+        count: i64,
+        most: u32,
+        message: impl FnOnce() -> String,
+    ) -> Result<(), EngineError> {
+        if most == 0 || count < i64::from(most) {
+            return Ok(());
+        }
+        Err(EngineError::user_limit(&self.info_uri, message()))
     }
 }
 
@@ -338,6 +397,8 @@ pub struct RateLimitSettings {
     pub delayed_events: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
+    /// Pages of what was said in rooms, by user: messages, context, relations, threads, events by time.
+    pub history: RateLimit,
     /// Requests of another server, by its name.
     pub federation: RateLimit,
 }
@@ -359,6 +420,7 @@ impl Default for RateLimitSettings {
             ephemeral: RateLimit::new(20.0, 300),
             delayed_events: RateLimit::new(20.0, 200),
             searches: RateLimit::new(5.0, 50),
+            history: RateLimit::new(50.0, 500),
             federation: RateLimit::new(50.0, 500),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use ruma::{EventId, RoomId};
 use serde::Deserialize;
@@ -106,6 +106,35 @@ pub fn write(
     out.push_str(",\"unsigned\":");
     unsigned(out);
     out.push('}');
+}
+
+/// Appends an event as servers send it to each other, with its id, which these leave out, and what is told to one receiver.
+///
+/// # Errors
+/// If `pdu` is no JSON object.
+pub fn write_pdu(
+    out: &mut String,
+    pdu: &str,
+    event_id: &EventId,
+    unsigned: impl FnOnce(&mut String),
+) -> Result<(), serde_json::Error> {
+    let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(pdu)?;
+    out.push_str("{\"event_id\":");
+    push_string(out, event_id.as_str());
+    for (key, value) in &fields {
+        // What another server put there is none of the receiver's business.
+        if matches!(key.as_ref(), "event_id" | "unsigned") {
+            continue;
+        }
+        out.push(',');
+        push_string(out, key);
+        out.push(':');
+        out.push_str(value.get());
+    }
+    out.push_str(",\"unsigned\":");
+    unsigned(out);
+    out.push('}');
+    Ok(())
 }
 
 /// Appends a JSON string.

@@ -18,6 +18,7 @@ mod federation;
 mod federation_listener;
 mod jwt;
 mod known_keys;
+mod limits;
 mod listener;
 mod log;
 mod login;
@@ -54,6 +55,7 @@ pub use self::{
     federation::Federation,
     federation_listener::FederationListener,
     jwt::Jwt,
+    limits::Limits,
     listener::Listener,
     log::{Log, LogFormat},
     login::Login,
@@ -106,6 +108,8 @@ pub struct Config {
     pub appservices: Appservices,
     /// `[rate_limits]`: how often something may be done.
     pub rate_limits: RateLimits,
+    /// `[limits]`: how much an account may have.
+    pub limits: Limits,
     /// `[delayed_events]`: which events may be sent later.
     pub delayed_events: DelayedEvents,
     /// `[server_notices]`: as whom the server writes to its users.
@@ -186,6 +190,7 @@ impl Config {
         self.tokens.check()?;
         self.rooms.check()?;
         self.rate_limits.check()?;
+        self.limits.check()?;
         self.delayed_events.check()?;
         self.server_notices.check()?;
         self.sync.check()?;

@@ -96,6 +96,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "event times",
         include_str!("../../../migrations/0017_event_times.sql"),
     ),
+    (
+        18,
+        "aliases by creator",
+        include_str!("../../../migrations/0018_aliases_by_creator.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -30,6 +30,19 @@ impl Database {
         Ok(rows.into_iter().map(|(content,)| content).collect())
     }
 
+    /// How many pushers a user has beside the one with that application and key.
+    pub async fn pusher_count(&self, user_nid: i64, app_id: &str, pushkey: &str) -> Result<i64> {
+        let (count,): (i64,) = statement(
+            "SELECT COUNT(*) FROM pushers WHERE user_nid = $1 AND NOT (app_id = $2 AND pushkey = $3)",
+        )
+        .bind(user_nid)
+        .bind(app_id)
+        .bind(pushkey)
+        .one(self)
+        .await?;
+        Ok(count)
+    }
+
     /// Stores a pusher in the place of the user's that has the same application and key; with `alone` also in the place
     /// of those of other users.
     pub async fn set_pusher(&self, pusher: NewPusher, alone: bool) -> Result<()> {

@@ -299,6 +299,16 @@ impl Database {
         Ok(row.is_some())
     }
 
+    /// How many aliases a user has made that are there still.
+    pub async fn alias_count(&self, creator_nid: i64) -> Result<i64> {
+        let (count,): (i64,) =
+            statement("SELECT COUNT(*) FROM room_aliases WHERE creator_nid = $1")
+                .bind(creator_nid)
+                .one(self)
+                .await?;
+        Ok(count)
+    }
+
     /// How many rooms a user is joined to.
     pub async fn joined_count(&self, user_nid: i64) -> Result<i64> {
         let (count,): (i64,) = statement(

@@ -20,6 +20,10 @@ const VERSIONS: &[&str] = &[
 const FEATURES: &[&str] = &[
     // The services of calls, in the well-known file and by an operation.
     "org.matrix.msc4143",
+    // Messages by how they relate to others.
+    "org.matrix.msc3874",
+    // Who may invite, by users and servers.
+    "org.matrix.msc4155",
     // Rooms that one shares with somebody, of v1.19.
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",

@@ -9,7 +9,7 @@ use parley_engine::{
 };
 use ruma::api::client::context::get_context::v3::Request;
 
-use super::messages;
+use super::{limit_history, messages};
 use crate::{
     ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let request = &incoming.request;
     let wanted = ContextRequest {
         limit: messages::limit(request.limit, &request.filter),

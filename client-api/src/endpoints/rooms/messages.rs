@@ -17,10 +17,11 @@ use ruma::api::{
     error::{DeserializationError, ErrorKind},
 };
 
+use super::limit_history;
 use crate::{
     ApiError, ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
-    filter,
+    filter::{self, RelationFilter},
 };
 
 /// The most events of a page.
@@ -31,6 +32,8 @@ pub(super) const MAX_EVENTS: usize = 1_000;
 pub(super) struct Request {
     request: v3::Request,
     has_direction: bool,
+    /// What ruma's filter doesn't have.
+    relations: RelationFilter,
 }
 
 impl api::Metadata for Request {
@@ -50,6 +53,7 @@ impl api::IncomingRequest for Request {
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
         let query = request.uri().query().unwrap_or_default();
+        let relations = RelationFilter::of_query(query);
         let has_direction = query.split('&').any(|pair| pair.starts_with("dir="));
         if !has_direction {
             let uri = format!("{}?{query}&dir=b", request.uri().path());
@@ -58,6 +62,7 @@ impl api::IncomingRequest for Request {
             }
         }
         Ok(Self {
+            relations,
             request: v3::Request::try_from_http_request_inner(request, path)?,
             has_direction,
         })
@@ -65,7 +70,9 @@ impl api::IncomingRequest for Request {
 }
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let request = &incoming.request.request;
+    let relations = &incoming.request.relations;
     let wanted = PageRequest {
         from: position(&api, request.from.as_deref()).await?,
         to: position(&api, request.to.as_deref()).await?,
@@ -80,7 +87,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         .engine
         .rooms()
         .messages(&incoming.session, &request.room_id, wanted, |event| {
-            any && filter::wants(&request.filter, event)
+            any && filter::wants(&request.filter, event) && relations.wants(event)
         })
         .await?;
     if !incoming.request.has_direction {

@@ -34,6 +34,7 @@ mod unban;
 mod upgrade;
 
 use axum::Router;
+use parley_engine::{limits::Action, sessions::Session};
 
 use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomOrAliasId};
 
@@ -88,6 +89,15 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
         let router = route_at(router, path, get_state_event::handle);
         route_at(router, path, set_state::handle)
     })
+}
+
+/// Counts the reading of a page of what was said.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED`.
+fn limit_history(api: &ClientApi, session: &Session) -> Result<()> {
+    let limits = api.engine.limits();
+    Ok(limits.check(Action::History, session.user_nid)?)
 }
 
 /// The room that a request names by its id or an alias.

@@ -19,7 +19,7 @@ use ruma::{
     },
 };
 
-use super::messages::MAX_EVENTS;
+use super::{limit_history, messages::MAX_EVENTS};
 use crate::{
     ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
@@ -81,6 +81,7 @@ handler!(
 );
 
 async fn answer(api: &ClientApi, session: &Session, asked: &Asked<'_>) -> Result<RawJson> {
+    limit_history(api, session)?;
     let newest = api.engine.stream().position();
     let position = |token: Option<&str>| {
         token

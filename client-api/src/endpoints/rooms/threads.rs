@@ -12,6 +12,7 @@ use ruma::{
     },
 };
 
+use super::limit_history;
 use crate::{
     ApiError, ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
@@ -23,6 +24,7 @@ const DEFAULT_THREADS: usize = 20;
 const MAX_THREADS: usize = 100;
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let participated = match incoming.include {
         IncludeThreads::All => false,
         IncludeThreads::Participated => true,

@@ -7,9 +7,11 @@ use ruma::{
     api::client::room::get_event_by_timestamp::v1::{Request, Response},
 };
 
+use super::limit_history;
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+    limit_history(&api, &incoming.session)?;
     let direction = match incoming.dir {
         api::Direction::Backward => Direction::Backward,
         api::Direction::Forward => Direction::Forward,

@@ -111,7 +111,12 @@ async fn write_rooms(
     writer: &mut Writer,
     rooms: &ToldRooms,
 ) -> Result<()> {
-    let events = EventWriter::new(api, session, shown_events(rooms)).await?;
+    let shown = shown_events(rooms);
+    let format = request.filter.event_format.clone();
+    let events = EventWriter::new(api, session, shown.iter().copied())
+        .await?
+        .with_format(api, format, shown)
+        .await?;
     let fields = EventFields::of(request.filter.event_fields.as_deref());
     writer.rooms(&events.with_fields(fields), rooms);
     Ok(())

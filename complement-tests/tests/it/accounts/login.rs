@@ -230,7 +230,7 @@ async fn an_account_has_a_limited_number_of_devices() {
             .client()
             .post(LOGIN, as_user("alice", PASSWORD))
             .await;
-        answer.is_refused(403, "M_FORBIDDEN");
+        answer.is_refused(403, "M_USER_LIMIT_EXCEEDED");
         // A device that is there already isn't one more.
         let mut body = as_user("alice", PASSWORD);
         body["device_id"] = alice.device_id.into();

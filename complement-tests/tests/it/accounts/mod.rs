@@ -8,6 +8,7 @@ mod devices;
 mod filters;
 mod guests;
 mod jwt;
+mod limits;
 mod login;
 mod login_tokens;
 mod mutual_rooms;

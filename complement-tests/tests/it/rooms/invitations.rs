@@ -191,3 +191,36 @@ async fn a_forgotten_room_is_told_again_when_one_is_invited_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn users_and_servers_of_which_no_invitations_are_wanted_are_blocked_or_ignored() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
+        let room_id = create_public(&alice).await;
+        join(&carol, &room_id).await.ok();
+        let set = async |rules: Value| {
+            let user = quoted(&bob.user_id);
+            let kind = "org.matrix.msc4155.invite_permission_config";
+            let path = format!("{BASE}/user/{user}/account_data/{kind}");
+            bob.put(&path, rules).await.ok();
+        };
+        let invited = async || {
+            let told = bob.get(&format!("{BASE}/sync")).await.ok();
+            told["rooms"]["invite"].is_object()
+        };
+        set(json!({ "blocked_users": [alice.user_id], "ignored_servers": ["parley.*"] })).await;
+        act(&alice, &room_id, "invite", &bob)
+            .await
+            .is_refused(403, "M_INVITE_BLOCKED");
+        // Who is ignored isn't told so.
+        let private = create(&carol, json!({})).await;
+        act(&carol, &private, "invite", &bob).await.ok();
+        assert!(!invited().await);
+        set(json!({ "allowed_users": [alice.user_id], "blocked_servers": ["*"] })).await;
+        act(&alice, &room_id, "invite", &bob).await.ok();
+        assert!(invited().await);
+    })
+    .await;
+}

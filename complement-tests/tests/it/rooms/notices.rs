@@ -82,6 +82,24 @@ async fn a_user_is_invited_to_hear_a_notice_and_can_not_decline() {
 }
 
 #[tokio::test]
+async fn who_wants_no_invitations_hears_notices_nevertheless() {
+    on_each_engine_with(options, async |server| {
+        let root = admin(server).await;
+        let alice = server.register("alice").await;
+        let data = format!("{BASE}/user/{}/account_data", quoted(&alice.user_id));
+        let none = json!({ "default_action": "block" });
+        let path = format!("{data}/m.invite_permission_config");
+        alice.put(&path, none).await.ok();
+        let ignored = json!({ "ignored_users": { "@_server:parley.test": {} } });
+        let path = format!("{data}/m.ignored_user_list");
+        alice.put(&path, ignored).await.ok();
+        tell(&root, &alice, "important").await.ok();
+        only_invitation(&alice).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_hears_notices_can_not_answer_or_bring_others_along() {
     on_each_engine_with(options, async |server| {
         let root = admin(server).await;

@@ -287,3 +287,47 @@ async fn a_relation_that_is_not_whole_is_an_event_like_any_other() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn messages_can_be_filtered_by_how_they_relate_to_others() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        for kind in ["m.thread", "m.reference"] {
+            let relation = json!({ "rel_type": kind, "event_id": root });
+            let content = json!({ "msgtype": "m.text", "body": kind, "m.relates_to": relation });
+            relate(&alice, &room_id, "m.room.message", content)
+                .await
+                .ok();
+        }
+        let texts = async |filter: Value| {
+            let filter = quoted(&filter.to_string());
+            let path = room_path(
+                &room_id,
+                &format!("messages?dir=f&limit=100&filter={filter}"),
+            );
+            let page = alice.get(&path).await.ok();
+            let events = page["chunk"].as_array().unwrap().iter();
+            let texts = events.filter_map(|event| event["content"]["body"].as_str());
+            texts.map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        let only = "org.matrix.msc3874.rel_types";
+        let not = "org.matrix.msc3874.not_rel_types";
+        let all = ["root", "m.thread", "m.reference"];
+        assert_eq!(texts(json!({ "types": ["m.room.message"] })).await, all);
+        assert_eq!(texts(json!({ only: ["m.thread"] })).await, all[1..2]);
+        assert_eq!(
+            texts(json!({ only: ["m.thread", "m.reference"] })).await,
+            all[1..]
+        );
+        assert_eq!(
+            texts(json!({ not: ["m.thread"] })).await,
+            ["root", "m.reference"]
+        );
+        let both = json!({ only: ["m.thread", "m.reference"], not: ["m.reference"] });
+        assert_eq!(texts(both).await, ["m.thread"]);
+        assert_eq!(texts(json!({ only: [] })).await, Vec::<String>::new());
+    })
+    .await;
+}

@@ -375,7 +375,7 @@ async fn who_is_in_as_many_rooms_as_allowed_upgrades_none() {
         let body = json!({ "new_version": "12" });
         try_upgrade(&alice, &room_id, body)
             .await
-            .is_refused(403, "M_FORBIDDEN");
+            .is_refused(403, "M_USER_LIMIT_EXCEEDED");
     })
     .await;
 }

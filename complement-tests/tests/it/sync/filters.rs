@@ -341,3 +341,67 @@ async fn of_events_the_fields_are_told_that_are_wanted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn events_come_as_servers_send_them_where_a_filter_wants_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        send(&alice, &room_id, "a.one", json!({ "body": "a" })).await;
+        let filter = |format: &str, fields: Value| {
+            let mut filter = json!({
+                "event_format": format,
+                "room": { "timeline": { "limit": 1 }, "state": { "types": ["m.room.create"] } },
+            });
+            if fields.is_array() {
+                filter["event_fields"] = fields;
+            }
+            filter
+        };
+        let told = sync(&alice, None, filter("federation", Value::Null)).await;
+        let room = joined(&told, &room_id);
+        let event = &room["timeline"]["events"][0];
+        assert_eq!(event["content"], json!({ "body": "a" }));
+        for field in [
+            "auth_events",
+            "depth",
+            "event_id",
+            "hashes",
+            "origin_server_ts",
+            "prev_events",
+            "sender",
+            "signatures",
+            "type",
+        ] {
+            assert!(event.get(field).is_some(), "{field}: {event}");
+        }
+        assert_eq!(event["room_id"], json!(room_id));
+        // What is told to this device alone stays.
+        assert_eq!(event["unsigned"]["transaction_id"], "a.one");
+        let create = &room["state"]["events"][0];
+        assert!(
+            create["signatures"].is_object() && create["unsigned"].is_object(),
+            "{create}"
+        );
+        let own = crate::rooms::get_event(&alice, &room_id, event["event_id"].as_str().unwrap());
+        let own = own.await.ok();
+        assert!(own.get("hashes").is_none(), "{own}");
+
+        let told = sync(&alice, None, filter("client", Value::Null)).await;
+        let event = &joined(&told, &room_id)["timeline"]["events"][0];
+        assert!(event.get("hashes").is_none(), "{event}");
+        let fields = [
+            "content",
+            "depth",
+            "event_id",
+            "origin_server_ts",
+            "sender",
+            "type",
+        ];
+        let told = sync(&alice, None, filter("federation", json!(fields))).await;
+        let event = &joined(&told, &room_id)["timeline"]["events"][0];
+        let names: Vec<&String> = event.as_object().unwrap().keys().collect();
+        assert_eq!(names, fields);
+    })
+    .await;
+}

@@ -9,7 +9,7 @@ use parley_storage::{
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 
 use super::Devices;
-use crate::{EngineError, Result, sessions::hash_token, text};
+use crate::{Result, sessions::hash_token, text};
 
 /// Letters of a device's ID that the server chooses.
 const DEVICE_ID_LENGTH: usize = 10;
@@ -67,7 +67,7 @@ impl Devices {
     /// Logs a device of a user in. One that was logged in already gets a new token, and its old ones end.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if the device's ID or name can't be, `M_FORBIDDEN` if the user has too many devices.
+    /// `M_INVALID_PARAM` if the device's ID or name can't be, `M_USER_LIMIT_EXCEEDED`.
     pub async fn log_in(
         &self,
         user_nid: i64,
@@ -123,12 +123,9 @@ impl Devices {
         user_nid: i64,
     ) -> Result<()> {
         let count = devices::count(transaction, user_nid).await?;
-        if count >= i64::from(self.settings.max_devices) {
-            return Err(EngineError::forbidden(
-                "you have too many devices, log some of them out first",
-            ));
-        }
-        Ok(())
+        self.limits.check(count, self.settings.max_devices, || {
+            "you have too many devices, log some of them out first".to_owned()
+        })
     }
 
     /// Makes an access token, and a refresh token beside it if wanted.

@@ -9,10 +9,8 @@ use ruma::api::client::push::{Pusher, PusherIds, PusherKind};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::{EngineError, Result, clock::Clock, sessions::Session};
+use crate::{EngineError, Result, clock::Clock, sessions::Session, settings::AccountLimits};
 
-/// The most pushers of a user. Each event that notifies is pushed to all of them.
-const MAX_PUSHERS: usize = 100;
 /// The most bytes of a pusher as JSON.
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_KEY_BYTES: usize = 512;
@@ -25,11 +23,16 @@ const PATH: &str = "/_matrix/push/v1/notify";
 pub struct Pushers {
     database: Database,
     clock: Arc<dyn Clock>,
+    limits: AccountLimits,
 }
 
 impl Pushers {
-    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
-        Self { database, clock }
+    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>, limits: AccountLimits) -> Self {
+        Self {
+            database,
+            clock,
+            limits,
+        }
     }
 
     /// The user's pushers, JSON, the oldest first.
@@ -51,7 +54,7 @@ impl Pushers {
     /// pushers with the same go: somebody else uses that installation now.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if it can't be pushed to, `M_TOO_LARGE` if it or the list is too long.
+    /// `M_INVALID_PARAM` if it can't be pushed to, `M_TOO_LARGE` if it is too long, `M_USER_LIMIT_EXCEEDED`.
     pub async fn set(&self, session: &Session, pusher: &Pusher, append: bool) -> Result<()> {
         check_ids(&pusher.ids)?;
         match &pusher.kind {
@@ -70,11 +73,7 @@ impl Pushers {
                 "a pusher has at most {MAX_BYTES} bytes"
             )));
         }
-        if self.database.pushers_of(session.user_nid).await?.len() >= MAX_PUSHERS {
-            return Err(EngineError::too_large(format!(
-                "an account has at most {MAX_PUSHERS} pushers"
-            )));
-        }
+        self.check_count(session, &pusher.ids).await?;
         let pusher = NewPusher {
             user_nid: session.user_nid,
             device_nid: session.device_nid,
@@ -84,6 +83,17 @@ impl Pushers {
             created_at: self.clock.now_ms(),
         };
         Ok(self.database.set_pusher(pusher, !append).await?)
+    }
+
+    /// Each event that notifies is pushed to all of them. One that takes the place of another is no more.
+    async fn check_count(&self, session: &Session, ids: &PusherIds) -> Result<()> {
+        let others = self
+            .database
+            .pusher_count(session.user_nid, &ids.app_id, &ids.pushkey)
+            .await?;
+        let most = self.limits.pushers;
+        let message = || format!("an account has at most {most} pushers");
+        self.limits.check(others, most, message)
     }
 
     /// Removes a pusher; one that isn't there is gone already.

@@ -12,9 +12,6 @@ use parley_storage::commit::RoomEffect;
 use super::{Rooms, edit::Edit, state::RoomState};
 use crate::{EngineError, Result, sessions::Session};
 
-/// The aliases of one room that this server keeps at most.
-const MAX_ALIASES: usize = 1_000;
-
 impl Rooms {
     /// The room that an alias stands for.
     ///
@@ -32,7 +29,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if it isn't one of this server, `M_ROOM_IN_USE` if it is taken, `M_EXCLUSIVE` if it belongs to an
-    /// application service, `M_FORBIDDEN`.
+    /// application service, `M_FORBIDDEN` if the room has too many or the user isn't in it, `M_USER_LIMIT_EXCEEDED`.
     pub async fn create_alias(
         &self,
         session: &Session,
@@ -48,11 +45,14 @@ impl Rooms {
         self.appservices
             .check_alias(session.appservice.as_deref(), alias)?;
         let (room, _) = self.joined_room(session, room_id).await?;
-        if self.database.aliases_of(room.nid()).await?.len() >= MAX_ALIASES {
+        let most = self.account_limits.aliases_per_room;
+        let count = self.database.aliases_of(room.nid()).await?.len();
+        if most > 0 && u32::try_from(count).map_or(true, |count| count >= most) {
             return Err(EngineError::forbidden(format!(
-                "a room has at most {MAX_ALIASES} aliases"
+                "a room has at most {most} aliases"
             )));
         }
+        self.check_alias_count(session).await?;
         let made = self
             .database
             .add_alias(alias, room.nid(), session.user_nid, self.clock.now_ms())
@@ -64,6 +64,14 @@ impl Rooms {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses one more alias to a user who has made as many as they may.
+    pub(super) async fn check_alias_count(&self, session: &Session) -> Result<()> {
+        let count = self.database.alias_count(session.user_nid).await?;
+        let most = self.account_limits.aliases_per_user;
+        let message = || format!("you have made {count} room aliases, as many as you may");
+        self.account_limits.check(count, most, message)
     }
 
     /// Removes an alias: who made it may, who may set the room's main alias, and administrators of this server. If the

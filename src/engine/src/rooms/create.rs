@@ -116,7 +116,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` if the alias is taken, `M_INVALID_ROOM_STATE` if the wanted state
-    /// contradicts itself, `M_FORBIDDEN` if the user has too many rooms or may not invite somebody.
+    /// contradicts itself, `M_USER_LIMIT_EXCEEDED`, `M_FORBIDDEN` if the user may not invite somebody.
     pub async fn create(&self, session: &Session, plan: &RoomPlan) -> Result<OwnedRoomId> {
         let version = plan
             .version
@@ -166,9 +166,10 @@ impl Rooms {
             if self.database.alias(alias).await?.is_some() {
                 return Err(room_in_use());
             }
+            self.check_alias_count(session).await?;
         }
         for user_id in &plan.invite {
-            self.check_invitable(user_id).await?;
+            self.check_invitable(user_id, &session.user_id).await?;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Rooms {
         if *user_id == session.user_id {
             return Err(EngineError::invalid_param("a direct chat has two people"));
         }
-        self.check_invitable(user_id).await?;
+        self.check_invitable(user_id, &session.user_id).await?;
         let other = self
             .database
             .user_nid(user_id)

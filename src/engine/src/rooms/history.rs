@@ -1,6 +1,9 @@
 //! Reading the past of a room.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use parley_storage::events::Span;
 use ruma::{EventId, RoomId, events::room::member::MembershipState};
@@ -237,6 +240,18 @@ impl Rooms {
         Ok(Arc::new(
             self.registry.read_state(room, snapshot, position).await?,
         ))
+    }
+
+    /// The events at these positions as servers send them to each other, JSON.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn pdus_at(&self, positions: Vec<i64>) -> Result<HashMap<i64, String>> {
+        let rows = self.database.events_at(positions).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.position, row.json))
+            .collect())
     }
 
     /// Events by their positions, in that order; those that don't exist are left out.

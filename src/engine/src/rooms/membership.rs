@@ -14,7 +14,7 @@ use ruma::{
 use serde_json::json;
 
 use super::{Rooms, edit::Edit, guests, restricted, room::Room};
-use crate::{EngineError, Result, sessions::Session};
+use crate::{EngineError, Result, ignored::Reception, sessions::Session};
 
 /// What the member event says beside the membership.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN` if it can't be joined without invitation,
-    /// `M_GUEST_ACCESS_FORBIDDEN`.
+    /// `M_GUEST_ACCESS_FORBIDDEN`, `M_USER_LIMIT_EXCEEDED`.
     pub async fn join(
         &self,
         session: &Session,
@@ -149,7 +149,7 @@ impl Rooms {
                 "you may not invite anybody to this room",
             ));
         }
-        self.check_invitable(user_id).await?;
+        self.check_invitable(user_id, &session.user_id).await?;
         let change = Change {
             sender: &session.user_id,
             target: user_id,
@@ -465,8 +465,8 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whether an invitation can reach a user: one of this server must exist.
-    pub(super) async fn check_invitable(&self, user_id: &UserId) -> Result<()> {
+    /// Whether an invitation by `sender` can reach a user: one of this server must exist.
+    pub(super) async fn check_invitable(&self, user_id: &UserId, sender: &UserId) -> Result<()> {
         if user_id.server_name() != self.key.server_name() {
             // TODO: invitations to other servers come with federation.
             return Err(EngineError::forbidden(
@@ -478,31 +478,36 @@ impl Rooms {
                 "there is no user {user_id}"
             )));
         }
-        self.check_wants_invitations(user_id).await
+        self.check_wants_invitation(user_id, sender).await
     }
 
     /// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
-    pub(super) async fn check_wants_invitations(&self, user_id: &UserId) -> Result<()> {
+    pub(super) async fn check_wants_invitation(
+        &self,
+        user_id: &UserId,
+        sender: &UserId,
+    ) -> Result<()> {
+        if self.is_server(sender) {
+            return Ok(());
+        }
         let Some(user_nid) = self.database.user_nid(user_id).await? else {
             return Ok(());
         };
-        match self.ignored.by(user_nid).await?.blocks_invitations() {
-            true => Err(EngineError::refused(
+        match self.ignored.by(user_nid).await?.reception(sender) {
+            Reception::Block => Err(EngineError::refused(
                 ErrorKind::InviteBlocked,
-                format!("{user_id} wants no invitations"),
+                format!("{user_id} wants no invitations of yours"),
             )),
-            false => Ok(()),
+            Reception::Allow | Reception::Ignore => Ok(()),
         }
     }
 
     pub(super) async fn check_room_count(&self, session: &Session) -> Result<()> {
         let joined = self.database.joined_count(session.user_nid).await?;
-        if joined >= i64::from(self.settings.max_joined) {
-            return Err(EngineError::forbidden(
-                "you are in as many rooms as this server allows",
-            ));
-        }
-        Ok(())
+        let most = self.settings.max_joined;
+        self.account_limits.check(joined, most, || {
+            format!("you are in {joined} rooms, as many as this server allows")
+        })
     }
 
     pub(super) async fn direct_chat_of(&self, room: &Room) -> Result<Option<(i64, i64)>> {

@@ -334,6 +334,12 @@ impl Rooms {
         self.draft_of(sender, event_type, Some(state_key.to_owned()), content)
     }
 
+    /// Whether a user is the one by whom the server writes to its users.
+    pub(crate) fn is_server(&self, user_id: &UserId) -> bool {
+        let notices = self.notices.as_ref();
+        notices.is_some_and(|notices| notices.user_id == user_id)
+    }
+
     /// Lets pass an invited user who may decline: all but those whom the server invites to tell them something.
     ///
     /// # Errors

@@ -285,7 +285,8 @@ impl Rooms {
         if let Some(invited) = invited(event_type, state_key, &content)
             && state.power_levels().user_can_invite(&session.user_id)
         {
-            self.check_wants_invitations(&invited).await?;
+            self.check_wants_invitation(&invited, &session.user_id)
+                .await?;
         }
         let draft = self.draft(
             session,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{Stretch, Sync, rooms::Candidate};
 use crate::{
     Result,
+    ignored::Reception,
     rooms::{room::Room, state::RoomState},
 };
 
@@ -42,7 +43,9 @@ impl Sync {
         let Some((state, invitation)) = self.seen_from_outside(stretch, candidate).await? else {
             return Ok(None);
         };
-        if stretch.ignored.hides_invitation_of(&invitation.sender) {
+        let wanted = stretch.ignored.reception(&invitation.sender) == Reception::Allow;
+        // What the server itself has to tell can't be declined.
+        if !wanted && !self.parts.rooms.is_server(&invitation.sender) {
             return Ok(None);
         }
         let inviter = state.member(&invitation.sender).map(|member| &member.entry);

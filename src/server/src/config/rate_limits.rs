@@ -39,6 +39,8 @@ pub struct RateLimits {
     pub delayed_events: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
+    /// Pages of what was said in rooms, by user: messages, context, relations, threads, events by time.
+    pub history: RateLimit,
     /// Requests of another server, by its name.
     pub federation: RateLimit,
 }
@@ -76,6 +78,7 @@ impl Default for RateLimits {
             ephemeral: RateLimit::new(20.0, 300),
             delayed_events: RateLimit::new(20.0, 200),
             searches: RateLimit::new(5.0, 50),
+            history: RateLimit::new(50.0, 500),
             federation: RateLimit::new(50.0, 500),
         }
     }
@@ -97,6 +100,7 @@ impl RateLimits {
             ("rate_limits.ephemeral", self.ephemeral),
             ("rate_limits.delayed_events", self.delayed_events),
             ("rate_limits.searches", self.searches),
+            ("rate_limits.history", self.history),
             ("rate_limits.federation", self.federation),
         ];
         // Slower than once in ten days, or faster than a clock of nanoseconds can tell apart.

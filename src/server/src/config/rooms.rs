@@ -11,7 +11,7 @@ use super::error::Invalid;
 pub struct Rooms {
     /// The version of a new room whose creator doesn't ask for another.
     pub default_version: RoomVersionId,
-    /// How many rooms a user may be joined to.
+    /// How many rooms a user may be joined to; 0 is as many as they like.
     pub max_joined: u32,
     /// Whether a room that a user leaves is forgotten at once.
     pub forget_on_leave: bool,
@@ -34,9 +34,6 @@ impl Rooms {
                 "rooms.default_version",
                 format!("there is no room version `{}`", self.default_version),
             ));
-        }
-        if self.max_joined == 0 {
-            return Err(Invalid::new("rooms.max_joined", "must be at least 1"));
         }
         Ok(())
     }

@@ -395,9 +395,9 @@ mod the_environment {
              expected a whole number, not negative, found string \"many\""
         );
         assert_eq!(
-            read_with("", &[("PARLEY_TOKENS__MAX_DEVICES", "0")]).unwrap_err(),
-            "environment variable PARLEY_TOKENS__MAX_DEVICES: `tokens.max_devices`: \
-             must be at least 1"
+            read_with("", &[("PARLEY_LIMITS__PROFILE_SIZE", "65 KiB")]).unwrap_err(),
+            "environment variable PARLEY_LIMITS__PROFILE_SIZE: `limits.profile_size`: \
+             must be from 1 KiB to 64 KiB, which the specification allows"
         );
     }
 

@@ -31,7 +31,7 @@ pub struct Tokens {
     /// How long a step of user-interactive authentication may take.
     #[serde(with = "duration")]
     pub authentication_timeout: Duration,
-    /// How many devices an account may have.
+    /// How many devices an account may have; 0 is as many as it likes.
     pub max_devices: u32,
 }
 
@@ -85,9 +85,6 @@ impl Tokens {
                 "tokens.refresh_token_lifetime",
                 "must not be shorter than `tokens.access_token_lifetime`",
             ));
-        }
-        if self.max_devices == 0 {
-            return Err(Invalid::new("tokens.max_devices", "must be at least 1"));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
-    DelayedEventSettings, EngineSettings, LoginSettings, PasswordSettings, Policy,
+    AccountLimits, DelayedEventSettings, EngineSettings, LoginSettings, PasswordSettings, Policy,
     PresenceSettings, RateLimit, RateLimitSettings, RegistrationMode, RegistrationSettings,
     RoomSettings, Secret, ServerNoticeSettings, SyncSettings, TokenSettings, UserDirectorySettings,
 };
@@ -80,6 +80,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             forget_on_leave: config.rooms.forget_on_leave,
         },
         rate_limits: rate_limits(&config.rate_limits),
+        limits: account_limits(config),
         delayed_events: DelayedEventSettings {
             max_delay: config.delayed_events.max_delay,
             max_scheduled: config.delayed_events.max_scheduled,
@@ -98,6 +99,23 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
         user_directory: UserDirectorySettings {
             all_users: config.user_directory.all_users,
         },
+    }
+}
+
+fn account_limits(config: &Config) -> AccountLimits {
+    let limits = &config.limits;
+    let info = limits.info_url.as_ref();
+    let info = info.or(config.well_known.support_page.as_ref());
+    let defaults = AccountLimits::new(&config.server.name);
+    AccountLimits {
+        info_uri: info.map_or(defaults.info_uri, Url::to_string),
+        aliases_per_room: limits.aliases_per_room,
+        aliases_per_user: limits.aliases_per_user,
+        account_data: limits.account_data,
+        account_data_size: bytes(limits.account_data_size),
+        filters: limits.filters,
+        profile_size: bytes(limits.profile_size),
+        pushers: limits.pushers,
     }
 }
 
@@ -174,8 +192,14 @@ fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
         ephemeral: limit(limits.ephemeral),
         delayed_events: limit(limits.delayed_events),
         searches: limit(limits.searches),
+        history: limit(limits.history),
         federation: limit(limits.federation),
     }
+}
+
+/// The same for sizes that are told in bytes.
+fn bytes(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Sizes are limited where the configuration is checked, far below where this would overflow.

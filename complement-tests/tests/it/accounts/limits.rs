@@ -1,0 +1,268 @@
+//! How much an account may have.
+
+use parley_conformance::{Answer, Client, TestOptions, on_each_engine_with};
+use parley_engine::settings::{AccountLimits, RateLimit, RateLimitSettings};
+use serde_json::{Value, json};
+
+use crate::rooms::{BASE, create, create_public, join, quoted, room_path, say};
+
+const LIMIT: &str = "M_USER_LIMIT_EXCEEDED";
+
+fn with(change: impl Fn(&mut AccountLimits)) -> impl Fn() -> TestOptions {
+    move || {
+        let mut options = TestOptions::default();
+        change(&mut options.engine.limits);
+        options
+    }
+}
+
+async fn name_room(client: &Client, alias: &str, room_id: &str) -> Answer {
+    let path = format!("{BASE}/directory/room/{}", quoted(alias));
+    client.put(&path, json!({ "room_id": room_id })).await
+}
+
+async fn set_data(client: &Client, room_id: Option<&str>, kind: &str, content: Value) -> Answer {
+    let room = room_id.map_or(String::new(), |id| format!("/rooms/{}", quoted(id)));
+    let user = quoted(&client.user_id);
+    let path = format!("{BASE}/user/{user}{room}/account_data/{kind}");
+    client.put(&path, content).await
+}
+
+#[tokio::test]
+async fn who_has_reached_a_limit_is_told_where_to_read_more() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rooms.max_joined = 2;
+        options.engine.limits.info_uri = "https://parley.test/limits?of=rooms".to_owned();
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let third = create_public(&bob).await;
+        let first = create_public(&alice).await;
+        create_public(&alice).await;
+        let refused = alice.post(&format!("{BASE}/createRoom"), json!({})).await;
+        refused.is_refused(403, LIMIT);
+        assert_eq!(
+            refused.body["info_uri"],
+            "https://parley.test/limits?of=rooms"
+        );
+        join(&alice, &third).await.is_refused(403, LIMIT);
+        crate::rooms::act_self(&alice, &first, "leave").await.ok();
+        join(&alice, &third).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_limit_there_is_none() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rooms.max_joined = 0;
+        options.engine.tokens.max_devices = 0;
+        let limits = &mut options.engine.limits;
+        limits.aliases_per_room = 0;
+        limits.aliases_per_user = 0;
+        limits.account_data = 0;
+        limits.filters = 0;
+        limits.pushers = 0;
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        alice.log_in_again().await;
+        let room_id = create_public(&alice).await;
+        name_room(&alice, "#a:parley.test", &room_id).await.ok();
+        set_data(&alice, None, "com.example", json!({})).await.ok();
+        add_pusher(&alice, "one").await.ok();
+        let filter = store_filter(&alice, 1).await;
+        store_filter(&alice, 2).await;
+        read_filter(&alice, &filter).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_makes_a_limited_number_of_aliases() {
+    on_each_engine_with(with(|limits| limits.aliases_per_user = 2), async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let plan = json!({ "preset": "public_chat", "room_alias_name": "one" });
+        let room_id = create(&alice, plan).await;
+        name_room(&alice, "#two:parley.test", &room_id).await.ok();
+        name_room(&alice, "#three:parley.test", &room_id)
+            .await
+            .is_refused(403, LIMIT);
+        let plan = json!({ "room_alias_name": "three" });
+        let refused = alice.post(&format!("{BASE}/createRoom"), plan).await;
+        refused.is_refused(403, LIMIT);
+        join(&bob, &room_id).await.ok();
+        name_room(&bob, "#three:parley.test", &room_id).await.ok();
+        let path = format!("{BASE}/directory/room/{}", quoted("#two:parley.test"));
+        alice.delete(&path, json!({})).await.ok();
+        name_room(&alice, "#four:parley.test", &room_id).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_has_a_limited_number_of_aliases() {
+    on_each_engine_with(with(|limits| limits.aliases_per_room = 1), async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        name_room(&alice, "#one:parley.test", &room_id).await.ok();
+        name_room(&alice, "#two:parley.test", &room_id)
+            .await
+            .is_refused(403, "M_FORBIDDEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn account_data_is_limited_in_number_and_size() {
+    let options = with(|limits| {
+        limits.account_data = 2;
+        limits.account_data_size = 100;
+    });
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        set_data(&alice, None, "one", json!({})).await.ok();
+        set_data(&alice, Some(&room_id), "two", json!({}))
+            .await
+            .ok();
+        for room in [None, Some(room_id.as_str())] {
+            let refused = set_data(&alice, room, "three", json!({})).await;
+            refused.is_refused(403, LIMIT);
+            assert!(
+                refused.body["info_uri"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("https://parley.test/")
+            );
+        }
+        // What is there can be changed.
+        set_data(&alice, None, "one", json!({ "a": "b" }))
+            .await
+            .ok();
+        let large = json!({ "a": "b".repeat(100) });
+        set_data(&alice, None, "one", large)
+            .await
+            .is_refused(413, "M_TOO_LARGE");
+    })
+    .await;
+}
+
+async fn add_pusher(client: &Client, pushkey: &str) -> Answer {
+    let pusher = json!({
+        "kind": "http",
+        "app_id": "com.example",
+        "app_display_name": "Example",
+        "device_display_name": "Phone",
+        "pushkey": pushkey,
+        "lang": "en",
+        "data": { "url": "https://push.example/_matrix/push/v1/notify" },
+    });
+    client.post(&format!("{BASE}/pushers/set"), pusher).await
+}
+
+#[tokio::test]
+async fn a_user_has_a_limited_number_of_pushers() {
+    on_each_engine_with(with(|limits| limits.pushers = 2), async |server| {
+        let alice = server.register("alice").await;
+        add_pusher(&alice, "one").await.ok();
+        add_pusher(&alice, "two").await.ok();
+        add_pusher(&alice, "three").await.is_refused(403, LIMIT);
+        // One that is there already isn't one more.
+        add_pusher(&alice, "two").await.ok();
+        let gone = json!({ "kind": null, "app_id": "com.example", "pushkey": "one" });
+        alice.post(&format!("{BASE}/pushers/set"), gone).await.ok();
+        add_pusher(&alice, "three").await.ok();
+    })
+    .await;
+}
+
+async fn store_filter(client: &Client, limit: u32) -> String {
+    let path = format!("{BASE}/user/{}/filter", quoted(&client.user_id));
+    let filter = json!({ "room": { "timeline": { "limit": limit } } });
+    let answer = client.post(&path, filter).await.ok();
+    answer["filter_id"].as_str().unwrap().to_owned()
+}
+
+async fn read_filter(client: &Client, id: &str) -> Answer {
+    let user = quoted(&client.user_id);
+    client.get(&format!("{BASE}/user/{user}/filter/{id}")).await
+}
+
+#[tokio::test]
+async fn the_oldest_filter_goes_when_there_is_one_too_many() {
+    on_each_engine_with(with(|limits| limits.filters = 2), async |server| {
+        let alice = server.register("alice").await;
+        let ids = [
+            store_filter(&alice, 1).await,
+            store_filter(&alice, 2).await,
+            store_filter(&alice, 3).await,
+        ];
+        read_filter(&alice, &ids[0])
+            .await
+            .is_refused(404, "M_NOT_FOUND");
+        for id in &ids[1..] {
+            read_filter(&alice, id).await.ok();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_profile_has_a_limited_size() {
+    on_each_engine_with(with(|limits| limits.profile_size = 200), async |server| {
+        let alice = server.register("alice").await;
+        let set = async |field: &str, length: usize| {
+            let path = format!("{BASE}/profile/{}/{field}", quoted(&alice.user_id));
+            alice.put(&path, json!({ field: "x".repeat(length) })).await
+        };
+        set("com.example.a", 100).await.ok();
+        set("com.example.b", 100)
+            .await
+            .is_refused(400, "M_PROFILE_TOO_LARGE");
+        set("com.example.a", 150).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reading_what_was_said_is_limited_by_user() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits = RateLimitSettings {
+            enabled: true,
+            history: RateLimit::new(0.001, 5),
+            ..RateLimitSettings::default()
+        };
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let event = quoted(&say(&alice, &room_id, "hello").await);
+        let v1 = format!("/_matrix/client/v1/rooms/{}", quoted(&room_id));
+        let paths = [
+            room_path(&room_id, "messages?dir=b"),
+            room_path(&room_id, &format!("context/{event}")),
+            format!("{v1}/relations/{event}"),
+            format!("{v1}/threads"),
+            format!("{v1}/timestamp_to_event?ts=0&dir=f"),
+        ];
+        for path in &paths {
+            alice.get(path).await.ok();
+        }
+        for path in &paths {
+            alice.get(path).await.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        bob.get(&paths[0]).await.ok();
+    })
+    .await;
+}
