@@ -13,8 +13,9 @@ use crate::{
     presence::{Presence, PresenceParts},
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
+    room_services::RoomServiceParts,
     rooms::{registry::Registry, relations::RelationMarks, summaries::Summaries, timeline::Events},
-    settings::{AccountLimits, EngineSettings},
+    settings::EngineSettings,
     stream::{
         Stream,
         committer::Committer,
@@ -119,15 +120,13 @@ impl PersonalServices {
     }
 
     pub(crate) fn new(
+        parts: &RoomServiceParts<'_>,
         watchers: Watchers,
-        database: &Database,
         registry: &Arc<Registry>,
         events: &Arc<Events>,
         committer: &Committer,
-        clock: &Arc<dyn Clock>,
-        limits: &AccountLimits,
-        background: &Background,
     ) -> Self {
+        let (database, clock, limits) = (parts.database, parts.clock, &parts.settings.limits);
         let receipts = Receipts::new(
             database.clone(),
             watchers.receipts,
@@ -149,7 +148,7 @@ impl PersonalServices {
                 events.clone(),
                 receipts.clone(),
                 push.clone(),
-                background,
+                parts.background,
             ),
             pushers: Pushers::new(database.clone(), clock.clone(), limits.clone()),
             typing: watchers.typing,

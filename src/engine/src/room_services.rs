@@ -109,14 +109,11 @@ impl RoomServices {
         let marks = watchers.relations.clone();
         let summaries = watchers.summaries.clone();
         let personal = PersonalServices::new(
+            parts,
             watchers,
-            database,
             &shared.registry,
             &shared.events,
             &committer,
-            clock,
-            &settings.limits,
-            background,
         );
         let key = keys::server_key(database, &settings.server_name, &***clock, random).await?;
         let rooms = Arc::new(Rooms::new(RoomsParts {
