@@ -1,4 +1,4 @@
-//! Requests whose bodies may leave out what ruma's types demand.
+//! Requests whose bodies are put right before ruma's types read them: what may be left out is put in.
 
 use std::{borrow::Cow, marker::PhantomData, ops::Deref};
 

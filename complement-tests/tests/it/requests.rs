@@ -185,3 +185,43 @@ async fn what_this_server_does_not_do_is_unrecognized() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_body_needs_no_content_type() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let http = reqwest::Client::new();
+        for content_type in [
+            None,
+            Some("text/plain"),
+            Some("application/x-www-form-urlencoded"),
+        ] {
+            let url = format!("{}/_matrix/client/v3/createRoom", alice.base());
+            let request = http.post(url).bearer_auth(alice.token.as_ref().unwrap());
+            let request = match content_type {
+                Some(content_type) => request.header("Content-Type", content_type),
+                None => request,
+            };
+            let response = request.body("{\"name\": \"a\"}").send().await.unwrap();
+            assert_eq!(response.status(), 200, "{content_type:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_refused() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for path in [
+            "rooms/%ff/state",
+            "profile/%ff",
+            "rooms/%zz/state",
+            "sync?since=%ff",
+        ] {
+            let answer = alice.get(&format!("/_matrix/client/v3/{path}")).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
+    })
+    .await;
+}

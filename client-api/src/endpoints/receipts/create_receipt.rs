@@ -7,17 +7,40 @@ use parley_engine::{
 };
 use ruma::{
     api::{
-        client::receipt::create_receipt::v3::{ReceiptType, Request, Response},
+        client::receipt::create_receipt::v3::{self, ReceiptType, Response},
         error::ErrorKind,
     },
     events::receipt::ReceiptThread,
 };
+use serde_json::{Map, Value};
 
-use crate::{ApiError, ClientApi, Incoming, Result};
+use crate::{
+    ApiError, ClientApi, Incoming, Result,
+    completed::{Completed, Completion},
+};
+
+/// A thread that is no text is as wrong as one that is empty, and has the same code.
+pub(super) struct WithThread;
+
+impl Completion for WithThread {
+    type Request = v3::Request;
+
+    fn complete(body: &mut Map<String, Value>, _: &[&str]) {
+        if let Some(thread) = body.get_mut("thread_id")
+            && !thread.is_string()
+        {
+            *thread = Value::String(String::new());
+        }
+    }
+}
+
+type Request = Completed<WithThread>;
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     let Incoming {
-        request, session, ..
+        request: Completed(request, _),
+        session,
+        ..
     } = incoming;
     api.engine
         .limits()

@@ -157,3 +157,40 @@ async fn an_access_token_is_no_refresh_token() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_transaction_is_the_same_after_a_refresh_and_another_after_a_new_login() {
+    on_each_engine_with(options, async |server| {
+        let client = server.client();
+        let login = log_in(server).await;
+        let first = client.with_token(login["access_token"].as_str().unwrap());
+        let room = first
+            .post("/_matrix/client/v3/createRoom", json!({}))
+            .await
+            .ok();
+        let room = room["room_id"].as_str().unwrap();
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/com.example/1");
+        let sent = first.put(&path, json!({})).await.ok();
+        let pair = refresh(&client, &login["refresh_token"]).await.ok();
+        let second = client.with_token(pair["access_token"].as_str().unwrap());
+        assert_eq!(second.put(&path, json!({})).await.ok(), sent);
+        let body = |device: Value| {
+            json!({
+                "type": "m.login.password",
+                "identifier": { "type": "m.id.user", "user": "alice" },
+                "password": PASSWORD,
+                "device_id": device,
+            })
+        };
+        // A login to the same device is that device, one to a new device isn't.
+        for (device, same) in [(login["device_id"].clone(), true), (json!("OTHER"), false)] {
+            let login = client
+                .post("/_matrix/client/v3/login", body(device))
+                .await
+                .ok();
+            let again = client.with_token(login["access_token"].as_str().unwrap());
+            assert_eq!(again.put(&path, json!({})).await.ok() == sent, same);
+        }
+    })
+    .await;
+}

@@ -220,8 +220,11 @@ async fn what_is_no_receipt_is_refused() {
         answer.is_refused(400, "M_INVALID_PARAM");
         let answer = refused(&alice, "m.read", "$unknown", nothing()).await;
         answer.is_refused(404, "M_NOT_FOUND");
-        let answer = refused(&alice, "m.read", &event, json!({ "thread_id": 5 })).await;
-        answer.is_refused(400, "M_BAD_JSON");
+        for thread in [json!(5), json!(null), json!(""), json!({})] {
+            let thread = json!({ "thread_id": thread });
+            let answer = refused(&alice, "m.read", &event, thread).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
         let thread = json!({ "thread_id": "somewhere" });
         let answer = refused(&alice, "m.read", &event, thread).await;
         answer.is_refused(400, "M_INVALID_PARAM");

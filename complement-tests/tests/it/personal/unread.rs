@@ -4,7 +4,7 @@ use parley_conformance::{Client, on_each_engine};
 use serde_json::{Value, json};
 
 use super::{joined, nothing, room_of_two, sync, token};
-use crate::rooms::{BASE, create_public, join, quoted, room_path, say};
+use crate::rooms::{BASE, create_public, join, quoted, room_path, say, say_related};
 
 /// What a first /sync says is unread: notifications and highlights.
 async fn unread(client: &Client, room_id: &str) -> (u64, u64) {
@@ -250,6 +250,42 @@ async fn a_count_is_told_when_a_receipt_changes_it_even_if_receipts_are_not_want
         let told = sync(&bob, told["next_batch"].as_str(), &filter).await;
         assert_eq!(of(&told, &room_id), (1, 0));
         assert_eq!(joined(&told, &room_id)["timeline"]["events"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn receipts_of_the_main_timeline_of_a_thread_and_of_all_read_what_is_theirs() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let root = say(&alice, &room_id, "root").await;
+        let mut inside = Vec::new();
+        for number in 0..3 {
+            let text = format!("inside {number}");
+            inside.push(say_related(&alice, &room_id, &text, "m.thread", &root).await);
+        }
+        let last = say(&alice, &room_id, "last").await;
+        let filter = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+        let filter = format!("&filter={}", quoted(&filter.to_string()));
+        let counts = async || {
+            let told = sync(&bob, None, &filter).await;
+            let room = joined(&told, &room_id);
+            let main = room["unread_notifications"]["notification_count"].clone();
+            let thread = &room["unread_thread_notifications"][&root]["notification_count"];
+            (main.as_u64().unwrap(), thread.as_u64().unwrap_or(0))
+        };
+        assert_eq!(counts().await, (2, 3));
+        for (event, thread, expected) in [
+            (&last, json!({ "thread_id": "main" }), (0, 3)),
+            (&inside[1], json!({ "thread_id": root }), (0, 1)),
+            (&last, json!({}), (0, 0)),
+        ] {
+            let path = format!("receipt/m.read/{}", quoted(event));
+            bob.post(&room_path(&room_id, &path), thread).await.ok();
+            assert_eq!(counts().await, expected);
+        }
     })
     .await;
 }

@@ -301,3 +301,93 @@ async fn a_plan_that_says_what_cannot_be_makes_no_room() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_room_begins_with_is_checked_like_what_is_set_later() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let other = create(&alice, json!({ "room_alias_name": "other" })).await;
+        let plan = |event_type: &str, content: serde_json::Value| {
+            let state = json!({ "type": event_type, "state_key": "", "content": content });
+            json!({ "room_alias_name": "new", "initial_state": [state] })
+        };
+        for (event_type, content) in [
+            (
+                "m.room.canonical_alias",
+                json!({ "alias": "#other:parley.test" }),
+            ),
+            (
+                "m.room.canonical_alias",
+                json!({ "alt_aliases": ["#none:parley.test"] }),
+            ),
+            ("m.room.canonical_alias", json!({ "alias": 1 })),
+            (
+                "m.room.history_visibility",
+                json!({ "history_visibility": "x" }),
+            ),
+            ("m.room.retention", json!({ "max_lifetime": "x" })),
+        ] {
+            let plan = plan(event_type, content);
+            let answer = alice.post(&format!("{BASE}/createRoom"), plan).await;
+            answer.is_refused(400, "M_INVALID_ROOM_STATE");
+        }
+        let own = json!({ "alias": "#new:parley.test", "alt_aliases": ["#new:parley.test"] });
+        let room_id = create(&alice, plan("m.room.canonical_alias", own.clone())).await;
+        let alias = get_state(&alice, &room_id, "m.room.canonical_alias", "").await;
+        assert_eq!(alias.ok(), own);
+        let alias = get_state(&alice, &other, "m.room.canonical_alias", "").await;
+        assert_eq!(alias.ok()["alias"], "#other:parley.test");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_preset_gives_way_to_visibility_and_to_initial_state() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let rule = |rule: &str| {
+            let content = json!({ "join_rule": rule });
+            json!({ "type": "m.room.join_rules", "state_key": "", "content": content })
+        };
+        for (plan, expected) in [
+            (json!({}), "invite"),
+            (json!({ "visibility": "private" }), "invite"),
+            (json!({ "visibility": "public" }), "public"),
+            (
+                json!({ "visibility": "public", "preset": "private_chat" }),
+                "invite",
+            ),
+            (
+                json!({ "preset": "public_chat", "initial_state": [rule("knock")] }),
+                "knock",
+            ),
+        ] {
+            let room_id = create(&alice, plan.clone()).await;
+            let state = get_state(&alice, &room_id, "m.room.join_rules", "")
+                .await
+                .ok();
+            assert_eq!(state["join_rule"], expected, "{plan}");
+            let path = format!("{BASE}/directory/list/room/{}", quoted(&room_id));
+            let listed = alice.get(&path).await.ok()["visibility"] == "public";
+            assert_eq!(listed, plan["visibility"] == "public", "{plan}");
+        }
+        // The name of the plan comes last.
+        let name = json!({ "type": "m.room.name", "state_key": "", "content": { "name": "b" } });
+        let room_id = create(&alice, json!({ "name": "a", "initial_state": [name] })).await;
+        let name = get_state(&alice, &room_id, "m.room.name", "").await.ok();
+        assert_eq!(name["name"], "a");
+        // What of the levels isn't named stays as it would be.
+        let levels = json!({ "invite": 30, "events": { "m.room.name": 0 } });
+        let plan = json!({ "power_level_content_override": levels });
+        let room_id = create(&alice, plan).await;
+        let levels = get_state(&alice, &room_id, "m.room.power_levels", "")
+            .await
+            .ok();
+        assert_eq!(
+            (&levels["invite"], &levels["ban"]),
+            (&json!(30), &json!(50))
+        );
+        assert_eq!(levels["events"], json!({ "m.room.name": 0 }));
+    })
+    .await;
+}

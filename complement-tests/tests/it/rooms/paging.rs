@@ -164,3 +164,30 @@ async fn an_unknown_room_is_none_that_one_is_a_member_of() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_page_of_nothing_is_empty_or_refused() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let said = quoted(&say(&alice, &room_id, "said").await);
+        let get = async |path: String| alice.get(&path).await;
+        let page = get(room_path(&room_id, "messages?dir=b&limit=0"))
+            .await
+            .ok();
+        assert_eq!(page["chunk"], json!([]));
+        let path = format!("context/{said}?limit=0");
+        let context = get(room_path(&room_id, &path)).await.ok();
+        assert_eq!(context["events_before"], json!([]));
+        assert_eq!(context["events_after"], json!([]));
+        let path = format!("relations/{said}?limit=0");
+        let related = get(room_path_v1(&room_id, &path)).await.ok();
+        assert_eq!(related["chunk"], json!([]));
+        // These two say that there is no such limit.
+        for path in ["threads?limit=0", "hierarchy?limit=0"] {
+            let answer = get(room_path_v1(&room_id, path)).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
+    })
+    .await;
+}

@@ -331,3 +331,29 @@ async fn messages_can_be_filtered_by_how_they_relate_to_others() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_relates_from_another_room_is_passed_over() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let other = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        answer_in_thread(&alice, &other, &root, "elsewhere").await;
+        edit(&alice, &other, &root, "elsewhere").await;
+        let reference = json!({ "rel_type": "m.reference", "event_id": root });
+        let content = json!({ "m.relates_to": reference });
+        relate(&alice, &other, "com.example", content).await.ok();
+        assert_eq!(bundled(&alice, &room_id, &root).await, Value::Null);
+        let related = relations(&alice, &room_id, &root, "?recurse=true").await;
+        assert_eq!(related.ok()["chunk"], json!([]));
+        for room in [&room_id, &other] {
+            let path = format!("/_matrix/client/v1/rooms/{}/threads", quoted(room));
+            assert_eq!(alice.get(&path).await.ok()["chunk"], json!([]));
+        }
+        relations(&alice, &other, &root, "")
+            .await
+            .is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}

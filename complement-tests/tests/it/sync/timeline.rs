@@ -112,3 +112,24 @@ async fn a_timeline_of_nothing_tells_of_news_all_the_same() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_restart_is_no_news() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        create_public(&alice).await;
+        let mut since = sync(&alice, None, json!({})).await["next_batch"].clone();
+        server.restart().await;
+        // Whatever the start itself brings, such as presence, comes once.
+        for _ in 0..3 {
+            since = sync(&alice, Some(&since), json!({})).await["next_batch"].clone();
+        }
+        let begun = Instant::now();
+        let wait = Duration::from_millis(400);
+        let path = format!("{BASE}/sync?timeout=400&since={}", since.as_str().unwrap());
+        let told = alice.get(&path).await.ok();
+        assert!(begun.elapsed() >= wait, "it was answered at once: {told}");
+        assert!(told.get("rooms").is_none(), "{told}");
+    })
+    .await;
+}

@@ -19,7 +19,7 @@ use super::{
     edit::Edit,
     membership::{MembershipDetails, distinct},
     room::Room,
-    send::parse,
+    send::{aliases_in, check_retention, check_visibility, parse},
 };
 use crate::{EngineError, Result, sessions::Session};
 
@@ -278,8 +278,8 @@ impl Rooms {
                 ))));
             }
             let content = parse(&state.content)?;
-            known::check_state(&state.event_type, &content, version, self.key.server_name())
-                .map_err(|reason| invalid_state(EngineError::bad_json(reason)))?;
+            self.check_initial(&state.event_type, &content, plan, version)
+                .map_err(invalid_state)?;
             steps.push((
                 state.event_type.as_str().into(),
                 state.state_key.clone(),
@@ -294,6 +294,33 @@ impl Rooms {
             steps.push(step("m.room.topic", &text)?);
         }
         Ok(steps)
+    }
+
+    /// What is checked of state when it is set is checked of that which a room begins with, too.
+    fn check_initial(
+        &self,
+        event_type: &str,
+        content: &CanonicalJsonObject,
+        plan: &RoomPlan,
+        version: &RoomVersion,
+    ) -> Result<()> {
+        known::check_state(event_type, content, version, self.key.server_name())
+            .map_err(EngineError::bad_json)?;
+        match event_type {
+            "m.room.canonical_alias" => {
+                let own = plan.alias.as_ref().map(|alias| alias.as_str());
+                let mut aliases = aliases_in(content)?.into_iter();
+                match aliases.find(|alias| Some(alias.as_str()) != own) {
+                    Some(alias) => Err(EngineError::invalid_param(format!(
+                        "{alias} doesn't stand for the new room"
+                    ))),
+                    None => Ok(()),
+                }
+            }
+            "m.room.history_visibility" => check_visibility(content),
+            "m.room.retention" => check_retention(content),
+            _ => Ok(()),
+        }
     }
 
     async fn invited(&self, session: &Session, plan: &RoomPlan) -> Result<Vec<EventDraft>> {

@@ -455,7 +455,7 @@ fn unchanged(state: &RoomState, draft: &EventDraft, canonical: &str) -> Option<O
     same.then(|| entry.event.event_id.clone())
 }
 
-fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
+pub(super) fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
     let wrong = || EngineError::bad_json("`alias` is a text and `alt_aliases` a list of texts");
     let mut aliases = Vec::new();
     match content.get("alias") {
@@ -474,7 +474,7 @@ fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
 /// How long events are kept: milliseconds, the shortest not over the longest.
 ///
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/1763>
-fn check_retention(content: &CanonicalJsonObject) -> Result<()> {
+pub(super) fn check_retention(content: &CanonicalJsonObject) -> Result<()> {
     let lifetime = |key: &str| match content.get(key) {
         None | Some(ruma::CanonicalJsonValue::Null) => Ok(None),
         Some(ruma::CanonicalJsonValue::Integer(time)) if i64::from(*time) >= 0 => Ok(Some(*time)),
@@ -490,7 +490,7 @@ fn check_retention(content: &CanonicalJsonObject) -> Result<()> {
     }
 }
 
-fn check_visibility(content: &CanonicalJsonObject) -> Result<()> {
+pub(super) fn check_visibility(content: &CanonicalJsonObject) -> Result<()> {
     let visibility = content
         .get("history_visibility")
         .and_then(|value| value.as_str());
