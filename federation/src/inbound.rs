@@ -5,9 +5,17 @@
 //! [`router`]. Path, method and authentication come from ruma's metadata. A handler decides nothing: it calls one function of
 //! the engine.
 
+mod backfill;
 mod edus;
+mod event;
+mod event_auth;
 mod get_keys;
 mod hierarchy;
+mod invite;
+mod make_join;
+mod make_knock;
+mod make_leave;
+mod missing_events;
 mod openid;
 mod profile;
 mod public_rooms;
@@ -16,7 +24,13 @@ mod query_keys;
 mod query_keys_batch;
 mod resolve_alias;
 mod route;
+mod send;
+mod send_join;
+mod send_knock;
+mod send_leave;
 mod signed;
+mod state;
+mod state_ids;
 mod version;
 
 use axum::{Router, routing::get};
@@ -43,5 +57,19 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, public_rooms::handle);
     let router = signed(router, public_rooms_filtered::handle);
     let router = signed(router, hierarchy::handle);
+    let router = signed(router, backfill::handle);
+    let router = signed(router, event::handle);
+    let router = signed(router, event_auth::handle);
+    let router = signed(router, invite::handle);
+    let router = signed(router, make_join::handle);
+    let router = signed(router, make_knock::handle);
+    let router = signed(router, make_leave::handle);
+    let router = signed(router, missing_events::handle);
+    let router = signed(router, send::handle);
+    let router = signed(router, send_join::handle);
+    let router = signed(router, send_knock::handle);
+    let router = signed(router, send_leave::handle);
+    let router = signed(router, state::handle);
+    let router = signed(router, state_ids::handle);
     router.with_state(federation)
 }

@@ -15,10 +15,10 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use parley_engine::Engine;
+use parley_engine::{Engine, EngineError};
 use parley_protocol::ServerKey;
 use parley_storage::{Database, StorageError};
-use ruma::api::error::ErrorKind;
+use ruma::{EventId, ServerName, api::error::ErrorKind};
 
 pub use self::{
     check::{Finding, Verdict},
@@ -50,6 +50,9 @@ pub enum FederationStartError {
     /// The database can't be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What was received before can't be taken up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// What a homeserver has to do with others. Cheap to clone; all clones are the same.
@@ -81,10 +84,11 @@ impl Federation {
     ) -> Result<Self, FederationStartError> {
         let mut inner = Self::prepare(engine, database, settings).await?;
         if inner.policy.is_enabled() {
-            inner.engine.outside().connect(Arc::new(Servers {
+            let servers = Arc::new(Servers {
                 client: inner.client.clone(),
                 keys: inner.keys.clone(),
-            }));
+            });
+            inner.engine.connect(servers).await?;
             let (engine, database) = (&inner.engine, &inner.database);
             inner.sender = Some(Sender::start(
                 engine,
@@ -160,6 +164,16 @@ impl Federation {
     pub async fn stop(&self) {
         if let Some(sender) = &self.inner.sender {
             sender.stop().await;
+        }
+    }
+
+    /// Has the other servers in a room learn of an event that `origin` gave this one.
+    pub(crate) async fn pass_on(&self, event_id: &EventId, origin: &ServerName) -> Result<()> {
+        if let Some(sender) = &self.inner.sender {
+            let passed = sender.pass_on(event_id, origin).await;
+            passed.map_err(|error| EngineError::from(error).into())
+        } else {
+            Ok(())
         }
     }
 

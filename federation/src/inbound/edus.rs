@@ -64,12 +64,13 @@ async fn receipts(
     origin: &ServerName,
     content: ReceiptContent,
 ) -> Result<(), EngineError> {
-    let rooms = content.receipts.iter();
-    let all = rooms.flat_map(|(room_id, receipts)| {
-        let users = receipts.read.iter();
-        users.map(move |(user_id, receipt)| (room_id, user_id, receipt))
-    });
-    for (room_id, user_id, receipt) in all.take(MAX_EACH) {
+    let mut all = Vec::new();
+    for (room_id, receipts) in &content.receipts {
+        for (user_id, receipt) in &receipts.read {
+            all.push((room_id, user_id, receipt));
+        }
+    }
+    for (room_id, user_id, receipt) in all.into_iter().take(MAX_EACH) {
         if user_id.server_name() != origin || !heeds(federation, origin, room_id).await {
             continue;
         }

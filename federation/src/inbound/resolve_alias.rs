@@ -1,13 +1,24 @@
 //! `GET /_matrix/federation/v1/query/directory`: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1querydirectory>
 
-use ruma::api::federation::query::get_room_information::v1::{Request, Response};
+use ruma::api::{
+    error::ErrorKind,
+    federation::query::get_room_information::v1::{Request, Response},
+};
 
 use super::Signed;
-use crate::{Federation, error::Result};
+use crate::{
+    Federation,
+    error::{FederationError, Result},
+};
 
 pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> Result<Response> {
     let rooms = federation.engine().rooms();
-    let room_id = rooms.resolve_alias(&signed.room_alias).await?;
-    let servers = rooms.servers_to_join_by(&room_id).await?;
+    if signed.room_alias.server_name() != federation.engine().settings().server_name {
+        return Err(FederationError::new(
+            ErrorKind::NotFound,
+            "the alias is none of this server",
+        ));
+    }
+    let (room_id, servers) = rooms.resolve_alias(&signed.room_alias).await?;
     Ok(Response::new(room_id, servers))
 }

@@ -195,6 +195,7 @@ impl Engine {
             random: &random,
             settings: &settings,
             limits: &limits,
+            outside: &outside,
             nodes: &nodes,
             announcer: &announcer,
             background: &background,
@@ -233,6 +234,15 @@ impl Engine {
                 users,
             }),
         })
+    }
+
+    /// Opens the way to other servers, and takes up what they sent before the last stop.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn connect(&self, remote: Arc<dyn remote::Remote>) -> Result<()> {
+        self.services.outside.connect(remote);
+        self.rooms().resume_inbox().await
     }
 
     /// Ends what runs beside the requests, after it has written what it still has to. No request may be under way.
@@ -281,7 +291,7 @@ impl Engine {
     }
 
     /// Rooms.
-    pub fn rooms(&self) -> &Rooms {
+    pub fn rooms(&self) -> &Arc<Rooms> {
         &self.services.room_services.rooms
     }
 

@@ -18,6 +18,7 @@ use crate::{
     outgoing::Announcer,
     personal::{PersonalServices, WatcherParts, Watchers},
     random::Random,
+    remote::Outside,
     rooms::{
         Rooms, RoomsParts, indexer::Indexer, notices::Notices, registry::Registry, timeline::Events,
     },
@@ -50,6 +51,7 @@ pub(crate) struct RoomServiceParts<'a> {
     pub(crate) random: &'a Arc<dyn Random>,
     pub(crate) settings: &'a EngineSettings,
     pub(crate) limits: &'a Limits,
+    pub(crate) outside: &'a Outside,
     pub(crate) nodes: &'a Nodes,
     pub(crate) announcer: &'a Announcer,
     pub(crate) background: &'a Background,
@@ -136,6 +138,8 @@ impl RoomServices {
             account_limits: settings.limits.clone(),
             limits: parts.limits.clone(),
             notices: Notices::start(settings, database, appservices, &***clock).await?,
+            outside: parts.outside.clone(),
+            background: (*background).clone(),
         }));
         let delayed_events = delayed_events(parts, &shared.stream, &rooms).await?;
         let sync = sync(parts, &shared.stream, shared.feeds, &rooms, &personal);

@@ -10,6 +10,7 @@ pub mod create;
 pub mod direct;
 pub mod directory;
 pub mod edit;
+pub mod federation;
 pub mod hierarchy;
 pub mod history;
 pub mod lookup;
@@ -50,6 +51,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
+    federation::{inbox::Inbox, join::Joining},
     indexer::Indexer,
     notices::Notices,
     registry::Registry,
@@ -64,11 +66,13 @@ use crate::{
     EngineError, Result,
     account_data::AccountData,
     appservices::Appservices,
+    background::Background,
     clock::{Clock, DistinctTimes},
     erased::Erased,
     ignored::Ignored,
     limits::{Action, LimitKey, Limits},
     random::Random,
+    remote::Outside,
     sessions::Session,
     settings::{AccountLimits, RoomSettings},
     stream::{
@@ -106,6 +110,11 @@ pub struct Rooms {
     account_limits: AccountLimits,
     limits: Limits,
     notices: Option<Notices>,
+    outside: Outside,
+    inbox: Inbox,
+    joining: Joining,
+    reading_past: Joining,
+    background: Background,
 }
 
 /// What [`Rooms`] works with.
@@ -149,6 +158,10 @@ pub struct RoomsParts {
     pub limits: Limits,
     /// As whom the server writes to its users.
     pub(crate) notices: Option<Notices>,
+    /// The way to other servers.
+    pub outside: Outside,
+    /// What runs beside the requests.
+    pub background: Background,
 }
 
 impl Rooms {
@@ -176,6 +189,11 @@ impl Rooms {
             account_limits: parts.account_limits,
             limits: parts.limits,
             notices: parts.notices,
+            outside: parts.outside,
+            inbox: Inbox::default(),
+            joining: Joining::default(),
+            reading_past: Joining::default(),
+            background: parts.background,
         }
     }
 

@@ -23,6 +23,7 @@ use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::invited::shown_entries;
 pub use self::{
     invited::InvitedRoom,
     joined::JoinedRoom,

@@ -2,10 +2,14 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#authorization-rules>
 
+use std::{collections::HashMap, sync::Arc};
+
 use ruma::{
-    UserId,
+    EventId, UserId,
     events::{StateEventType, TimelineEventType},
-    state_res::{auth_types_for_event, check_state_dependent_auth_rules},
+    state_res::{
+        auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
+    },
 };
 use serde_json::value::RawValue;
 
@@ -41,4 +45,41 @@ pub fn check<'a>(
     fetch: impl Fn(&StateEventType, &str) -> Option<&'a StateEvent>,
 ) -> Result<(), String> {
     check_state_dependent_auth_rules(&version.rules().authorization, event, fetch)
+}
+
+/// Whether an event's `auth_events` are such that may decide on it, and the room allows it by them: what is checked of
+/// an event of another server before its place in the room is looked at.
+///
+/// # Errors
+/// The reason why not.
+pub fn check_by_auth_events(
+    event: &Pdu,
+    version: &RoomVersion,
+    fetch: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<(), String> {
+    let rules = &version.rules().authorization;
+    check_state_independent_auth_rules(rules, event, |id| {
+        fetch(id).map(|pdu| pdu.as_ref().clone())
+    })?;
+    let mut state: HashMap<(StateEventType, String), Pdu> = HashMap::new();
+    let create = event
+        .fields
+        .room_id
+        .as_ref()
+        .filter(|_| version.room_id_is_create_event())
+        .and_then(|room_id| EventId::parse(room_id.as_str().replacen('!', "$", 1)).ok());
+    for id in event.fields.auth_events.iter().chain(&create) {
+        if let Some(pdu) = fetch(id)
+            && let Some(state_key) = &pdu.fields.state_key
+        {
+            let key = (
+                pdu.fields.event_type.to_string().into(),
+                state_key.to_owned(),
+            );
+            state.insert(key, pdu.as_ref().clone());
+        }
+    }
+    check_state_dependent_auth_rules(rules, event, |event_type, state_key| {
+        state.get(&(event_type.clone(), state_key.to_owned()))
+    })
 }

@@ -142,7 +142,11 @@ pub fn build(
             .map_err(|error| BuildError::Signing(error.to_string()))?,
     };
     Ok(BuiltEvent {
-        pdu: Pdu { event_id, fields },
+        pdu: Pdu {
+            event_id,
+            fields,
+            rejected: false,
+        },
         json,
     })
 }

@@ -7,12 +7,15 @@ pub mod auth;
 pub mod client_event;
 pub mod content;
 pub mod event_key;
+pub mod incoming;
 pub mod known;
 pub mod pdu;
 pub mod power;
 pub mod redaction;
 pub mod relation;
+pub mod resolution;
 pub mod signing;
+pub mod template;
 pub mod versions;
 
 mod build;
@@ -24,6 +27,7 @@ pub use self::{
         room_id_of_create_event,
     },
     event_key::EventKey,
+    incoming::{Incoming, IncomingError, Unverified},
     pdu::Pdu,
     signing::ServerKey,
     state_event::StateEvent,

@@ -16,6 +16,8 @@ pub struct Pdu {
     pub event_id: OwnedEventId,
     /// What it carries.
     pub fields: PduFields,
+    /// Whether the rules of the room refused it: then nothing that it allows is allowed.
+    pub rejected: bool,
 }
 
 /// The fields of a PDU that this server looks at.
@@ -70,6 +72,7 @@ impl Pdu {
         Ok(Self {
             event_id,
             fields: serde_json::from_str(json)?,
+            rejected: false,
         })
     }
 
@@ -144,8 +147,7 @@ impl Event for Pdu {
     }
 
     fn rejected(&self) -> bool {
-        // A rejected event is never part of a state that authorises another.
-        false
+        self.rejected
     }
 }
 

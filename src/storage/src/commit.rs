@@ -5,6 +5,8 @@
 //! stream counter is locked first; a write to a room that the other node has moved on is not made, and reported as
 //! [`Outcome::Outdated`], so that its writer rebuilds it.
 
+mod event;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -13,8 +15,12 @@ use std::{
     },
 };
 
-use parley_protocol::{EventKey, relation::Relation};
+use parley_protocol::EventKey;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+pub use self::event::{
+    NewEvent, NewOutlier, NewRedaction, NewSnapshot, Settled, SnapshotChanges, Standing,
+};
 
 use crate::{
     Database, Engine, Result, StorageError, Transaction,
@@ -45,64 +51,6 @@ impl Assigned {
     pub(crate) fn set(&self, number: i64) {
         self.0.store(number, Ordering::Release);
     }
-}
-
-/// An event that is to be stored.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    /// Its id.
-    pub event_id: OwnedEventId,
-    /// Its type.
-    pub event_type: String,
-    /// Its state key, if it is a state event.
-    pub state_key: Option<String>,
-    /// Who sent it.
-    pub sender: OwnedUserId,
-    /// Milliseconds since the epoch.
-    pub origin_server_ts: i64,
-    /// Its depth in the room's graph.
-    pub depth: i64,
-    /// Canonical JSON of the PDU.
-    pub json: String,
-    /// The device that sent it, with its transaction id if it gave one.
-    pub origin: Option<(i64, Option<String>)>,
-    /// The state event whose place it takes.
-    pub replaces: Option<Assigned>,
-    /// The snapshot of the state after it.
-    pub snapshot: NewSnapshot,
-    /// The membership that it gives a user.
-    pub membership: Option<(OwnedUserId, String)>,
-    /// The event that it redacts.
-    pub redaction: Option<NewRedaction>,
-    /// How it relates to another event.
-    pub relation: Option<Relation>,
-    /// Its position, once committed.
-    pub position: Assigned,
-}
-
-/// The state after a new event.
-#[derive(Clone, Debug)]
-pub enum NewSnapshot {
-    /// As it was: the event is no state event.
-    Same(Assigned),
-    /// The event changes it: a new snapshot at the event's own position.
-    Next {
-        /// The parent; none for the first.
-        parent: Option<Assigned>,
-        /// How many changes the room has seen, this one included.
-        height: i64,
-        /// The snapshots between the parent and this one, whose changes go into it.
-        merged: Vec<Assigned>,
-    },
-}
-
-/// What a redaction does to its target.
-#[derive(Clone, Debug)]
-pub struct NewRedaction {
-    /// The position of the target.
-    pub target: i64,
-    /// What is left of it, canonical JSON.
-    pub json: String,
 }
 
 /// A room that is to be made.
@@ -163,6 +111,26 @@ pub enum RoomEffect {
         /// To whom.
         user_nid: i64,
     },
+    /// A user is invited to it, or has knocked on it, while this server is not in it.
+    Invite {
+        /// Who.
+        user_id: OwnedUserId,
+        /// What they are: 'invite' or 'knock'.
+        membership: String,
+        /// The member event, one of the write's outliers.
+        event: Assigned,
+        /// What the user is shown of the room: JSON array of stripped state.
+        room_state: String,
+        /// Servers by which the room can be reached: JSON array.
+        via: String,
+    },
+    /// A user is not invited to it any more, which this server is not in.
+    NoInvite {
+        /// Who.
+        user_id: OwnedUserId,
+        /// The member event that says so, one of the write's outliers.
+        event: Assigned,
+    },
     /// It is no longer the direct chat of two users, as one of them is gone from it.
     NoDirectChat {
         /// One of them.
@@ -181,6 +149,10 @@ pub struct RoomWrite {
     pub new_room: Option<NewRoom>,
     /// The revision that the events are built on.
     pub base_revision: i64,
+    /// Events of no timeline, which the others may stand on.
+    pub outliers: Vec<Arc<NewOutlier>>,
+    /// Events from before all that is stored of the room, the oldest first.
+    pub past: Vec<Arc<NewEvent>>,
     /// The events, in order.
     pub events: Vec<Arc<NewEvent>>,
     /// The room's forward extremities afterwards.
@@ -310,6 +282,7 @@ impl Commit {
             .map(|(write, _)| *write)
             .collect();
         self.to = assign_positions(self.to, &current);
+        place_past(&mut self.transaction, &current).await?;
         make_rooms(&mut self.transaction, &current).await?;
         let names = self.database.names();
         let interned = intern(names, &mut self.transaction, &wanted(&current)).await?;
@@ -411,19 +384,63 @@ async fn lock_stream(transaction: &mut Transaction) -> Result<i64> {
 fn assign_positions(before: i64, writes: &[&Write]) -> i64 {
     let mut position = before;
     for write in writes {
-        let events = write
-            .rooms
-            .iter()
-            .flat_map(|room| &room.events)
-            .map(|event| &event.position);
+        let rooms = write.rooms.iter().flat_map(numbers_of_room);
         let account_data = write.account_data.iter().map(|data| &data.position);
         let receipts = write.receipts.iter().map(|receipt| &receipt.position);
-        for assigned in events.chain(account_data).chain(receipts) {
+        for assigned in rooms.chain(account_data).chain(receipts) {
             position += 1;
             assigned.set(position);
         }
     }
     position
+}
+
+/// What of a room gets a number, in the order of the numbers. That of a snapshot is greater than that of its parent.
+fn numbers_of_room(room: &RoomWrite) -> impl Iterator<Item = &Assigned> {
+    let outliers = room.outliers.iter().flat_map(|outlier| {
+        let snapshot = outlier.snapshot.as_ref().and_then(NewSnapshot::changes);
+        let position = (!outlier.is_stored).then_some(&outlier.position);
+        [position, snapshot.map(|changes| &changes.id)]
+    });
+    // Those of the past have their places elsewhere.
+    let past = room.past.iter().map(|event| {
+        let changes = event.snapshot.changes();
+        changes.map(|changes| &changes.id)
+    });
+    let events = room.events.iter().flat_map(|event| {
+        let settled = event.settled.as_ref();
+        [
+            event.snapshot.changes().map(|changes| &changes.id),
+            settled
+                .and_then(|settled| settled.snapshot.changes())
+                .map(|changes| &changes.id),
+            Some(&event.position),
+        ]
+    });
+    outliers.chain(past).chain(events).flatten()
+}
+
+/// Gives events of the past their places, each below all that were given before.
+async fn place_past(transaction: &mut Transaction, writes: &[&Write]) -> Result<()> {
+    let past: Vec<&Assigned> = writes
+        .iter()
+        .flat_map(|write| &write.rooms)
+        .flat_map(|room| room.past.iter().rev())
+        .map(|event| &event.position)
+        .collect();
+    if past.is_empty() {
+        return Ok(());
+    }
+    let count = i64::try_from(past.len()).unwrap_or(i64::MAX);
+    let (last,): (i64,) =
+        statement("UPDATE stream SET position = position - $1 WHERE id = 2 RETURNING position")
+            .bind(count)
+            .one_in(transaction)
+            .await?;
+    for (index, position) in (1..=count).zip(past) {
+        position.set(last + count - index);
+    }
+    Ok(())
 }
 
 /// Makes the rooms that are new, and gives them their numbers.
@@ -440,6 +457,16 @@ async fn make_rooms(transaction: &mut Transaction, writes: &[&Write]) -> Result<
         .one_in(transaction)
         .await?;
         room.room_nid.set(nid);
+        if room.events.is_empty() {
+            // A room that this server is not in: its head comes when it is joined.
+            statement(
+                "INSERT INTO room_heads (room_nid, revision, last_position, extremities, joined) \
+                 VALUES ($1, 0, 0, '[]', 0)",
+            )
+            .bind(nid)
+            .run(transaction)
+            .await?;
+        }
     }
     Ok(())
 }
@@ -448,7 +475,14 @@ async fn make_rooms(transaction: &mut Transaction, writes: &[&Write]) -> Result<
 fn wanted<'a>(writes: &[&'a Write]) -> Wanted<'a> {
     let mut wanted = Wanted::default();
     for room in writes.iter().flat_map(|write| &write.rooms) {
-        for event in &room.events {
+        for outlier in &room.outliers {
+            wanted.types.push(&outlier.event_type);
+            if let Some(state_key) = &outlier.state_key {
+                wanted.slots.push((&outlier.event_type, state_key));
+            }
+            wanted.add_changes(outlier.snapshot.as_ref());
+        }
+        for event in room.past.iter().chain(&room.events) {
             wanted.users.push(event.sender.as_str());
             wanted.types.push(&event.event_type);
             if let Some(state_key) = &event.state_key {
@@ -457,19 +491,41 @@ fn wanted<'a>(writes: &[&'a Write]) -> Wanted<'a> {
             if let Some((user_id, _)) = &event.membership {
                 wanted.users.push(user_id.as_str());
             }
+            wanted.add_changes(Some(&event.snapshot));
+            if let Some(settled) = &event.settled {
+                wanted.add_changes(Some(&settled.snapshot));
+                let members = settled.members.iter();
+                wanted
+                    .users
+                    .extend(members.map(|(user_id, _)| user_id.as_str()));
+            }
         }
         for effect in &room.effects {
-            if let RoomEffect::Alias { creator, .. } = effect {
-                wanted.users.push(creator.as_str());
+            if let RoomEffect::Alias {
+                creator: user_id, ..
+            }
+            | RoomEffect::Invite { user_id, .. }
+            | RoomEffect::NoInvite { user_id, .. } = effect
+            {
+                wanted.users.push(user_id.as_str());
             }
         }
     }
     wanted
 }
 
+impl<'a> Wanted<'a> {
+    fn add_changes(&mut self, snapshot: Option<&'a NewSnapshot>) {
+        let changes = snapshot.and_then(NewSnapshot::changes);
+        for (event_type, state_key, _) in changes.iter().flat_map(|snapshot| &snapshot.changes) {
+            self.slots.push((event_type, state_key));
+        }
+    }
+}
+
 /// The bytes that an event id is stored as.
-pub(crate) fn event_key(event: &NewEvent) -> Vec<u8> {
-    EventKey::new(&event.event_id).into_bytes()
+pub(crate) fn event_key(event_id: &ruma::EventId) -> Vec<u8> {
+    EventKey::new(event_id).into_bytes()
 }
 
 /// A list of positions as it is stored.

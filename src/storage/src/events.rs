@@ -1,5 +1,7 @@
 //! Reading events.
 
+use std::collections::HashSet;
+
 use parley_protocol::EventKey;
 use ruma::{EventId, OwnedEventId};
 
@@ -14,8 +16,10 @@ pub struct EventRow {
     pub room_nid: i64,
     /// Its id.
     pub event_id: OwnedEventId,
-    /// The state after it is the snapshot of this position.
+    /// The state after it is the snapshot of this number.
     pub snapshot: i64,
+    /// The room's current state after it, where it is another.
+    pub current_snapshot: Option<i64>,
     /// The state event that it took the place of.
     pub replaces: Option<i64>,
     /// The redaction that applies to it.
@@ -45,11 +49,12 @@ pub(crate) type Columns = (
     String,
     Option<String>,
     Option<Vec<u8>>,
+    Option<i64>,
 );
 
 /// The columns of [`EventRow`], from `events e LEFT JOIN events r`.
 pub(crate) const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
-     e.device_nid, e.transaction_id, e.json, r.json, r.event_id \
+     e.device_nid, e.transaction_id, e.json, r.json, r.event_id, e.current_snapshot \
      FROM events e LEFT JOIN events r ON r.position = e.replaces ";
 
 impl TryFrom<Columns> for EventRow {
@@ -68,6 +73,7 @@ impl TryFrom<Columns> for EventRow {
             json: columns.8,
             replaced_json: columns.9,
             replaced_id: columns.10.as_deref().map(read_event_id).transpose()?,
+            current_snapshot: columns.11,
         })
     }
 }
@@ -108,14 +114,22 @@ pub struct Span {
 }
 
 impl Database {
-    /// Events at these positions, in no order. Those that don't exist are left out.
+    /// Events at these positions, in no order, also those that stand in no timeline. Those that don't exist are left
+    /// out.
     pub async fn events_at(&self, positions: Vec<i64>) -> Result<Vec<EventRow>> {
         let columns: Vec<Columns> =
             statement(format!("{SELECT} WHERE e.position IN ({{ints $1}})"))
-                .bind(positions)
+                .bind(positions.clone())
                 .all(self)
                 .await?;
-        rows(columns)
+        let mut found = rows(columns)?;
+        if found.len() < positions.len() {
+            let known: HashSet<i64> = found.iter().map(|row| row.position).collect();
+            let rest = positions.into_iter();
+            let rest = rest.filter(|position| !known.contains(position)).collect();
+            found.extend(self.outliers_at(rest).await?);
+        }
+        Ok(found)
     }
 
     /// An event by its id.
@@ -214,6 +228,24 @@ impl Database {
             .bind(slot_nid)
             .all(self)
             .await
+    }
+
+    /// Every event that ever decided on the history visibility of a room, oldest first, also those that came with a
+    /// state: position and PDU.
+    pub async fn visibility_history(&self, room_nid: i64) -> Result<Vec<(i64, String)>> {
+        let slot = self.slot_nid("m.room.history_visibility", "").await?;
+        let Some(slot_nid) = slot else {
+            return Ok(Vec::new());
+        };
+        statement(
+            "SELECT position, json FROM events WHERE room_nid = $1 AND slot_nid = $2 \
+             UNION ALL SELECT position, json FROM outliers WHERE room_nid = $1 AND slot_nid = $2 \
+             AND standing = 'known' ORDER BY position",
+        )
+        .bind(room_nid)
+        .bind(slot_nid)
+        .all(self)
+        .await
     }
 
     /// The same for a place in several rooms: also the room's number.

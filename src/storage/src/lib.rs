@@ -15,6 +15,7 @@ pub mod delayed_events;
 pub mod destinations;
 pub mod devices;
 pub mod events;
+pub mod federation;
 pub mod filters;
 pub mod indexing;
 pub mod interactive;

@@ -101,6 +101,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "aliases by creator",
         include_str!("../../../migrations/0018_aliases_by_creator.sql"),
     ),
+    (
+        19,
+        "federation",
+        include_str!("../../../migrations/0019_federation.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

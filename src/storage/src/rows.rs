@@ -1,18 +1,21 @@
 //! The rows of a group commit, gathered by table, so that each table takes one statement.
 
+mod snapshots;
+
 use std::collections::BTreeMap;
+
+use self::snapshots::{Outliers, Snapshots};
 
 use crate::{
     Result, Transaction,
     commit::{
-        AccountDataWrite, NewEvent, NewRedaction, NewSnapshot, ReceiptWrite, RoomEffect, RoomWrite,
-        Write, event_key, positions_json,
+        AccountDataWrite, Assigned, NewEvent, NewRedaction, ReceiptWrite, RoomEffect, RoomWrite,
+        Settled, Write, event_key, positions_json,
     },
     delayed_events,
     insert::{Column, insert},
     names::Interned,
     relations::{self, RelationRows},
-    state::merge_deltas,
     statement::statement,
     summaries::ShownRows,
 };
@@ -21,9 +24,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     events: Events,
+    outliers: Outliers,
     heads: BTreeMap<i64, Head>,
     snapshots: Snapshots,
-    memberships: BTreeMap<(i64, i64), (String, i64)>,
+    /// `None`: none any more.
+    memberships: BTreeMap<(i64, i64), (Option<String>, i64)>,
     redactions: Vec<(i64, NewRedaction)>,
     relations: RelationRows,
     shown: ShownRows,
@@ -43,6 +48,7 @@ struct Events {
     time: Vec<i64>,
     depth: Vec<i64>,
     snapshot: Vec<i64>,
+    current_snapshot: Vec<Option<i64>>,
     replaces: Vec<Option<i64>>,
     device: Vec<Option<i64>>,
     transaction: Vec<Option<String>>,
@@ -55,16 +61,6 @@ struct Head {
     last_position: i64,
     extremities: String,
     joined: i64,
-}
-
-#[derive(Debug, Default)]
-struct Snapshots {
-    position: Vec<i64>,
-    parent: Vec<Option<i64>>,
-    height: Vec<i64>,
-    slot: Vec<i64>,
-    /// Snapshots that take over the changes of others, in order.
-    merges: Vec<(i64, Vec<i64>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +87,15 @@ enum Effect {
         room_nid: i64,
     },
     Open(bool),
+    Invite {
+        user: i64,
+        event: i64,
+        room_state: String,
+        via: String,
+    },
+    NoInvite {
+        user: i64,
+    },
     DirectChat {
         low: i64,
         high: i64,
@@ -126,7 +131,11 @@ impl Rows {
 
     fn add_room(&mut self, room: &RoomWrite, interned: &Interned) -> Result<()> {
         let room_nid = room.room_nid.get();
-        for event in &room.events {
+        for outlier in &room.outliers {
+            self.outliers
+                .add(&mut self.snapshots, room_nid, outlier, interned)?;
+        }
+        for event in room.past.iter().chain(&room.events) {
             self.add_event(room_nid, event, interned)?;
         }
         if let Some(last) = room.events.last() {
@@ -139,8 +148,35 @@ impl Rows {
             self.heads.insert(room_nid, head);
         }
         for effect in &room.effects {
+            self.add_invite(room, effect, interned)?;
             self.effects.push((room_nid, to_effect(effect, interned)?));
         }
+        Ok(())
+    }
+
+    /// Takes in the membership that an invitation from outside gives or takes.
+    fn add_invite(
+        &mut self,
+        room: &RoomWrite,
+        effect: &RoomEffect,
+        interned: &Interned,
+    ) -> Result<()> {
+        let (user_id, membership, event) = match effect {
+            RoomEffect::Invite {
+                user_id,
+                membership,
+                event,
+                ..
+            } => (user_id, membership.as_str(), event),
+            // Where an event is written, it says what becomes of the membership.
+            RoomEffect::NoInvite { user_id, event } if room.events.is_empty() => {
+                (user_id, "leave", event)
+            }
+            _ => return Ok(()),
+        };
+        let key = (interned.user(user_id.as_str())?, room.room_nid.get());
+        self.memberships
+            .insert(key, (Some(membership.to_owned()), event.get()));
         Ok(())
     }
 
@@ -152,7 +188,7 @@ impl Rows {
         };
         self.events.position.push(position);
         self.events.room.push(room_nid);
-        self.events.event_id.push(event_key(event));
+        self.events.event_id.push(event_key(&event.event_id));
         self.events
             .event_type
             .push(interned.event_type(&event.event_type)?);
@@ -164,7 +200,7 @@ impl Rows {
         self.events.depth.push(event.depth);
         self.events
             .replaces
-            .push(event.replaces.as_ref().map(crate::commit::Assigned::get));
+            .push(event.replaces.as_ref().map(Assigned::get));
         self.events
             .device
             .push(event.origin.as_ref().map(|(device, _)| *device));
@@ -172,19 +208,49 @@ impl Rows {
             .transaction
             .push(event.origin.as_ref().and_then(|(_, id)| id.clone()));
         self.events.json.push(event.json.clone());
-        self.events
-            .snapshot
-            .push(self.snapshots.add(event, position, slot));
-        if let Some((user_id, membership)) = &event.membership {
-            let key = (interned.user(user_id.as_str())?, room_nid);
-            self.memberships.insert(key, (membership.clone(), position));
+        let snapshot = self
+            .snapshots
+            .add(&event.snapshot, position, slot, interned)?;
+        self.events.snapshot.push(snapshot);
+        match &event.settled {
+            Some(settled) => self.add_settled(room_nid, position, settled, interned)?,
+            None => {
+                self.events.current_snapshot.push(None);
+                if let Some((user_id, membership)) = &event.membership {
+                    let key = (interned.user(user_id.as_str())?, room_nid);
+                    self.memberships
+                        .insert(key, (Some(membership.clone()), position));
+                }
+                self.shown.add(room_nid, event);
+            }
         }
-        self.shown.add(room_nid, event);
         if let Some(redaction) = &event.redaction {
             self.redactions.push((position, redaction.clone()));
         }
         if let Some(relation) = &event.relation {
             self.relations.add(room_nid, event, relation, interned)?;
+        }
+        Ok(())
+    }
+
+    fn add_settled(
+        &mut self,
+        room_nid: i64,
+        position: i64,
+        settled: &Settled,
+        interned: &Interned,
+    ) -> Result<()> {
+        let current = self
+            .snapshots
+            .add(&settled.snapshot, position, None, interned)?;
+        self.events.current_snapshot.push(Some(current));
+        for (user_id, membership) in &settled.members {
+            let key = (interned.user(user_id.as_str())?, room_nid);
+            self.memberships.insert(key, (membership.clone(), position));
+        }
+        for (event_type, event) in &settled.shown {
+            let event = event.as_ref().map(Assigned::get);
+            self.shown.set(room_nid, event_type, event);
         }
         Ok(())
     }
@@ -216,6 +282,7 @@ impl Rows {
 
     /// Writes all rows.
     pub(crate) async fn store(self, transaction: &mut Transaction) -> Result<()> {
+        self.outliers.store(transaction).await?;
         self.events.store(transaction).await?;
         self.snapshots.store(transaction).await?;
         store_heads(transaction, self.heads).await?;
@@ -244,7 +311,7 @@ impl Events {
         insert(
             transaction,
             "events (position, room_nid, event_id, type_nid, slot_nid, sender_nid, origin_server_ts, depth, \
-             snapshot, replaces, device_nid, transaction_id, json)",
+             snapshot, current_snapshot, replaces, device_nid, transaction_id, json)",
             vec![
                 Column::Int(self.position),
                 Column::Int(self.room),
@@ -255,6 +322,7 @@ impl Events {
                 Column::Int(self.time),
                 Column::Int(self.depth),
                 Column::Int(self.snapshot),
+                Column::OptionalInt(self.current_snapshot),
                 Column::OptionalInt(self.replaces),
                 Column::OptionalInt(self.device),
                 Column::OptionalText(self.transaction),
@@ -263,60 +331,6 @@ impl Events {
             "",
         )
         .await
-    }
-}
-
-impl Snapshots {
-    /// Takes in the snapshot of an event and gives its position.
-    fn add(&mut self, event: &NewEvent, position: i64, slot: Option<i64>) -> i64 {
-        match &event.snapshot {
-            NewSnapshot::Same(snapshot) => snapshot.get(),
-            NewSnapshot::Next {
-                parent,
-                height,
-                merged,
-            } => {
-                self.position.push(position);
-                self.parent
-                    .push(parent.as_ref().map(crate::commit::Assigned::get));
-                self.height.push(*height);
-                self.slot.push(slot.unwrap_or_default());
-                if !merged.is_empty() {
-                    let merged = merged.iter().map(crate::commit::Assigned::get).collect();
-                    self.merges.push((position, merged));
-                }
-                position
-            }
-        }
-    }
-
-    async fn store(self, transaction: &mut Transaction) -> Result<()> {
-        insert(
-            transaction,
-            "state_snapshots (position, parent, height)",
-            vec![
-                Column::Int(self.position.clone()),
-                Column::OptionalInt(self.parent),
-                Column::Int(self.height),
-            ],
-            "",
-        )
-        .await?;
-        insert(
-            transaction,
-            "state_deltas (snapshot, slot_nid, event_position)",
-            vec![
-                Column::Int(self.position.clone()),
-                Column::Int(self.slot),
-                Column::Int(self.position),
-            ],
-            "",
-        )
-        .await?;
-        for (snapshot, merged) in self.merges {
-            merge_deltas(transaction, snapshot, merged).await?;
-        }
-        Ok(())
     }
 }
 
@@ -347,10 +361,18 @@ async fn store_heads(transaction: &mut Transaction, heads: BTreeMap<i64, Head>) 
 
 async fn store_memberships(
     transaction: &mut Transaction,
-    memberships: BTreeMap<(i64, i64), (String, i64)>,
+    memberships: BTreeMap<(i64, i64), (Option<String>, i64)>,
 ) -> Result<()> {
     let mut columns = (vec![], vec![], vec![], vec![], vec![]);
     for ((user_nid, room_nid), (membership, position)) in memberships {
+        let Some(membership) = membership else {
+            statement("DELETE FROM memberships WHERE user_nid = $1 AND room_nid = $2")
+                .bind(user_nid)
+                .bind(room_nid)
+                .run(transaction)
+                .await?;
+            continue;
+        };
         columns.0.push(user_nid);
         columns.1.push(room_nid);
         columns.2.push(membership);
@@ -456,6 +478,21 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
             room_nid: *room_nid,
         },
         RoomEffect::Open(open) => Effect::Open(*open),
+        RoomEffect::Invite {
+            user_id,
+            event,
+            room_state,
+            via,
+            ..
+        } => Effect::Invite {
+            user: interned.user(user_id.as_str())?,
+            event: event.get(),
+            room_state: room_state.clone(),
+            via: via.clone(),
+        },
+        RoomEffect::NoInvite { user_id, .. } => Effect::NoInvite {
+            user: interned.user(user_id.as_str())?,
+        },
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
             high: *one.max(other),
@@ -506,6 +543,21 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         }
         Effect::Open(false) => {
             statement("DELETE FROM open_rooms WHERE room_nid = $1").bind(room_nid)
+        }
+        Effect::Invite { user, event, room_state, via } => statement(
+            "INSERT INTO remote_invites (room_nid, user_nid, event_position, room_state, via) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (room_nid, user_nid) DO UPDATE SET \
+             event_position = excluded.event_position, room_state = excluded.room_state, via = excluded.via",
+        )
+        .bind(room_nid)
+        .bind(user)
+        .bind(event)
+        .bind(room_state)
+        .bind(via),
+        Effect::NoInvite { user } => {
+            statement("DELETE FROM remote_invites WHERE room_nid = $1 AND user_nid = $2")
+                .bind(room_nid)
+                .bind(user)
         }
         Effect::DirectChat { low, high } => {
             statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")

@@ -64,16 +64,16 @@ impl Database {
     pub async fn state(&self, snapshot: i64, places: Places) -> Result<Vec<StateRow>> {
         let condition = match places {
             Places::All => "",
-            Places::WithoutMembers => "WHERE l.event_type <> 'm.room.member'",
-            Places::Members => "WHERE l.event_type = 'm.room.member'",
+            Places::WithoutMembers => "AND l.event_type <> 'm.room.member'",
+            Places::Members => "AND l.event_type = 'm.room.member'",
         };
-        // The newest of the chain's snapshots decides on a place; their positions grow with their heights.
+        // The newest of the chain's snapshots decides on a place; their numbers grow with their heights.
         let rows: Vec<(String, String, i64)> = statement(format!(
             "{CHAIN} SELECT l.event_type, l.state_key, d.event_position FROM ( \
                SELECT slot_nid, MAX(snapshot) AS snapshot FROM state_deltas \
                WHERE snapshot IN (SELECT position FROM chain) GROUP BY slot_nid) newest \
              JOIN state_deltas d ON d.snapshot = newest.snapshot AND d.slot_nid = newest.slot_nid \
-             JOIN state_slots l ON l.nid = d.slot_nid {condition}"
+             JOIN state_slots l ON l.nid = d.slot_nid WHERE d.event_position <> 0 {condition}"
         ))
         .bind(snapshot)
         .all(self)
@@ -106,13 +106,16 @@ impl Database {
         .bind(slot_nid)
         .optional(self)
         .await?;
-        Ok(row.map(|(position,)| position))
+        Ok(row
+            .map(|(position,)| position)
+            .filter(|position| *position != 0))
     }
 
     /// The snapshot of a room's state as it was at a position of the stream: that of its newest event up to there.
     pub async fn snapshot_at(&self, room_nid: i64, position: i64) -> Result<Option<i64>> {
         let row: Option<(i64,)> = statement(
-            "SELECT snapshot FROM events WHERE room_nid = $1 AND position <= $2 ORDER BY position DESC LIMIT 1",
+            "SELECT COALESCE(current_snapshot, snapshot) FROM events WHERE room_nid = $1 AND position <= $2 \
+             ORDER BY position DESC LIMIT 1",
         )
         .bind(room_nid)
         .bind(position)

@@ -32,19 +32,32 @@ pub fn is_shown(event_type: &str, state_key: Option<&str>) -> bool {
 
 /// New rows, gathered for one statement.
 #[derive(Debug, Default)]
-pub(crate) struct ShownRows(BTreeMap<(i64, String), i64>);
+pub(crate) struct ShownRows(BTreeMap<(i64, String), Option<i64>>);
 
 impl ShownRows {
     pub(crate) fn add(&mut self, room_nid: i64, event: &NewEvent) {
         if is_shown(&event.event_type, event.state_key.as_deref()) {
             let key = (room_nid, event.event_type.clone());
-            self.0.insert(key, event.position.get());
+            self.0.insert(key, Some(event.position.get()));
         }
+    }
+
+    /// Sets what is shown; `None` if that is nothing any more.
+    pub(crate) fn set(&mut self, room_nid: i64, event_type: &str, event: Option<i64>) {
+        self.0.insert((room_nid, event_type.to_owned()), event);
     }
 
     pub(crate) async fn store(self, transaction: &mut Transaction) -> Result<()> {
         let (mut rooms, mut types, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for ((room_nid, event_type), position) in self.0 {
+            let Some(position) = position else {
+                statement("DELETE FROM shown_state WHERE room_nid = $1 AND event_type = $2")
+                    .bind(room_nid)
+                    .bind(event_type)
+                    .run(transaction)
+                    .await?;
+                continue;
+            };
             rooms.push(room_nid);
             types.push(event_type);
             positions.push(position);
@@ -123,8 +136,9 @@ impl Database {
     /// What is shown of rooms, in no order.
     pub async fn shown_state(&self, rooms: Vec<i64>) -> Result<Vec<ShownRow>> {
         let rows: Vec<(i64, String, String, String)> = statement(
-            "SELECT s.room_nid, r.room_id, s.event_type, e.json FROM shown_state s \
-             JOIN rooms r ON r.nid = s.room_nid JOIN events e ON e.position = s.event_position \
+            "SELECT s.room_nid, r.room_id, s.event_type, COALESCE(e.json, o.json, '') FROM shown_state s \
+             JOIN rooms r ON r.nid = s.room_nid LEFT JOIN events e ON e.position = s.event_position \
+             LEFT JOIN outliers o ON o.position = s.event_position \
              WHERE s.room_nid IN ({ints $1})",
         )
         .bind(rooms)

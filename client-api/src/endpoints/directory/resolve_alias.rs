@@ -6,11 +6,10 @@ use ruma::api::client::alias::get_alias::v3::{Request, Response};
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
-    let room_id = api
+    let (room_id, servers) = api
         .engine
         .rooms()
         .resolve_alias(&incoming.room_alias)
         .await?;
-    let servers = vec![api.engine.settings().server_name.clone()];
     Ok(Response::new(room_id, servers))
 }

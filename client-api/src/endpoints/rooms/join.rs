@@ -13,7 +13,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let room_id = api
         .engine
         .rooms()
-        .join(&incoming.session, &incoming.room_id, &details)
+        .join(&incoming.session, &incoming.room_id, &[], &details)
         .await?;
     Ok(Response::new(room_id))
 }

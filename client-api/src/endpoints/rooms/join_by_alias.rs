@@ -10,11 +10,12 @@ use crate::{ClientApi, Incoming, Result, endpoints::admit};
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;
     let details = member_content::of_join(&incoming.body, incoming.reason.clone())?;
-    let room_id = named_room(&api, &incoming.room_id_or_alias).await?;
+    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias).await?;
+    via.extend(incoming.via.iter().cloned());
     let room_id = api
         .engine
         .rooms()
-        .join(&incoming.session, &room_id, &details)
+        .join(&incoming.session, &room_id, &via, &details)
         .await?;
     Ok(Response::new(room_id))
 }

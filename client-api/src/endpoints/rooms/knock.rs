@@ -9,11 +9,12 @@ use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;
-    let room_id = named_room(&api, &incoming.room_id_or_alias).await?;
+    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias).await?;
+    via.extend(incoming.via.iter().cloned());
     let room_id = api
         .engine
         .rooms()
-        .knock(&incoming.session, &room_id, incoming.reason.clone())
+        .knock(&incoming.session, &room_id, &via, incoming.reason.clone())
         .await?;
     Ok(Response::new(room_id))
 }

@@ -36,7 +36,7 @@ mod upgrade;
 use axum::Router;
 use parley_engine::{limits::Action, sessions::Session};
 
-use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomOrAliasId};
+use ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomOrAliasId};
 
 use crate::{ClientApi, Result, route, route_at};
 
@@ -100,14 +100,17 @@ fn limit_history(api: &ClientApi, session: &Session) -> Result<()> {
     Ok(limits.check(Action::History, session.user_nid)?)
 }
 
-/// The room that a request names by its id or an alias.
+/// The room that a request names by its id or an alias, and servers that are known to be in it.
 ///
 /// # Errors
 /// `M_NOT_FOUND` if there is no such alias.
-async fn named_room(api: &ClientApi, name: &RoomOrAliasId) -> Result<OwnedRoomId> {
+async fn named_room(
+    api: &ClientApi,
+    name: &RoomOrAliasId,
+) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
     let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
     match named {
-        Ok(room_id) => Ok(room_id),
+        Ok(room_id) => Ok((room_id, Vec::new())),
         Err(alias) => Ok(api.engine.rooms().resolve_alias(&alias).await?),
     }
 }

@@ -46,8 +46,15 @@ async fn understood(
             "`set_presence` is online, unavailable or offline",
         ));
     }
+    let since = api.engine.sync().token(request.since.as_deref()).await?;
+    if since.is_some_and(|since| since.position < 0) {
+        return Err(ApiError::new(
+            ErrorKind::InvalidParam,
+            "this token is of a room's past, where nothing new comes",
+        ));
+    }
     let sync_request = SyncRequest {
-        since: api.engine.sync().token(request.since.as_deref()).await?,
+        since,
         filter: filter(api, &session, request.filter).await?,
         full_state: request.full_state,
         use_state_after: request.use_state_after,

@@ -3,6 +3,7 @@
 mod check;
 mod discovery;
 mod keys;
+mod rooms;
 mod signatures;
 
 use parley_conformance::{authority_pem, federated};

@@ -3,8 +3,8 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId,
-    UserId, api::error::ErrorKind, events::StateEventType,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName,
+    RoomAliasId, RoomId, UserId, api::error::ErrorKind, events::StateEventType,
 };
 
 use parley_storage::commit::RoomEffect;
@@ -13,16 +13,30 @@ use super::{Rooms, edit::Edit, state::RoomState};
 use crate::{EngineError, Result, sessions::Session};
 
 impl Rooms {
-    /// The room that an alias stands for.
+    /// The room that an alias stands for, and servers by which it can be joined. The server of the alias is asked, if
+    /// that isn't this one.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such alias.
-    pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<OwnedRoomId> {
-        self.database
-            .alias(alias)
-            .await?
-            .map(|(room_id, _)| room_id)
-            .ok_or_else(|| unknown(alias))
+    pub async fn resolve_alias(
+        &self,
+        alias: &RoomAliasId,
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+        if let Some((room_id, _)) = self.database.alias(alias).await? {
+            let mut servers = self.servers_to_join_by(&room_id).await?;
+            if servers.is_empty() {
+                servers.push(self.server_name().to_owned());
+            }
+            return Ok((room_id, servers));
+        }
+        let server = alias.server_name();
+        match self.outside.get() {
+            Some(remote) if server != self.key.server_name() => {
+                let resolved = remote.query_directory(server, alias).await?;
+                Ok((resolved.room_id, resolved.servers))
+            }
+            _ => Err(unknown(alias)),
+        }
     }
 
     /// Makes an alias for a room that the user is joined to.

@@ -72,11 +72,25 @@ impl Rooms {
         };
         let backward = page(Direction::Backward, request.limit.div_ceil(2));
         let (mut before, start) = self
-            .page(&room, &access, backward, event.position - 1, fits)
+            .page(
+                &room,
+                &access,
+                backward,
+                event.position - 1,
+                &session.user_id,
+                fits,
+            )
             .await?;
         let forward = page(Direction::Forward, request.limit / 2);
         let (mut after, end) = self
-            .page(&room, &access, forward, event.position, fits)
+            .page(
+                &room,
+                &access,
+                forward,
+                event.position,
+                &session.user_id,
+                fits,
+            )
             .await?;
         access.veil(before.iter_mut().chain(&mut after), &session.user_id, &room);
         let oldest = before.last().unwrap_or(&event).position;

@@ -148,7 +148,26 @@ impl Rooms {
         })
         .await
         .map_err(|error| taken(error, plan))?;
+        self.invite_others(session, plan, &room).await;
         Ok(room.id().to_owned())
+    }
+
+    /// Invites the users of other servers, now that there is a room that they can be invited to.
+    async fn invite_others(&self, session: &Session, plan: &RoomPlan, room: &Arc<Room>) {
+        let details = MembershipDetails {
+            is_direct: plan.is_direct,
+            ..MembershipDetails::default()
+        };
+        for user_id in distinct(&plan.invite) {
+            if self.is_local(user_id) {
+                continue;
+            }
+            let invited = self.invite(session, room.id(), user_id, &details).await;
+            if let Err(error) = invited {
+                // The room is there; who made it sees who is missing.
+                tracing::info!(%error, room = %room.id(), %user_id, "a user can't be invited");
+            }
+        }
     }
 
     async fn check_plan(&self, session: &Session, plan: &RoomPlan) -> Result<()> {
@@ -332,6 +351,9 @@ impl Rooms {
         for user_id in distinct(&plan.invite) {
             if *user_id == session.user_id {
                 return Err(EngineError::forbidden("you can't invite yourself"));
+            }
+            if !self.is_local(user_id) {
+                continue;
             }
             let profile = self.profile_of(user_id).await?;
             let membership = MembershipState::Invite;

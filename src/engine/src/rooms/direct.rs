@@ -40,6 +40,11 @@ impl Rooms {
         if *user_id == session.user_id {
             return Err(EngineError::invalid_param("a direct chat has two people"));
         }
+        if !self.is_local(user_id) {
+            return Err(EngineError::forbidden(
+                "a direct chat of this operation has two people of this server",
+            ));
+        }
         self.check_invitable(user_id, &session.user_id).await?;
         let other = self
             .database
@@ -82,7 +87,8 @@ impl Rooms {
         let room = self.room(room_id).await?;
         let state = self.registry.load(&room).await?;
         if state.membership(&session.user_id) == MembershipState::Invite {
-            self.join(session, room_id, &Default::default()).await?;
+            self.join(session, room_id, &[], &Default::default())
+                .await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Building events on a room's head.
 
+pub(super) mod received;
+
 use std::sync::Arc;
 
 use parley_protocol::{
@@ -7,7 +9,9 @@ use parley_protocol::{
     relation::Relation,
 };
 use parley_storage::{
-    commit::{Assigned, NewEvent, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite},
+    commit::{
+        Assigned, NewEvent, NewOutlier, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite,
+    },
     state::parent_height,
 };
 use ruma::{
@@ -24,6 +28,9 @@ use super::{
 };
 use crate::{EngineError, Result};
 
+/// Events that one may be built on; a room whose graph has more ends is brought together by several events.
+const MAX_PREV_EVENTS: usize = 20;
+
 /// Who sent an event: a device, and the transaction id that it gave.
 pub type Origin = Option<(i64, Option<String>)>;
 
@@ -36,6 +43,9 @@ pub struct Edit<'a> {
     base_revision: i64,
     new_room: bool,
     changes_state: bool,
+    changes_openness: bool,
+    outliers: Vec<Arc<NewOutlier>>,
+    past: Vec<Arc<NewEvent>>,
     events: Vec<NewEntry>,
     effects: Vec<RoomEffect>,
 }
@@ -54,6 +64,8 @@ pub struct NewEntry {
 pub struct RoomPublication {
     /// The room.
     pub room: Arc<Room>,
+    /// Whether the room is stored for the first time.
+    pub is_new: bool,
     /// The generation of the head that it was built on.
     pub generation: u64,
     /// The new events.
@@ -73,6 +85,9 @@ impl<'a> Edit<'a> {
             base_revision,
             new_room,
             changes_state: false,
+            changes_openness: false,
+            outliers: Vec::new(),
+            past: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
         }
@@ -131,6 +146,16 @@ impl<'a> Edit<'a> {
         Ok(self.push(built, depth, origin, redaction))
     }
 
+    /// An event as it would be now, if it is allowed; nothing is added.
+    ///
+    /// # Errors
+    /// As [`Edit::append`].
+    pub(super) fn template(&self, draft: EventDraft) -> Result<BuiltEvent> {
+        let built = self.build(draft, self.head.depth + 1)?;
+        self.authorise(&built)?;
+        Ok(built)
+    }
+
     /// Adds the create event of a room that is made, which nothing authorises.
     pub(super) fn push_create(&mut self, built: BuiltEvent, origin: Origin) -> OwnedEventId {
         self.push(built, 1, origin, None)
@@ -161,6 +186,8 @@ impl<'a> Edit<'a> {
                 .head
                 .extremities
                 .iter()
+                .rev()
+                .take(MAX_PREV_EVENTS)
                 .map(|(id, _)| id.clone())
                 .collect(),
             auth_events,
@@ -219,10 +246,15 @@ impl<'a> Edit<'a> {
             membership,
             redaction,
             relation,
+            settled: None,
             position: position.clone(),
         };
         self.head.depth = depth;
-        self.head.extremities = vec![(built.pdu.event_id.clone(), position)];
+        let left = self.head.extremities.len().saturating_sub(MAX_PREV_EVENTS);
+        self.head.extremities.truncate(left);
+        self.head
+            .extremities
+            .push((built.pdu.event_id.clone(), position));
         let replaced = replaced.map(|entry| entry.event);
         self.events.push(NewEntry {
             event: Arc::new(event),
@@ -250,23 +282,11 @@ impl<'a> Edit<'a> {
     }
 
     fn next_snapshot(&mut self, position: &Assigned) -> NewSnapshot {
-        let height = self.head.chain.last().map_or(0, |(height, _)| *height) + 1;
-        let below = parent_height(height);
-        let mut merged = Vec::new();
-        while self
-            .head
-            .chain
-            .last()
-            .is_some_and(|(height, _)| *height > below)
-        {
-            merged.extend(self.head.chain.pop().map(|(_, at)| at));
-        }
-        let parent = self.head.chain.last().map(|(_, at)| at.clone());
-        self.head.chain.push((height, position.clone()));
+        let place = next_on(&mut self.head.chain, position);
         NewSnapshot::Next {
-            parent,
-            height,
-            merged,
+            parent: place.parent,
+            height: place.height,
+            merged: place.merged,
         }
     }
 
@@ -282,7 +302,7 @@ impl<'a> Edit<'a> {
         let Some(state) = self.head.state.as_ref() else {
             return;
         };
-        if self.events.iter().any(decides) {
+        if self.changes_openness || self.events.iter().any(decides) {
             let open = state.join_rule() == JoinRule::Public
                 || state.visibility() == HistoryVisibility::WorldReadable;
             self.effects.push(RoomEffect::Open(open));
@@ -291,7 +311,10 @@ impl<'a> Edit<'a> {
 
     /// Whether there is nothing to commit.
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.effects.is_empty()
+        self.events.is_empty()
+            && self.effects.is_empty()
+            && self.outliers.is_empty()
+            && self.past.is_empty()
     }
 
     /// What is to be committed, what is to be published then, and the head after it.
@@ -309,6 +332,8 @@ impl<'a> Edit<'a> {
             room_nid: room.assigned_nid(),
             new_room,
             base_revision: self.base_revision,
+            outliers: self.outliers,
+            past: self.past,
             events: self
                 .events
                 .iter()
@@ -326,12 +351,37 @@ impl<'a> Edit<'a> {
             effects: self.effects,
         };
         let publication = RoomPublication {
+            is_new: self.new_room,
             generation: self.head.generation,
             room,
             events: self.events,
             state: self.head.state.clone().filter(|_| self.changes_state),
         };
         (write, publication, self.head)
+    }
+}
+
+/// Where a new snapshot goes in the tree of snapshots.
+struct SnapshotPlace {
+    parent: Option<Assigned>,
+    height: i64,
+    merged: Vec<Assigned>,
+}
+
+/// Puts a new snapshot over the newest of a chain.
+fn next_on(chain: &mut Vec<(i64, Assigned)>, id: &Assigned) -> SnapshotPlace {
+    let height = chain.last().map_or(0, |(height, _)| *height) + 1;
+    let below = parent_height(height);
+    let mut merged = Vec::new();
+    while chain.last().is_some_and(|(height, _)| *height > below) {
+        merged.extend(chain.pop().map(|(_, at)| at));
+    }
+    let parent = chain.last().map(|(_, at)| at.clone());
+    chain.push((height, id.clone()));
+    SnapshotPlace {
+        parent,
+        height,
+        merged,
     }
 }
 

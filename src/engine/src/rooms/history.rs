@@ -6,7 +6,7 @@ use std::{
 };
 
 use parley_storage::events::Span;
-use ruma::{EventId, RoomId, events::room::member::MembershipState};
+use ruma::{EventId, RoomId, UserId, events::room::member::MembershipState};
 
 use super::{
     Rooms,
@@ -79,13 +79,15 @@ impl Rooms {
         let start = match (request.from, request.direction) {
             (Some(from), _) => from,
             (None, Direction::Backward) => newest,
-            (None, Direction::Forward) => 0,
+            (None, Direction::Forward) => self.before_everything(&room).await?,
         };
         let ignored = self.ignored_by(session).await?;
         let fits = |event: &TimelineEvent| {
             !ignored.hide(event) && access.sees(event, &session.user_id) && fits(event)
         };
-        let (mut events, end) = self.page(&room, &access, request, start, fits).await?;
+        let (mut events, end) = self
+            .page(&room, &access, request, start, &session.user_id, fits)
+            .await?;
         access.veil(&mut events, &session.user_id, &room);
         Ok(Page {
             events,
@@ -97,13 +99,20 @@ impl Rooms {
         })
     }
 
-    /// The events of a page, and where the next begins.
+    /// The place before all that is stored of a room.
+    async fn before_everything(&self, room: &Room) -> Result<i64> {
+        let oldest = self.database.oldest_event(room.nid()).await?;
+        Ok(oldest.map_or(0, |row| (row.position - 1).min(0)))
+    }
+
+    /// The events of a page, and where the next begins. What this server doesn't have of the past is read from others.
     pub(super) async fn page(
         &self,
-        room: &Room,
+        room: &Arc<Room>,
         access: &Access,
         request: PageRequest,
         start: i64,
+        user_id: &UserId,
         fits: impl Fn(&TimelineEvent) -> bool,
     ) -> Result<(Vec<Arc<TimelineEvent>>, Option<i64>)> {
         let newest = room.last_position().unwrap_or_default();
@@ -119,6 +128,7 @@ impl Rooms {
             let wanted = i64::try_from(request.limit - page.len()).unwrap_or(MAX_SCANNED) + 1;
             let rows = self.stretch(room, &request, at, limit, wanted).await?;
             exhausted = (rows.len() as i64) < wanted;
+            self.look_up_past(access, &rows, user_id).await?;
             scanned += rows.len() as i64;
             for event in rows {
                 if page.len() >= request.limit {
@@ -133,6 +143,10 @@ impl Rooms {
                 if fits(&event) {
                     page.push(event);
                 }
+            }
+            let reads_on = request.direction == Direction::Backward && request.to.is_none();
+            if exhausted && reads_on && self.read_past(room).await? {
+                exhausted = false;
             }
         }
         Ok((page, (!exhausted).then_some(at)))
@@ -150,7 +164,7 @@ impl Rooms {
             Direction::Backward => {
                 let span = Span {
                     room_nid: room.nid(),
-                    after: request.to.unwrap_or(0),
+                    after: request.to.unwrap_or(i64::MIN),
                     to: at,
                 };
                 self.database.newest_events(span, count).await?
@@ -194,6 +208,8 @@ impl Rooms {
             .await?
             .filter(|row| row.room_nid == room.nid());
         let mut event = Arc::new(TimelineEvent::from_row(row.ok_or_else(unknown)?)?);
+        self.look_up_past(&access, std::slice::from_ref(&event), &session.user_id)
+            .await?;
         if !access.sees(&event, &session.user_id) {
             return Err(unknown());
         }

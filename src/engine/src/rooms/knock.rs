@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#knocking-on-rooms>
 
-use ruma::{OwnedRoomId, RoomId, events::room::member::MembershipState};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, events::room::member::MembershipState};
 
 use super::{
     Rooms,
@@ -11,7 +11,7 @@ use super::{
 use crate::{EngineError, Result, sessions::Session};
 
 impl Rooms {
-    /// Knocks on a room of this server. Who has knocked may do so again, with another reason.
+    /// Knocks on a room, by one of the servers `via` if this one isn't in it. Who has knocked may do so again, with another reason.
     ///
     /// `POST /knock/{roomIdOrAlias}`
     ///
@@ -22,13 +22,17 @@ impl Rooms {
         &self,
         session: &Session,
         room_id: &RoomId,
+        via: &[OwnedServerName],
         reason: Option<String>,
     ) -> Result<OwnedRoomId> {
-        let room = self.room(room_id).await?;
         let details = MembershipDetails {
             reason,
             ..MembershipDetails::default()
         };
+        if self.needs_others(room_id, &session.user_id).await? {
+            return self.knock_by_others(session, room_id, via, &details).await;
+        }
+        let room = self.room(room_id).await?;
         let change = Change {
             sender: &session.user_id,
             target: &session.user_id,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use parley_protocol::{EventDraft, content};
 use parley_storage::commit::RoomEffect;
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
     api::error::ErrorKind,
     events::{TimelineEventType, room::member::MembershipState},
 };
 use serde_json::json;
 
-use super::{Rooms, edit::Edit, guests, restricted, room::Room};
+use super::{Rooms, edit::Edit, guests, restricted, room::Room, state::RoomState};
 use crate::{EngineError, Result, ignored::Reception, sessions::Session};
 
 /// What the member event says beside the membership.
@@ -37,19 +37,25 @@ pub(super) struct Change<'a> {
 }
 
 impl Rooms {
-    /// Joins a room of this server.
+    /// Joins a room, by one of the servers `via` if this one isn't in it.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if there is no such room, `M_FORBIDDEN` if it can't be joined without invitation,
-    /// `M_GUEST_ACCESS_FORBIDDEN`, `M_USER_LIMIT_EXCEEDED`.
+    /// `M_NOT_FOUND` if there is no such room, or none of the servers is reached, `M_FORBIDDEN` if it can't be joined without
+    /// invitation, `M_GUEST_ACCESS_FORBIDDEN`, `M_USER_LIMIT_EXCEEDED`.
     pub async fn join(
         &self,
         session: &Session,
         room_id: &RoomId,
+        via: &[OwnedServerName],
         details: &MembershipDetails,
     ) -> Result<OwnedRoomId> {
-        let room = self.room(room_id).await?;
         self.check_room_count(session).await?;
+        if self.needs_others(room_id, &session.user_id).await?
+            && self.join_by_others(session, room_id, via, details).await?
+        {
+            return Ok(room_id.to_owned());
+        }
+        let room = self.room(room_id).await?;
         let change = Change {
             sender: &session.user_id,
             target: &session.user_id,
@@ -86,10 +92,12 @@ impl Rooms {
         room_id: &RoomId,
         reason: Option<String>,
     ) -> Result<()> {
-        let room = self.room(room_id).await?;
-        let state = self.registry.load(&room).await?;
-        if state.membership(&session.user_id) == MembershipState::Invite {
-            self.check_may_decline(session, &room).await?;
+        let room = self.known_room(room_id).await?;
+        if !room.is_outside() {
+            let state = self.registry.load(&room).await?;
+            if state.membership(&session.user_id) == MembershipState::Invite {
+                self.check_may_decline(session, &room).await?;
+            }
         }
         self.leave_in_any_case(session, &room, reason).await
     }
@@ -100,6 +108,13 @@ impl Rooms {
         room: &Arc<Room>,
         reason: Option<String>,
     ) -> Result<()> {
+        if room.is_outside() || self.is_invited_from_outside(session, room).await? {
+            self.leave_outside(session, room, reason).await?;
+            if self.settings.forget_on_leave {
+                self.forget(session, room.id()).await?;
+            }
+            return Ok(());
+        }
         let details = MembershipDetails {
             reason,
             ..MembershipDetails::default()
@@ -156,16 +171,14 @@ impl Rooms {
             membership: MembershipState::Invite,
             details,
         };
+        if !self.is_local(user_id) {
+            let draft = self.member_draft(&change, CanonicalJsonObject::new());
+            let check = |state: &RoomState| check_not_there(state, user_id);
+            return self.invite_remote(&room, draft, user_id, check).await;
+        }
         self.change(session, &room, change, |edit, _| {
-            match edit.state()?.membership(user_id) {
-                MembershipState::Join => Err(EngineError::forbidden(format!(
-                    "{user_id} is already in the room"
-                ))),
-                MembershipState::Ban => Err(EngineError::forbidden(format!(
-                    "{user_id} is banned from the room"
-                ))),
-                _ => Ok(None),
-            }
+            check_not_there(edit.state()?, user_id)?;
+            Ok(None)
         })
         .await
         .map(|_| ())
@@ -300,20 +313,26 @@ impl Rooms {
     /// # Errors
     /// `M_UNKNOWN` if the user is still in it, `M_NOT_FOUND` if they never were.
     pub async fn forget(&self, session: &Session, room_id: &RoomId) -> Result<()> {
-        let room = self.room(room_id).await?;
-        let state = self.registry.load(&room).await?;
-        let member = state
-            .member(&session.user_id)
-            .ok_or_else(|| EngineError::not_found("you have never been in this room"))?;
-        if !matches!(
-            member.membership,
-            MembershipState::Leave | MembershipState::Ban
-        ) {
-            return Err(EngineError::unknown("leave the room before you forget it"));
+        let room = self.known_room(room_id).await?;
+        if !room.is_outside() {
+            let state = self.registry.load(&room).await?;
+            let member = state
+                .member(&session.user_id)
+                .ok_or_else(|| EngineError::not_found("you have never been in this room"))?;
+            if !matches!(
+                member.membership,
+                MembershipState::Leave | MembershipState::Ban
+            ) {
+                return Err(EngineError::unknown("leave the room before you forget it"));
+            }
         }
-        self.database
+        let forgotten = self
+            .database
             .forget_room(session.user_nid, room.nid())
             .await?;
+        if !forgotten && room.is_outside() {
+            return Err(EngineError::unknown("leave the room before you forget it"));
+        }
         if let Some(feed) = self.feeds.find(&session.user_id) {
             feed.forget_room(room.nid());
         }
@@ -353,7 +372,11 @@ impl Rooms {
         .await
     }
 
-    fn member_draft(&self, change: &Change<'_>, profile: CanonicalJsonObject) -> EventDraft {
+    pub(super) fn member_draft(
+        &self,
+        change: &Change<'_>,
+        profile: CanonicalJsonObject,
+    ) -> EventDraft {
         let mut content = change.details.extra.clone();
         content.extend(profile);
         content.insert(
@@ -457,7 +480,7 @@ impl Rooms {
             if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
                 continue;
             }
-            let room = self.room(&row.room_id).await?;
+            let room = self.known_room(&row.room_id).await?;
             if let Err(error) = self.leave_in_any_case(session, &room, None).await {
                 tracing::warn!(%error, room = %row.room_id, "a user can't leave a room");
             }
@@ -467,11 +490,8 @@ impl Rooms {
 
     /// Whether an invitation by `sender` can reach a user: one of this server must exist.
     pub(super) async fn check_invitable(&self, user_id: &UserId, sender: &UserId) -> Result<()> {
-        if user_id.server_name() != self.key.server_name() {
-            // TODO: invitations to other servers come with federation.
-            return Err(EngineError::forbidden(
-                "users of other servers can't be invited yet",
-            ));
+        if !self.is_local(user_id) {
+            return self.outside.remote().map(|_| ());
         }
         if self.database.user_nid(user_id).await?.is_none() {
             return Err(EngineError::not_found(format!(
@@ -502,6 +522,26 @@ impl Rooms {
         }
     }
 
+    /// A room that this server is in, or of which it knows that its users are invited to it.
+    async fn known_room(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+        let room = self.registry.find(room_id).await?;
+        let room = room.filter(|room| room.nid() != 0);
+        room.ok_or_else(|| EngineError::not_found("this server doesn't know that room"))
+    }
+
+    /// Whether a user's invitation to a room, or their knock, came about while this server wasn't in it.
+    async fn is_invited_from_outside(&self, session: &Session, room: &Arc<Room>) -> Result<bool> {
+        let state = self.registry.load(room).await?;
+        if self.is_in(&state) {
+            return Ok(false);
+        }
+        let invite = self
+            .database
+            .remote_invite(room.nid(), session.user_nid)
+            .await?;
+        Ok(invite.is_some())
+    }
+
     pub(super) async fn check_room_count(&self, session: &Session) -> Result<()> {
         let joined = self.database.joined_count(session.user_nid).await?;
         let most = self.settings.max_joined;
@@ -512,6 +552,19 @@ impl Rooms {
 
     pub(super) async fn direct_chat_of(&self, room: &Room) -> Result<Option<(i64, i64)>> {
         Ok(self.database.direct_chat_users(room.nid()).await?)
+    }
+}
+
+/// Only who is neither joined nor banned can be invited.
+fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
+    match state.membership(user_id) {
+        MembershipState::Join => Err(EngineError::forbidden(format!(
+            "{user_id} is already in the room"
+        ))),
+        MembershipState::Ban => Err(EngineError::forbidden(format!(
+            "{user_id} is banned from the room"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -39,9 +39,11 @@ impl Rooms {
                 .await?;
             let is_last = (rows.len() as i64) < CHUNK;
             for row in rows {
-                let event = TimelineEvent::from_row(row)?;
+                let event = Arc::new(TimelineEvent::from_row(row)?);
+                self.look_up_past(&access, std::slice::from_ref(&event), &session.user_id)
+                    .await?;
                 if access.sees(&event, &session.user_id) {
-                    return Ok(Arc::new(event));
+                    return Ok(event);
                 }
             }
             if is_last {

@@ -14,7 +14,7 @@ use parley_storage::{
     state::Places,
 };
 use quick_cache::sync::Cache;
-use ruma::{OwnedRoomId, RoomId, RoomVersionId, UserId};
+use ruma::{OwnedRoomId, RoomId, RoomVersionId, UserId, events::TimelineEventType};
 
 use super::{
     room::{Head, Room, View},
@@ -62,6 +62,25 @@ impl Registry {
     /// # Errors
     /// If the database fails.
     pub async fn get(&self, room_id: &RoomId) -> Result<Option<Arc<Room>>> {
+        let Some(room) = self.find(room_id).await? else {
+            return Ok(None);
+        };
+        if !room.is_outside() {
+            return Ok(Some(room));
+        }
+        // Another node may have joined it meanwhile.
+        let row = self.database.room(room_id).await?;
+        let is_outside = row.is_none_or(|row| row.extremities.is_empty());
+        room.set_outside(is_outside);
+        Ok((!is_outside).then_some(room))
+    }
+
+    /// A room by its id, also one of which this server knows just that its users are invited to it; `None` if it doesn't
+    /// know of it at all.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn find(&self, room_id: &RoomId) -> Result<Option<Arc<Room>>> {
         if let Some(room) = self.kept.get(room_id) {
             return Ok(Some(room));
         }
@@ -118,11 +137,9 @@ impl Registry {
             .ok_or_else(|| {
                 EngineError::Internal(format!("room version {} is unknown", row.version))
             })?;
-        Ok(self.insert(Room::new(
-            row.room_id.clone(),
-            version,
-            Assigned::known(row.nid),
-        )))
+        let room = Room::new(row.room_id.clone(), version, Assigned::known(row.nid));
+        room.set_outside(row.extremities.is_empty());
+        Ok(self.insert(room))
     }
 
     /// Puts a room into memory, unless it is there; gives the one that is.
@@ -196,10 +213,11 @@ impl Registry {
 
     async fn head_from_row(&self, room: &Room, row: &RoomRow, generation: u64) -> Result<Head> {
         let newest = self.newest(row).await?;
-        let state = self.view_to(room, row, newest.snapshot).await?;
+        let snapshot = newest.current_snapshot.unwrap_or(newest.snapshot);
+        let state = self.view_to(room, row, snapshot).await?;
         let extremities = self.database.events_at(row.extremities.clone()).await?;
         let depth = extremities.iter().map(depth_of).max().unwrap_or_default();
-        let chain = self.database.snapshot_chain(newest.snapshot).await?;
+        let chain = self.database.snapshot_chain(snapshot).await?;
         Ok(Head {
             generation,
             revision: row.revision,
@@ -256,8 +274,15 @@ impl Registry {
         if rows.len() as i64 > CATCH_UP {
             return Ok(());
         }
-        let mut changed = false;
-        for row in &rows {
+        let whole = self.resolved(room, &rows).await?;
+        let mut changed = whole.is_some();
+        let applied = if whole.is_some() {
+            &[]
+        } else {
+            rows.as_slice()
+        };
+        state = whole.unwrap_or(state);
+        for row in applied {
             if let Some(event) = StateEvent::parse(row.event_id.clone(), &row.json) {
                 let entry = StateEntry {
                     event: Arc::new(event),
@@ -271,6 +296,17 @@ impl Registry {
         let events = self.events.keep(rows)?;
         room.publish(&events, changed.then_some(state));
         Ok(())
+    }
+
+    /// The state after some events, if by one of them it became otherwise than that each took its place.
+    async fn resolved(&self, room: &Room, rows: &[EventRow]) -> Result<Option<Arc<RoomState>>> {
+        let settled = rows.iter().any(|row| row.current_snapshot.is_some());
+        let Some(last) = rows.last().filter(|_| settled) else {
+            return Ok(None);
+        };
+        let snapshot = last.current_snapshot.unwrap_or(last.snapshot);
+        let state = self.read_state(room, snapshot, last.position).await?;
+        Ok(Some(Arc::new(state)))
     }
 
     /// If an event is a redaction, takes what it redacts out of the state. Whether that changed it.
@@ -303,26 +339,30 @@ impl Registry {
             .map(|row| row.position)
             .collect();
         let mut rows = self.database.events_at(positions).await?;
-        // The create event is the oldest, and everything else is put over it.
         rows.sort_unstable_by_key(|row| row.position);
-        let mut entries = rows.into_iter().filter_map(|row| {
-            let event = StateEvent::parse(row.event_id, &row.json)?;
-            Some(StateEntry {
+        let mut create = None;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(event) = StateEvent::parse(row.event_id, &row.json) else {
+                continue;
+            };
+            let entry = StateEntry {
                 event: Arc::new(event),
                 position: Assigned::known(row.position),
-            })
-        });
-        let create = entries.next().ok_or_else(|| {
+            };
+            match entry.event.event_type {
+                TimelineEventType::RoomCreate => create = Some(entry),
+                _ => entries.push(entry),
+            }
+        }
+        let create = create.ok_or_else(|| {
             StorageError::Corrupt(format!("room {} has no create event", room.id()))
         })?;
         let mut state = RoomState::new(create, room.version());
         for entry in entries {
             state.apply(entry, room.version());
         }
-        let history = self
-            .database
-            .slot_history(room.nid(), "m.room.history_visibility", "")
-            .await?;
+        let history = self.database.visibility_history(room.nid()).await?;
         state.set_visibilities(
             history
                 .into_iter()

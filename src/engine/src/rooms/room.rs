@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,6 +28,8 @@ pub struct Room {
     pub(super) head: Mutex<Option<Head>>,
     /// Counts how often the head was thrown away. A write that was built on a head of another generation is void.
     generation: AtomicU64,
+    /// Whether this server knows of the room just that its users are invited to it, or have knocked.
+    outside: AtomicBool,
     view: RwLock<Option<View>>,
 }
 
@@ -104,6 +106,7 @@ impl Room {
             nid,
             head: Mutex::new(None),
             generation: AtomicU64::new(0),
+            outside: AtomicBool::new(false),
             view: RwLock::new(None),
         }
     }
@@ -121,6 +124,15 @@ impl Room {
     /// Its number; 0 until its creation is committed.
     pub fn nid(&self) -> i64 {
         self.nid.get()
+    }
+
+    /// Whether this server has never been in the room, and knows just that its users are invited, or have knocked.
+    pub fn is_outside(&self) -> bool {
+        self.outside.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_outside(&self, outside: bool) {
+        self.outside.store(outside, Ordering::Release);
     }
 
     pub(super) fn assigned_nid(&self) -> Assigned {
@@ -210,13 +222,18 @@ impl Room {
         let Some(newest) = events.last() else { return };
         if view.is_none()
             && let Some(state) = &state
-            && let Some(create) = events.first()
-            && create.event_type.as_ref() == "m.room.create"
+            && let Some(first) = events.first()
+            && (first.event_type.as_ref() == "m.room.create" || self.is_outside())
         {
-            let mut new = View::new(state.clone(), create.position, create.position - 1);
-            new.recent_after = 0;
+            // A room that is made, or that this server has just come into.
+            let mut new = View::new(state.clone(), first.position, first.position - 1);
+            new.recent_after = match self.is_outside() {
+                true => first.position - 1,
+                false => 0,
+            };
             *view = Some(new);
         }
+        self.set_outside(false);
         let Some(view) = view.as_mut() else { return };
         if newest.position <= view.last_position {
             return;
@@ -230,10 +247,14 @@ impl Room {
                 view.state_position = event.position;
             }
         }
-        view.last_position = newest.position;
         if let Some(state) = state {
             view.state = state;
+            // Also what is no state event may change the state, where it brings forks of the room together.
+            if view.state_position <= view.last_position {
+                view.state_position = newest.position;
+            }
         }
+        view.last_position = newest.position;
         while view.recent.len() > RECENT {
             if let Some(event) = view.recent.pop_front() {
                 view.recent_after = event.position;

@@ -273,17 +273,18 @@ impl Rooms {
         let sees = |event: &TimelineEvent| !ignored.hide(event) && shown(event);
         let page = |direction, limit| PageRequest {
             from: None,
-            to: None,
+            // A search asks no other server.
+            to: (direction == Direction::Backward).then_some(i64::MIN),
             direction,
             limit,
         };
         let backward = page(Direction::Backward, request.before);
         let (before, _) = self
-            .page(room, access, backward, event.position - 1, sees)
+            .page(room, access, backward, event.position - 1, user_id, sees)
             .await?;
         let forward = page(Direction::Forward, request.after);
         let (after, _) = self
-            .page(room, access, forward, event.position, sees)
+            .page(room, access, forward, event.position, user_id, sees)
             .await?;
         Ok(Found {
             start: before.last().unwrap_or(event).position - 1,

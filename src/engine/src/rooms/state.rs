@@ -70,13 +70,16 @@ impl RoomState {
 
     /// The state after one more event.
     pub fn apply(&mut self, entry: StateEntry, version: &RoomVersion) {
+        let at = entry.position.clone();
+        self.apply_at(entry, &at, version);
+    }
+
+    /// The same for an event that takes its place because of another, which stands at a position after it.
+    pub(crate) fn apply_at(&mut self, entry: StateEntry, at: &Assigned, version: &RoomVersion) {
         match &entry.event.event_type {
             TimelineEventType::RoomMember => return self.apply_member(entry),
             TimelineEventType::RoomHistoryVisibility if entry.event.state_key.is_empty() => {
-                let visibility = visibility_of(&entry.event);
-                let mut visibilities = self.visibilities.to_vec();
-                visibilities.push((entry.position.clone(), visibility));
-                self.visibilities = visibilities.into();
+                self.note_visibility(at, visibility_of(&entry.event));
             }
             _ => {}
         }
@@ -87,6 +90,46 @@ impl RoomState {
         );
         self.events.insert_mut(key, entry);
         self.decide_power(&event, version);
+    }
+
+    fn note_visibility(&mut self, at: &Assigned, visibility: HistoryVisibility) {
+        let mut visibilities = self.visibilities.to_vec();
+        visibilities.push((at.clone(), visibility));
+        self.visibilities = visibilities.into();
+    }
+
+    /// The state without what stands in a place, as it is where a fork is resolved to that. `at` is the position of the
+    /// event that did it.
+    pub(crate) fn remove(
+        &mut self,
+        event_type: &str,
+        state_key: &str,
+        at: &Assigned,
+        version: &RoomVersion,
+    ) {
+        if event_type == "m.room.member" {
+            if let Ok(user_id) = <&UserId>::try_from(state_key)
+                && let Some(member) = self.members.get(user_id).cloned()
+            {
+                self.count(user_id, &member.membership, false);
+                self.members.remove_mut(user_id);
+            }
+            return;
+        }
+        let key = (Box::from(event_type), Box::from(state_key));
+        if !self.events.remove_mut(&key) || !state_key.is_empty() {
+            return;
+        }
+        match event_type {
+            "m.room.history_visibility" => self.note_visibility(at, HistoryVisibility::Shared),
+            "m.room.power_levels" => {
+                if let Some(create) = self.get("m.room.create", "") {
+                    let levels = power::power_levels(None, &create.event, version);
+                    self.power_levels = Arc::new(levels);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Reads the power levels anew, if `event` is one that decides on them.
@@ -142,35 +185,45 @@ impl RoomState {
             return;
         };
         let membership = membership_of(&entry.event);
-        let was_joined = self.is_joined(&user_id);
-        if let Some(old) = self.members.get(&user_id) {
-            self.joined -= usize::from(old.membership == MembershipState::Join);
-            self.invited -= usize::from(old.membership == MembershipState::Invite);
+        let old = self.members.get(&user_id);
+        let old = old.map(|member| member.membership.clone());
+        // Who changes their name stays where they are.
+        if old.as_ref() != Some(&membership) {
+            if let Some(old) = old {
+                self.count(&user_id, &old, false);
+            }
+            self.count(&user_id, &membership, true);
         }
-        let is_joined = membership == MembershipState::Join;
-        if was_joined != is_joined {
-            self.count_server(user_id.server_name(), is_joined);
-        }
-        self.joined += usize::from(membership == MembershipState::Join);
-        self.invited += usize::from(membership == MembershipState::Invite);
         self.members
             .insert_mut(user_id, Member { entry, membership });
     }
 
-    /// Counts a user of a server who has joined, or no longer is.
-    fn count_server(&mut self, server: &ServerName, has_joined: bool) {
-        let before = self.servers.get(server).copied().unwrap_or(0);
-        let after = match has_joined {
-            true => before + 1,
-            false => before.saturating_sub(1),
+    /// Counts a member who has come, or gone.
+    fn count(&mut self, user_id: &UserId, membership: &MembershipState, comes: bool) {
+        let step = |count: usize| match comes {
+            true => count + 1,
+            false => count.saturating_sub(1),
         };
-        match after {
-            0 => self.servers.remove_mut(server),
-            after => {
-                self.servers.insert_mut(server.to_owned(), after);
-                true
+        match membership {
+            MembershipState::Join => {
+                self.joined = step(self.joined);
+                let server = user_id.server_name();
+                match step(self.servers.get(server).copied().unwrap_or_default()) {
+                    0 => {
+                        self.servers.remove_mut(server);
+                    }
+                    count => self.servers.insert_mut(server.to_owned(), count),
+                }
             }
-        };
+            MembershipState::Invite => self.invited = step(self.invited),
+            _ => {}
+        }
+    }
+
+    /// All events of the state, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &StateEntry> {
+        let members = self.members.values().map(|member| &member.entry);
+        self.events.values().chain(members)
     }
 
     /// Sets the visibilities that the room has had, oldest first; for a room that is being loaded.

@@ -136,10 +136,7 @@ impl TimelineEvent {
             body: fields.body(&event.event_id),
             content_bytes: fields.content.get().len(),
             origin,
-            snapshot: match &event.snapshot {
-                parley_storage::commit::NewSnapshot::Same(snapshot) => snapshot.get(),
-                parley_storage::commit::NewSnapshot::Next { .. } => position,
-            },
+            snapshot: event.snapshot.id(position),
             replaced: replaced.map(|replaced| {
                 Box::new(Replaced {
                     position: replaces,

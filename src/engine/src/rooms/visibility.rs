@@ -6,7 +6,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-6>
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use ruma::{
     UserId,
@@ -18,7 +21,7 @@ use parley_protocol::StateEvent;
 use super::{
     Rooms,
     room::Room,
-    state::{RoomState, membership_of},
+    state::{RoomState, membership_of, visibility_of},
     timeline::TimelineEvent,
 };
 use crate::{EngineError, Result, erased::ErasedUsers};
@@ -32,6 +35,9 @@ pub struct Access {
     memberships: Vec<(i64, MembershipState)>,
     /// Who asked to be forgotten.
     erased: ErasedUsers,
+    /// What held at events of the past that other servers told, by the snapshot of their state: what this server knows
+    /// of changes before it came into the room has gaps.
+    past: Arc<RwLock<HashMap<i64, (HistoryVisibility, MembershipState)>>>,
 }
 
 /// The value that holds at a position, and the one before the change there, if there is a change at the position.
@@ -50,6 +56,16 @@ fn at<T: Clone>(changes: &[(i64, T)], position: i64, first: T) -> (T, Option<T>)
 }
 
 impl Access {
+    /// To a room that this server isn't in: a user's membership there, since a position.
+    pub(crate) fn outside(position: i64, membership: MembershipState) -> Self {
+        Self {
+            visibilities: Vec::new(),
+            memberships: vec![(position, membership)],
+            erased: ErasedUsers::default(),
+            past: Arc::default(),
+        }
+    }
+
     /// Whether the user has ever had anything to do with the room, or anyone may read it now.
     pub fn is_possible(&self) -> bool {
         !self.memberships.is_empty() || self.is_world_readable()
@@ -97,8 +113,21 @@ impl Access {
             .map(|(position, _)| *position)
     }
 
-    /// Whether the user may see an event.
+    /// What held at an event of the past.
+    fn then(&self, event: &TimelineEvent) -> Option<(HistoryVisibility, MembershipState)> {
+        let past = self.past.read().unwrap_or_else(PoisonError::into_inner);
+        past.get(&event.snapshot).cloned()
+    }
+
+    /// Whether the user may see an event. What held at one of the past must have been looked up:
+    /// [`Rooms::look_up_past`].
     pub fn sees(&self, event: &TimelineEvent, user_id: &UserId) -> bool {
+        if event.position < 0 {
+            let then = self.then(event);
+            return then.is_some_and(|(visibility, membership)| {
+                self.allows(&visibility, &membership, event.position)
+            });
+        }
         let (visibility, visibility_before) = at(
             &self.visibilities,
             event.position,
@@ -141,6 +170,7 @@ impl Access {
                 .cloned()
                 .collect(),
             erased: ErasedUsers::default(),
+            past: self.past.clone(),
         };
         let was_joined = then
             .memberships
@@ -217,7 +247,55 @@ impl Rooms {
             visibilities,
             memberships,
             erased: self.erased.users().await?,
+            past: Arc::default(),
         })
+    }
+
+    /// Looks up what held at those of some events that are of the past before this server came into the room.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn look_up_past(
+        &self,
+        access: &Access,
+        events: &[Arc<TimelineEvent>],
+        user_id: &UserId,
+    ) -> Result<()> {
+        for event in events.iter().filter(|event| event.position < 0) {
+            if access.then(event).is_some() {
+                continue;
+            }
+            let visibility = self
+                .event_of_state(event.snapshot, "m.room.history_visibility", "")
+                .await?
+                .map_or(HistoryVisibility::Shared, |event| visibility_of(&event));
+            let membership = self
+                .event_of_state(event.snapshot, "m.room.member", user_id.as_str())
+                .await?
+                .map_or(MembershipState::Leave, |event| membership_of(&event));
+            let mut past = access.past.write().unwrap_or_else(PoisonError::into_inner);
+            past.insert(event.snapshot, (visibility, membership));
+        }
+        Ok(())
+    }
+
+    async fn event_of_state(
+        &self,
+        snapshot: i64,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<StateEvent>> {
+        let position = self
+            .database
+            .state_event(snapshot, event_type, state_key)
+            .await?;
+        let rows = match position {
+            Some(position) => self.database.events_at(vec![position]).await?,
+            None => Vec::new(),
+        };
+        Ok(rows
+            .into_iter()
+            .find_map(|row| StateEvent::parse(row.event_id, &row.json)))
     }
 
     /// What a user may see of a room, who may see something of it.
@@ -279,6 +357,7 @@ mod tests {
                 .map(|(at, value)| (*at, (*value).into()))
                 .collect(),
             erased: ErasedUsers::default(),
+            past: Arc::default(),
         }
     }
 
@@ -292,6 +371,7 @@ mod tests {
             room_nid: 1,
             event_id: ruma::event_id!("$e").to_owned(),
             snapshot: 1,
+            current_snapshot: None,
             replaces: None,
             redacted_by: None,
             device_nid: None,

@@ -257,7 +257,7 @@ impl Worker {
                 self.publish_room(publication, &mut noted).await;
             }
             self.publish_user_streams(&queued.write);
-            noted.add_write(&queued.write);
+            noted.add_write(&queued.write, &queued.rooms);
             answers.push(queued.done);
         }
         self.feeds.note(&noted, committed.to);
@@ -281,11 +281,7 @@ impl Worker {
 
     async fn publish_room(&self, publication: &RoomPublication, noted: &mut super::feeds::Noted) {
         let room = &publication.room;
-        if publication
-            .events
-            .first()
-            .is_some_and(|entry| entry.event.event_type == "m.room.create")
-        {
+        if publication.is_new {
             self.registry.numbered(room);
         }
         let mut events = Vec::with_capacity(publication.events.len());

@@ -13,11 +13,18 @@ use std::{
     time::Duration,
 };
 
-use parley_storage::{Database, commit::Write, user_streams::ReceiptRow};
+use parley_storage::{
+    Database,
+    commit::{RoomEffect, RoomWrite, Write},
+    user_streams::ReceiptRow,
+};
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 use tokio::sync::{OnceCell, watch};
 
-use crate::{EngineError, Result, rooms::edit::NewEntry};
+use crate::{
+    EngineError, Result,
+    rooms::edit::{NewEntry, RoomPublication},
+};
 
 /// How long it is waited for what another node wrote.
 const CATCHING_UP: Duration = Duration::from_secs(10);
@@ -296,7 +303,14 @@ impl Noted {
         for entry in entries {
             let position = entry.event.position.get();
             self.add_event(room_nid, position);
-            if let Some((user_id, membership)) = &entry.event.membership {
+            if let Some(settled) = &entry.event.settled {
+                for (user_id, membership) in &settled.members {
+                    // Who has no membership any more is as one who has left.
+                    let membership = membership.as_deref().unwrap_or("leave");
+                    let room_id = room_id.to_owned();
+                    self.add_member(user_id.clone(), room_nid, room_id, membership, position);
+                }
+            } else if let Some((user_id, membership)) = &entry.event.membership {
                 self.add_member(
                     user_id.clone(),
                     room_nid,
@@ -305,6 +319,32 @@ impl Noted {
                     position,
                 );
             }
+        }
+    }
+
+    /// Takes in the invitations to a room that this server is not in.
+    fn add_invites(&mut self, write: &RoomWrite, room_id: &ruma::RoomId) {
+        for effect in &write.effects {
+            let (user_id, membership, event) = match effect {
+                RoomEffect::Invite {
+                    user_id,
+                    membership,
+                    event,
+                    ..
+                } => (user_id, membership.as_str(), event),
+                RoomEffect::NoInvite { user_id, event } if write.events.is_empty() => {
+                    (user_id, "leave", event)
+                }
+                _ => continue,
+            };
+            let (user_id, room_id) = (user_id.clone(), room_id.to_owned());
+            self.add_member(
+                user_id,
+                write.room_nid.get(),
+                room_id,
+                membership,
+                event.get(),
+            );
         }
     }
 
@@ -351,7 +391,10 @@ impl Noted {
     }
 
     /// Takes in what a write changed beside events.
-    pub(crate) fn add_write(&mut self, write: &Write) {
+    pub(crate) fn add_write(&mut self, write: &Write, rooms: &[RoomPublication]) {
+        for (write, publication) in write.rooms.iter().zip(rooms) {
+            self.add_invites(write, publication.room.id());
+        }
         for data in &write.account_data {
             self.add_account_data(data.user_nid, data.room_nid, data.position.get());
         }

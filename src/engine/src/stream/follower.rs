@@ -70,11 +70,15 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
     }
     for row in &rows {
         noted.add_event(row.room_nid, row.position);
-        note_member(parts, row, &mut noted).await?;
+        match row.current_snapshot {
+            None => note_member(parts, row, &mut noted).await?,
+            Some(_) => note_settled(parts, row, &mut noted).await?,
+        }
         if let Some(target) = redacted_event(row) {
             redact(parts, row.room_nid, &target).await?;
         }
     }
+    note_invites(parts, after, to, &mut noted).await?;
     for data in parts.database.account_data_between(after, to).await? {
         parts
             .observers
@@ -119,6 +123,36 @@ async fn note_member(parts: &Parts<'_>, row: &EventRow, noted: &mut Noted) -> Re
         &membership,
         row.position,
     );
+    Ok(())
+}
+
+/// Notes the memberships that changed by an event which brought forks of its room together.
+async fn note_settled(parts: &Parts<'_>, row: &EventRow, noted: &mut Noted) -> Result<()> {
+    let room = parts.registry.by_nid(row.room_nid).await?;
+    let changed = parts
+        .database
+        .members_changed_at(row.room_nid, row.position)
+        .await?;
+    for (user_id, membership) in changed {
+        let room_id = room.id().to_owned();
+        noted.add_member(user_id, row.room_nid, room_id, &membership, row.position);
+    }
+    Ok(())
+}
+
+/// Notes the invitations to rooms that this server is not in.
+async fn note_invites(parts: &Parts<'_>, after: i64, to: i64, noted: &mut Noted) -> Result<()> {
+    let changed = parts.database.remote_memberships_between(after, to).await?;
+    for (room_nid, user_id, membership, position) in changed {
+        let room = parts.registry.by_nid(room_nid).await?;
+        noted.add_member(
+            user_id,
+            room_nid,
+            room.id().to_owned(),
+            &membership,
+            position,
+        );
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::{EngineError, Result};
 /// Where a client stands in the stream: `next_batch` of /sync, and the `from`, `start`, `end`, `prev_batch` of reading
 /// a room's history, where the fleeting part is left out.
 ///
-/// Written `s123` or `s123_4d2_7`: the position; then, which start of a node counted the fleeting part, and that count.
+/// Written `s123` or `s123_4d2_7` (`b123` for the past of a room that other servers told, which stands before the stream): the position; then, which start of a node counted the fleeting part, and that count.
 /// It stays valid as long as the data lives, on any node. To another start of a node the fleeting part says nothing,
 /// and the client is sent what is fleeting anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,13 @@ impl FromStr for Token {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(past) = text.strip_prefix('b') {
+            if !past.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(());
+            }
+            let position: i64 = past.parse().map_err(|_| ())?;
+            return Ok(Self::at(-position));
+        }
         let mut parts = text.strip_prefix('s').ok_or(())?.split('_');
         let digits = parts.next().ok_or(())?;
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -75,6 +82,9 @@ impl FromStr for Token {
 
 impl fmt::Display for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.position < 0 {
+            return write!(formatter, "b{}", self.position.unsigned_abs());
+        }
         if self.instance == 0 {
             return write!(formatter, "s{}", self.position);
         }
@@ -94,6 +104,7 @@ mod tests {
     fn a_token_comes_back_as_it_was_given() {
         for token in [
             Token::at(17),
+            Token::at(-17),
             Token {
                 position: 5,
                 instance: 0xab,

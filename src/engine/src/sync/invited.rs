@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parley_protocol::{StateEvent, client_event::stripped_event};
+use parley_storage::commit::Assigned;
 use serde_json::value::RawValue;
 
 use super::{Stretch, Sync, rooms::Candidate};
@@ -40,6 +41,11 @@ impl Sync {
         stretch: &Stretch<'_>,
         candidate: &Candidate,
     ) -> Result<Option<InvitedRoom>> {
+        if let Some((state, sender)) = self.told_by_others(stretch, candidate).await? {
+            let room = candidate.room.clone();
+            let is_shown = !stretch.ignored.contains(&sender);
+            return Ok(is_shown.then_some(InvitedRoom { room, state }));
+        }
         let Some((state, invitation)) = self.seen_from_outside(stretch, candidate).await? else {
             return Ok(None);
         };
@@ -61,6 +67,10 @@ impl Sync {
         stretch: &Stretch<'_>,
         candidate: &Candidate,
     ) -> Result<Option<InvitedRoom>> {
+        if let Some((state, _)) = self.told_by_others(stretch, candidate).await? {
+            let room = candidate.room.clone();
+            return Ok(Some(InvitedRoom { room, state }));
+        }
         let Some((state, knock)) = self.seen_from_outside(stretch, candidate).await? else {
             return Ok(None);
         };
@@ -70,6 +80,22 @@ impl Sync {
         }))
     }
 
+    /// What other servers told of a room that this one isn't in, and who gave the user their membership; `None` if this
+    /// server is in it, or the client knows of it.
+    async fn told_by_others(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<(Vec<Box<RawValue>>, ruma::OwnedUserId)>> {
+        if candidate.membership.position <= stretch.after() && !stretch.full_state {
+            return Ok(None);
+        }
+        self.parts
+            .rooms
+            .shown_from_outside(&candidate.room, stretch.session.user_nid)
+            .await
+    }
+
     /// The state when the user was given their membership, and that event; `None` if the client knows of it.
     async fn seen_from_outside(
         &self,
@@ -77,7 +103,8 @@ impl Sync {
         candidate: &Candidate,
     ) -> Result<Option<(Arc<RoomState>, Arc<StateEvent>)>> {
         let position = candidate.membership.position;
-        if position <= stretch.after() && !stretch.full_state {
+        let is_known = position <= stretch.after() && !stretch.full_state;
+        if is_known || candidate.room.is_outside() {
             return Ok(None);
         }
         let rooms = &self.parts.rooms;
@@ -86,6 +113,19 @@ impl Sync {
         let event = member.map(|member| member.entry.event.clone());
         Ok(event.map(|event| (state, event)))
     }
+}
+
+/// Where the events stand that somebody is shown of a room who isn't in it, with that of the member who invites them.
+pub(crate) fn shown_entries<'a>(
+    state: &'a RoomState,
+    inviter: Option<&ruma::UserId>,
+) -> impl Iterator<Item = Assigned> + use<'a> {
+    let inviter = inviter.and_then(|inviter| state.member(inviter));
+    SHOWN
+        .iter()
+        .filter_map(|event_type| state.get(event_type, ""))
+        .chain(inviter.map(|member| &member.entry))
+        .map(|entry| entry.position.clone())
 }
 
 fn shown<'a>(

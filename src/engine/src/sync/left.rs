@@ -45,6 +45,9 @@ impl Sync {
             return Ok(None);
         }
         let room = &candidate.room;
+        if room.is_outside() {
+            return self.tell_left_outside(stretch, candidate).await;
+        }
         let now = self.parts.rooms.registry().load(room).await?;
         let access = self
             .parts
@@ -73,6 +76,25 @@ impl Sync {
             state,
             account_data: room_account_data(stretch, candidate),
             access,
+        }))
+    }
+
+    /// A room that this server isn't in: all there is to tell is that the user has left.
+    async fn tell_left_outside(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+    ) -> Result<Option<LeftRoom>> {
+        let position = candidate.membership.position;
+        let events = self.parts.rooms.events_at(&[position]).await?;
+        let mut timeline = Timeline::without_events(stretch.after(), stretch.to, true);
+        timeline.events = events;
+        Ok(Some(LeftRoom {
+            room: candidate.room.clone(),
+            timeline,
+            state: Vec::new(),
+            account_data: room_account_data(stretch, candidate),
+            access: Access::outside(position, candidate.membership.membership.clone()),
         }))
     }
 

@@ -269,7 +269,7 @@ impl Sync {
         }
         futures::stream::iter(batch)
             .map(|pending| async move {
-                let room = self.parts.rooms.room(&pending.membership.room_id).await?;
+                let room = self.parts.rooms.registry().by_nid(pending.room_nid).await?;
                 let candidate = Candidate {
                     room,
                     membership: pending.membership,

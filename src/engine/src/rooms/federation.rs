@@ -1,0 +1,102 @@
+//! Rooms that span servers.
+//!
+//! What other servers send is checked here and put into the rooms ([`receive`]), after it was stored ([`inbox`]). Where it
+//! is built on events that this server doesn't have, those are asked for ([`missing`]); where the graph of a room forks,
+//! its state is resolved ([`resolve`]). The other direction is what other servers are told ([`serve`]), and how this
+//! server's users get into rooms that it isn't in ([`join`]).
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/>
+
+pub mod inbox;
+pub mod invite;
+pub mod join;
+pub mod serve;
+
+pub(in crate::rooms) mod history;
+
+mod missing;
+mod receive;
+mod resolve;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedServerName, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent,
+};
+
+use super::{Rooms, room::Room, state::RoomState};
+use crate::{EngineError, Result};
+
+impl Rooms {
+    /// This server's name.
+    pub(crate) fn server_name(&self) -> &ServerName {
+        self.key.server_name()
+    }
+
+    /// Whether this server has users in a room.
+    pub(super) fn is_in(&self, state: &RoomState) -> bool {
+        state.has_server(self.server_name())
+    }
+
+    /// A room that this server is in, for another server that its rules let speak with it.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if this server isn't in it, `M_FORBIDDEN` if the room keeps the other server out.
+    pub(super) async fn room_for_server(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let room = self.room(room_id).await?;
+        let state = self.registry.load(&room).await?;
+        if !self.is_in(&state) {
+            return Err(EngineError::not_found("this server isn't in that room"));
+        }
+        check_acl(&state, origin)?;
+        Ok((room, state))
+    }
+
+    /// The same for a server that has to be in the room.
+    ///
+    /// # Errors
+    /// As [`Rooms::room_for_server`]; `M_FORBIDDEN` if the other isn't in it.
+    pub(super) async fn room_of_server(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let (room, state) = self.room_for_server(origin, room_id).await?;
+        if !state.has_server(origin) {
+            return Err(EngineError::forbidden("your server isn't in that room"));
+        }
+        Ok((room, state))
+    }
+
+    /// The servers that a room can be reached by, this one aside, without those that it keeps out: the largest first.
+    pub(super) fn servers_to_ask(&self, state: &RoomState) -> Vec<OwnedServerName> {
+        let mut servers: Vec<(usize, OwnedServerName)> = state
+            .servers()
+            .filter(|(server, _)| *server != self.server_name() && check_acl(state, server).is_ok())
+            .map(|(server, size)| (size, server.clone()))
+            .collect();
+        servers.sort_unstable_by(|one, other| other.cmp(one));
+        servers.into_iter().map(|(_, server)| server).collect()
+    }
+}
+
+/// Whether the room lets a server speak with it.
+///
+/// <https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lists-acls>
+pub(super) fn check_acl(state: &RoomState, server: &ServerName) -> Result<()> {
+    let acl = state
+        .get("m.room.server_acl", "")
+        .and_then(|entry| entry.event.content_as::<RoomServerAclEventContent>());
+    match acl.is_none_or(|acl| acl.is_allowed(server)) {
+        true => Ok(()),
+        false => Err(EngineError::forbidden("the room keeps your server out")),
+    }
+}

@@ -1,0 +1,496 @@
+//! Getting this server's users into rooms that it isn't in.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use parley_protocol::{
+    BuiltEvent, Incoming, RoomVersion, StateEvent, Unverified, auth,
+    template::{Membership, complete},
+    versions::CREATABLE,
+};
+use parley_storage::commit::{Assigned, RoomEffect, Standing};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
+    RoomVersionId, ServerName, UserId,
+    api::error::ErrorKind,
+    events::{TimelineEventType, room::member::MembershipState},
+};
+use serde_json::value::RawValue;
+
+use super::{missing::read_all, receive::check_by_auth_events};
+use crate::{
+    EngineError, Result,
+    remote::{EventTemplate, JoinedRoom, RawPdu, RemoteError},
+    rooms::{
+        Rooms,
+        edit::{Edit, received::WholeState},
+        membership::MembershipDetails,
+        room::{Head, Room},
+        room_write,
+        state::{RoomState, StateEntry},
+    },
+    sessions::Session,
+};
+
+/// Servers that are asked before it is given up.
+const MAX_SERVERS: usize = 20;
+
+/// The rooms of which other servers are being asked for something: once at a time, as after the first the others needn't
+/// ask anybody.
+#[derive(Debug, Default)]
+pub(crate) struct Joining(Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Joining {
+    pub(super) fn lock_of(&self, room_id: &RoomId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = rooms.get(room_id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        rooms.insert(room_id.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+/// How joining by other servers ended.
+enum Joined {
+    /// The user is in the room.
+    Done,
+    /// This server has come into the room meanwhile, so that it takes no other.
+    Locally,
+}
+
+/// Which versions this server can be in.
+pub(super) fn versions() -> Vec<RoomVersionId> {
+    CREATABLE.to_vec()
+}
+
+impl Rooms {
+    /// Joins a room by other servers, if this one isn't in it. Whether the user is joined; else this server is in the
+    /// room, and joining takes no other.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is nobody to ask or nobody is reached, else what those said who were.
+    pub(in crate::rooms) async fn join_by_others(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        details: &MembershipDetails,
+    ) -> Result<bool> {
+        let lock = self.joining.lock_of(room_id);
+        let _one_at_a_time = lock.lock().await;
+        let joined = self.join_first(session, room_id, via, details).await?;
+        Ok(matches!(joined, Joined::Done))
+    }
+
+    async fn join_first(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        details: &MembershipDetails,
+    ) -> Result<Joined> {
+        if !self.needs_others(room_id, &session.user_id).await? {
+            return Ok(Joined::Locally);
+        }
+        let servers = self.servers_for(session, room_id, via).await?;
+        let mut refusal = None;
+        for server in &servers {
+            match self.join_by(session, room_id, server, details).await {
+                Ok(()) => return Ok(Joined::Done),
+                Err(error) => {
+                    tracing::info!(%room_id, %server, %error, "a room can't be joined by a server");
+                    // What the first says that speaks with us is what the user is told.
+                    refusal.get_or_insert(error);
+                }
+            }
+        }
+        Err(refusal.unwrap_or_else(|| {
+            EngineError::not_found("this server doesn't know that room, and nobody to ask for it")
+        }))
+    }
+
+    /// Whether a user can join a room only with another server's help.
+    pub(in crate::rooms) async fn needs_others(
+        &self,
+        room_id: &RoomId,
+        user_id: &UserId,
+    ) -> Result<bool> {
+        let Some(room) = self.registry.get(room_id).await? else {
+            return Ok(true);
+        };
+        let state = self.registry.load(&room).await?;
+        if !self.is_in(&state) {
+            // Where nobody is left, there is nobody to ask.
+            return Ok(state.servers().next().is_some());
+        }
+        let are_others = state
+            .servers()
+            .any(|(server, _)| server != self.server_name());
+        Ok(are_others && self.cannot_vouch(&room, &state, user_id).await?)
+    }
+
+    /// Whether a user may join, but nobody of this server can vouch for that.
+    async fn cannot_vouch(&self, room: &Room, state: &RoomState, user_id: &UserId) -> Result<bool> {
+        let is_let_in = matches!(
+            state.membership(user_id),
+            MembershipState::Join | MembershipState::Invite | MembershipState::Ban
+        );
+        if is_let_in || !self.qualifies(room, user_id).await? {
+            return Ok(false);
+        }
+        let levels = state.power_levels();
+        let vouches = state.joined_members().any(|(member, _)| {
+            member.server_name() == self.server_name() && levels.user_can_invite(member)
+        });
+        Ok(!vouches)
+    }
+
+    /// The servers to ask, each once: those that the client names, that of an invitation, that of the room's id, those
+    /// that were in the room when this one was.
+    pub(super) async fn servers_for(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+    ) -> Result<Vec<OwnedServerName>> {
+        let mut servers = Vec::new();
+        if let Some(room) = self.registry.find(room_id).await? {
+            if let Some(invite) = self
+                .database
+                .remote_invite(room.nid(), session.user_nid)
+                .await?
+            {
+                let known: Vec<OwnedServerName> =
+                    serde_json::from_str(&invite.via).unwrap_or_default();
+                servers.extend(known);
+            }
+            servers.extend(via.iter().cloned());
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+            if !room.is_outside() {
+                let state = self.registry.load(&room).await?;
+                servers.extend(self.servers_to_ask(&state));
+            }
+        } else {
+            servers.extend(via.iter().cloned());
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
+        if self.outside.get().is_none() {
+            servers.clear();
+        }
+        let mut seen = HashSet::new();
+        servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
+        servers.truncate(MAX_SERVERS);
+        Ok(servers)
+    }
+
+    async fn join_by(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        server: &ServerName,
+        details: &MembershipDetails,
+    ) -> Result<()> {
+        let remote = self.outside.remote()?;
+        let template = remote
+            .make_join(server, room_id, &session.user_id, &versions())
+            .await?;
+        let (join, version) = self
+            .complete(session, room_id, template, MembershipState::Join, details)
+            .await?;
+        let answer = remote
+            .send_join(server, room_id, &join.pdu.event_id, raw(&join.json)?, false)
+            .await?;
+        self.enter(
+            room_id,
+            version,
+            server,
+            &join,
+            answer,
+            &session.user_id.clone(),
+        )
+        .await
+    }
+
+    /// Completes the template that another server gave of a member event of the session's user.
+    pub(super) async fn complete(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        template: EventTemplate,
+        membership: MembershipState,
+        details: &MembershipDetails,
+    ) -> Result<(BuiltEvent, RoomVersion)> {
+        let version = RoomVersion::new(&template.version).ok_or_else(|| {
+            let version = &template.version;
+            EngineError::refused(
+                ErrorKind::UnsupportedRoomVersion,
+                format!("this server can't be in rooms of version {version}"),
+            )
+        })?;
+        let mut content: CanonicalJsonObject = details.extra.clone();
+        if membership != MembershipState::Leave {
+            content.extend(self.profile_of(&session.user_id).await?);
+        }
+        if let Some(reason) = &details.reason {
+            content.insert("reason".to_owned(), reason.clone().into());
+        }
+        let wanted = Membership {
+            room_id,
+            user_id: &session.user_id,
+            membership,
+            content,
+            at: self.now(),
+        };
+        let built = complete(template.event.get(), wanted, &version, &self.key)
+            .map_err(|error| EngineError::unknown(error.to_string()))?;
+        Ok((built, version))
+    }
+
+    /// Comes into a room with what another server answered to a join.
+    async fn enter(
+        &self,
+        room_id: &RoomId,
+        version: RoomVersion,
+        server: &ServerName,
+        join: &BuiltEvent,
+        answer: JoinedRoom,
+        user_id: &OwnedUserId,
+    ) -> Result<()> {
+        let room = match self.registry.find(room_id).await? {
+            Some(room) => room,
+            None => {
+                let room = Room::new(room_id.to_owned(), version, Assigned::default());
+                room.set_outside(true);
+                self.registry.insert(room)
+            }
+        };
+        let join = self.signed_join(&room, join, answer.event.as_ref()).await?;
+        if !room.is_outside() && self.is_in(&*self.registry.load(&room).await?) {
+            // Another server vouched for the user; the room is here.
+            return match self.take(&room, server, join, true).await? {
+                super::receive::Verdict::SoftFailed(reason)
+                | super::receive::Verdict::Rejected(reason) => Err(EngineError::forbidden(reason)),
+                _ => Ok(()),
+            };
+        }
+        let state = read_all(&room, &answer.state);
+        let state_ids: Vec<OwnedEventId> = state
+            .iter()
+            .map(|event| event.pdu.event_id.clone())
+            .collect();
+        let mut events = read_all(&room, &answer.auth_chain);
+        events.extend(state);
+        let (checked, known) = self.check_outliers(&room, events).await?;
+        check_by_auth_events(&join.pdu, room.version(), &known)
+            .map_err(|reason| nonsense(format!("the join isn't allowed: {reason}")))?;
+        let entering = Entering {
+            join,
+            checked,
+            state: state_ids
+                .iter()
+                .filter_map(|id| known.get(id))
+                .filter(|event| event.standing != Standing::Rejected)
+                .filter_map(|event| {
+                    let state_event = StateEvent::parse(event.event_id.clone(), &event.json)?;
+                    Some((Arc::new(state_event), event.position))
+                })
+                .collect(),
+        };
+        self.write_entry(&room, entering, user_id).await
+    }
+
+    /// The join with all signatures it needs.
+    async fn signed_join(
+        &self,
+        room: &Room,
+        join: &BuiltEvent,
+        signed: Option<&RawPdu>,
+    ) -> Result<Incoming> {
+        let json = signed.map_or(join.json.as_str(), |signed| signed.get());
+        let event = Unverified::read(json, room.id(), room.version())
+            .map_err(|error| nonsense(error.to_string()))?;
+        if event.pdu.event_id != join.pdu.event_id {
+            return Err(nonsense("it gave another join than it was sent"));
+        }
+        self.verify_one(event, room.version())
+            .await
+            .map_err(|error| nonsense(error.to_string()))
+    }
+
+    async fn write_entry(
+        &self,
+        room: &Arc<Room>,
+        entering: Entering,
+        user_id: &OwnedUserId,
+    ) -> Result<()> {
+        let permit = self.committer.reserve().await?;
+        let mut guard = room.head.lock().await;
+        let head = match room.is_outside() {
+            true => Head::empty(room.generation()),
+            false => self.current_head(room, &mut guard).await?,
+        };
+        let before = head.state.clone();
+        let mut edit = Edit::new(room, &self.key, head);
+        if room.nid() != 0 {
+            edit.set_stored();
+        }
+        let positions: HashMap<OwnedEventId, Assigned> = entering
+            .checked
+            .iter()
+            .map(|(event, standing)| {
+                let id = event.pdu.event_id.clone();
+                (id, edit.add_outlier(event, *standing, None, None))
+            })
+            .collect();
+        let state = entering.build_state(room, &positions)?;
+        let gone = before.iter().flat_map(|before| before.members());
+        let gone = gone
+            .filter(|(member, _)| state.member(member).is_none())
+            .map(|(member, _)| member.clone())
+            .collect();
+        edit.adopt(WholeState {
+            state,
+            join: entering.join,
+            gone,
+        });
+        edit.end_invite(user_id);
+        let (write, publication, head) = edit.finish(room.clone());
+        let pending = permit.queue(room_write(write), vec![publication]);
+        let result = pending.committed().await;
+        if result.is_ok() {
+            *guard = Some(head);
+        }
+        Ok(result?)
+    }
+
+    /// Has a user who is invited, or has knocked, be so no more, whatever other servers say.
+    pub(super) async fn forget_invite(
+        &self,
+        room: &Arc<Room>,
+        user_id: &UserId,
+        leave: &BuiltEvent,
+    ) -> Result<()> {
+        let incoming = Incoming {
+            pdu: leave.pdu.clone(),
+            json: leave.json.clone(),
+        };
+        self.edit_outside(room, |edit| {
+            let event = edit.add_outlier(&incoming, Standing::Known, None, None);
+            edit.effect(RoomEffect::NoInvite {
+                user_id: user_id.to_owned(),
+                event,
+            });
+        })
+        .await
+    }
+
+    /// Writes what concerns a room that this server isn't in.
+    pub(super) async fn edit_outside(
+        &self,
+        room: &Arc<Room>,
+        build: impl FnOnce(&mut Edit<'_>),
+    ) -> Result<()> {
+        let permit = self.committer.reserve().await?;
+        let guard = room.head.lock().await;
+        let mut edit = Edit::new(room, &self.key, Head::empty(room.generation()));
+        if room.nid() != 0 {
+            edit.set_stored();
+        }
+        build(&mut edit);
+        let (write, publication, _) = edit.finish(room.clone());
+        let pending = permit.queue(room_write(write), vec![publication]);
+        let result = pending.committed().await;
+        drop(guard);
+        Ok(result?)
+    }
+}
+
+/// What a join brings.
+struct Entering {
+    join: Incoming,
+    /// The events that are new, each after those that allow it.
+    checked: Vec<(Incoming, Standing)>,
+    /// The state before the join, with where its events are stored, if they are.
+    state: Vec<(Arc<StateEvent>, i64)>,
+}
+
+impl Entering {
+    /// The state before the join.
+    fn build_state(
+        &self,
+        room: &Room,
+        positions: &HashMap<OwnedEventId, Assigned>,
+    ) -> Result<RoomState> {
+        let version = room.version();
+        let mut create = None;
+        let mut entries = Vec::with_capacity(self.state.len());
+        for (event, stored) in &self.state {
+            let position = positions.get(&event.event_id).cloned();
+            let entry = StateEntry {
+                event: event.clone(),
+                position: position.unwrap_or_else(|| Assigned::known(*stored)),
+            };
+            match event.event_type {
+                TimelineEventType::RoomCreate => create = Some(entry),
+                _ => entries.push(entry),
+            }
+        }
+        let create = create.ok_or_else(|| nonsense("the state has no create event"))?;
+        check_create(&create.event, version)?;
+        let mut state = RoomState::new(create, version);
+        for entry in entries {
+            state.apply(entry, version);
+        }
+        auth::check(&self.join.pdu, version, |event_type, state_key| {
+            state.event(event_type, state_key)
+        })
+        .map_err(|reason| nonsense(format!("the state doesn't allow the join: {reason}")))?;
+        Ok(state)
+    }
+}
+
+/// Whether a room is of the version that the other server named.
+fn check_create(create: &StateEvent, version: &RoomVersion) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        #[serde(default = "first")]
+        room_version: String,
+    }
+    fn first() -> String {
+        "1".to_owned()
+    }
+    let content: Option<Content> = create.content_as();
+    match content.is_some_and(|content| content.room_version == version.id().as_str()) {
+        true => Ok(()),
+        false => Err(nonsense("the room is of another version than it was said")),
+    }
+}
+
+/// What another server said is of no use.
+fn nonsense(message: impl Into<std::borrow::Cow<'static, str>>) -> EngineError {
+    EngineError::unknown(message)
+}
+
+/// An event in the form in which it is sent.
+pub(super) fn raw(json: &str) -> Result<RawPdu> {
+    RawValue::from_string(json.to_owned()).map_err(|error| EngineError::Internal(error.to_string()))
+}
+
+impl From<RemoteError> for EngineError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Refused { kind, message, .. } => Self::refused(kind, message),
+            RemoteError::NotAllowed => Self::forbidden(error.to_string()),
+            // The room, the user: what was asked for isn't found.
+            RemoteError::Unreachable(_) => Self::not_found(error.to_string()),
+            RemoteError::Nonsense(_) => Self::unknown(error.to_string()),
+        }
+    }
+}

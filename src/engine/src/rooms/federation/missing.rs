@@ -1,0 +1,450 @@
+//! Asking for what an event is built on and this server doesn't have: what allows it, what came before it, the state.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{StreamExt, stream};
+use parley_protocol::{Incoming, Pdu, Unverified};
+use parley_storage::commit::Standing;
+use ruma::{EventId, OwnedEventId, ServerName};
+
+use super::{
+    receive::{Known, check_by_auth_events},
+    resolve::{IdState, StateBefore, before_over, pdu_of},
+};
+use crate::{
+    EngineError, Result,
+    remote::{MissingEvents, RawPdu},
+    rooms::{Rooms, edit::received::DerivedState, room::Room},
+};
+
+/// Events that one answer of another server may bring of a gap.
+const MAX_GAP: u64 = 50;
+/// Missing predecessors of one event that are asked for with the state after each: a request for a state is expensive.
+const MAX_MISSING: usize = 10;
+/// Events that are asked for one by one, before all of them are.
+const MAX_SINGLE: usize = 50;
+/// How many are asked for at once.
+const AT_ONCE: usize = 5;
+/// How far back it is asked for what allows what allows an event.
+const MAX_AUTH_ROUNDS: usize = 20;
+/// Events that a state, or what allows an event, may consist of.
+const MAX_STATE: usize = 200_000;
+
+impl Rooms {
+    /// Makes sure that what allows an event is known, as far as it can be had.
+    pub(super) async fn need_auth_events(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        pdu: &Pdu,
+        known: &mut Known,
+    ) -> Result<()> {
+        let mut needed: Vec<OwnedEventId> = pdu.fields.auth_events.clone();
+        needed.extend(create_event_id(room));
+        let is_missing = |id: &&OwnedEventId, known: &Known| !known.contains_key(*id);
+        if needed.iter().all(|id| known.contains_key(id)) {
+            return Ok(());
+        }
+        known.extend(self.database.known_events(&needed).await?);
+        if !needed.iter().any(|id| is_missing(&id, known)) {
+            return Ok(());
+        }
+        let remote = self.outside.remote()?;
+        let chain = remote.event_auth(origin, room.id(), &pdu.event_id).await;
+        if let Ok(chain) = chain {
+            self.store_outliers(room, chain).await?;
+        }
+        let missing = needed.iter().filter(|id| is_missing(id, known)).cloned();
+        let missing: Vec<OwnedEventId> = missing.collect();
+        self.fetch_with_auth(room, origin, missing).await?;
+        known.extend(self.database.known_events(&needed).await?);
+        Ok(())
+    }
+
+    /// Asks for events, and for what allows them, and that, until all is known.
+    pub(super) async fn fetch_with_auth(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        ids: Vec<OwnedEventId>,
+    ) -> Result<()> {
+        let mut asked: HashSet<OwnedEventId> = HashSet::new();
+        let mut pending = ids;
+        let mut fetched = Vec::new();
+        for _ in 0..MAX_AUTH_ROUNDS {
+            let known = self.database.known_events(&pending).await?;
+            pending.retain(|id| !known.contains_key(id) && asked.insert(id.clone()));
+            if pending.is_empty() {
+                break;
+            }
+            pending.truncate(MAX_SINGLE);
+            let events = self.fetch_events(origin, &pending).await;
+            pending.clear();
+            for event in &events {
+                if let Ok(event) = Unverified::read(event.get(), room.id(), room.version()) {
+                    pending.extend(event.pdu.fields.auth_events);
+                }
+            }
+            fetched.extend(events);
+        }
+        self.store_outliers(room, fetched).await
+    }
+
+    /// Asks for single events; those that don't come are left out.
+    async fn fetch_events(&self, origin: &ServerName, ids: &[OwnedEventId]) -> Vec<RawPdu> {
+        let Some(remote) = self.outside.get() else {
+            return Vec::new();
+        };
+        let requests: Vec<_> = ids.iter().map(|id| remote.event(origin, id)).collect();
+        let answers: Vec<_> = stream::iter(requests)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        answers.into_iter().filter_map(Result::ok).collect()
+    }
+
+    /// Checks events by what allows them, and stores them outside the timeline. Those that are known, are no events of
+    /// the room, or stand on what isn't known, are left out.
+    pub(super) async fn store_outliers(&self, room: &Room, events: Vec<RawPdu>) -> Result<()> {
+        let events = read_all(room, &events);
+        let (checked, _) = self.check_outliers(room, events).await?;
+        if checked.is_empty() {
+            return Ok(());
+        }
+        let room = self.registry.by_nid(room.nid()).await?;
+        let stored = self
+            .edit(&room, |edit| {
+                for (incoming, standing) in &checked {
+                    edit.add_outlier(incoming, *standing, None, None);
+                }
+                Ok(())
+            })
+            .await;
+        match stored {
+            // Somebody else has just stored one of them, and the others come again when they are needed.
+            Err(EngineError::Duplicate) => Ok(()),
+            stored => stored,
+        }
+    }
+
+    /// The events that aren't stored yet, each after those that allow it, with how they stand; and all of these events
+    /// that are known now.
+    pub(super) async fn check_outliers(
+        &self,
+        room: &Room,
+        events: Vec<Unverified>,
+    ) -> Result<(Vec<(Incoming, Standing)>, Known)> {
+        let mut unverified: HashMap<OwnedEventId, Unverified> = events
+            .into_iter()
+            .map(|event| (event.pdu.event_id.clone(), event))
+            .collect();
+        let auth_ids: HashSet<OwnedEventId> = unverified
+            .values()
+            .flat_map(|event| event.pdu.fields.auth_events.iter().cloned())
+            .chain(create_event_id(room))
+            .collect();
+        let asked = unverified.keys().chain(&auth_ids);
+        let mut known = self.database.known_events(asked).await?;
+        unverified.retain(|id, _| !known.contains_key(id));
+        let verified = self
+            .verify(unverified.into_values().collect(), room.version())
+            .await?;
+        let mut incoming = HashMap::with_capacity(verified.len());
+        for event in verified {
+            match event {
+                Ok(event) => _ = incoming.insert(event.pdu.event_id.clone(), event),
+                Err(error) => tracing::debug!(room = %room.id(), %error, "an event is dropped"),
+            }
+        }
+        let judged = judge(room, incoming, &mut known);
+        Ok((judged, known))
+    }
+
+    /// Makes sure that what an event is built on is known, with the state after it; gives the snapshots of those.
+    pub(super) async fn need_prev_events(
+        &self,
+        room: &std::sync::Arc<Room>,
+        origin: &ServerName,
+        pdu: &Pdu,
+        known: &mut Known,
+        fill: bool,
+    ) -> Result<HashSet<i64>> {
+        let prev = &pdu.fields.prev_events;
+        let missing = |known: &Known| -> Vec<OwnedEventId> {
+            let lacks =
+                |id: &&OwnedEventId| known.get(*id).is_none_or(|event| event.snapshot.is_none());
+            prev.iter().filter(lacks).cloned().collect()
+        };
+        if !missing(known).is_empty() && fill {
+            self.fill_gap(room, origin, pdu).await?;
+            known.extend(self.database.known_events(prev).await?);
+        }
+        let still = missing(known);
+        if still.len() > MAX_MISSING {
+            return Err(EngineError::forbidden(
+                "the event is built on more than can be asked for",
+            ));
+        }
+        for id in &still {
+            self.fetch_state_after(room, origin, id).await?;
+        }
+        if !still.is_empty() {
+            known.extend(self.database.known_events(prev).await?);
+        }
+        let snapshots = prev.iter().filter_map(|id| known.get(id)?.snapshot);
+        let snapshots: HashSet<i64> = snapshots.collect();
+        match snapshots.is_empty() {
+            true => Err(EngineError::not_found(
+                "what the event is built on isn't known",
+            )),
+            false => Ok(snapshots),
+        }
+    }
+
+    /// Asks for the events between the room's head and an event, and takes them in.
+    async fn fill_gap(
+        &self,
+        room: &std::sync::Arc<Room>,
+        origin: &ServerName,
+        pdu: &Pdu,
+    ) -> Result<()> {
+        let remote = self.outside.remote()?;
+        let extremities = self.extremities(room).await?;
+        let missing = MissingEvents {
+            earliest: &extremities,
+            latest: std::slice::from_ref(&pdu.event_id),
+            limit: MAX_GAP,
+            min_depth: 0,
+        };
+        let events = match remote.missing_events(origin, room.id(), missing).await {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::debug!(room = %room.id(), %error, "a gap stays");
+                return Ok(());
+            }
+        };
+        let mut gap = Vec::new();
+        for event in events.iter().take(MAX_GAP as usize) {
+            match Unverified::read(event.get(), room.id(), room.version()) {
+                Ok(event) => gap.push(event),
+                Err(error) => tracing::debug!(room = %room.id(), %error, "an event is dropped"),
+            }
+        }
+        gap.sort_by_key(|event| event.pdu.fields.depth);
+        for event in self.verify(gap, room.version()).await? {
+            let taken = match event {
+                Ok(event) if event.pdu.event_id == pdu.event_id => continue,
+                Ok(event) => Box::pin(self.take(room, origin, event, false)).await,
+                Err(error) => Err(EngineError::forbidden(error.to_string())),
+            };
+            if let Err(error) = taken {
+                tracing::debug!(room = %room.id(), %error, "an event of a gap is dropped");
+            }
+        }
+        Ok(())
+    }
+
+    async fn extremities(&self, room: &std::sync::Arc<Room>) -> Result<Vec<OwnedEventId>> {
+        let mut guard = room.head.lock().await;
+        let head = self.current_head(room, &mut guard).await?;
+        Ok(head.extremities.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Asks for an event and the state before it, and stores the event with the state after it.
+    async fn fetch_state_after(
+        &self,
+        room: &std::sync::Arc<Room>,
+        origin: &ServerName,
+        id: &OwnedEventId,
+    ) -> Result<()> {
+        let state = self.fetch_state(room, origin, id).await?;
+        let only = std::slice::from_ref(id);
+        if !self.database.has_event(id).await? {
+            self.fetch_with_auth(room, origin, only.to_vec()).await?;
+        }
+        let mut known = self.database.known_events(only).await?;
+        let event = known
+            .remove(id)
+            .ok_or_else(|| EngineError::not_found(format!("{id} can't be had")))?;
+        let pdu = pdu_of(&event)
+            .ok_or_else(|| EngineError::Internal("a stored event is unreadable".to_owned()))?;
+        let before = self.over_current(room, state).await?;
+        let after = match event.standing {
+            Standing::Rejected => DerivedState {
+                chain: self.chain_of(before.base).await?,
+                changes: before
+                    .resolved
+                    .map(|state| state.changes)
+                    .unwrap_or_default(),
+            },
+            _ => self.state_after(&before, &pdu).await?,
+        };
+        let incoming = Incoming {
+            pdu,
+            json: event.json,
+        };
+        self.edit(room, |edit| {
+            let stored = Some(event.position);
+            edit.add_outlier(&incoming, event.standing, stored, Some(after.clone()));
+            Ok(())
+        })
+        .await
+    }
+
+    /// A state, as what it changes over the room's current one.
+    pub(super) async fn over_current(
+        &self,
+        room: &std::sync::Arc<Room>,
+        state: IdState,
+    ) -> Result<StateBefore> {
+        let base = self
+            .database
+            .snapshot_at(room.nid(), i64::MAX)
+            .await?
+            .ok_or_else(|| EngineError::Internal("a room without events".to_owned()))?;
+        let of_base = self.id_state(base).await?;
+        Ok(before_over(base, &of_base.map, state))
+    }
+
+    /// Asks for the state before an event, and stores what isn't known of it.
+    pub(super) async fn fetch_state(
+        &self,
+        room: &std::sync::Arc<Room>,
+        origin: &ServerName,
+        id: &EventId,
+    ) -> Result<IdState> {
+        let remote = self.outside.remote()?;
+        let unavailable = |error: crate::remote::RemoteError| {
+            EngineError::not_found(format!("the state at {id} can't be had: {error}"))
+        };
+        let ids = remote
+            .state_ids(origin, room.id(), id)
+            .await
+            .map_err(unavailable)?;
+        if ids.state.len() + ids.auth_chain.len() > MAX_STATE {
+            return Err(EngineError::too_large("the state is too large"));
+        }
+        let all = || ids.state.iter().chain(&ids.auth_chain);
+        let known = self.database.known_events(all()).await?;
+        let missing: Vec<OwnedEventId> = all()
+            .filter(|id| !known.contains_key(*id))
+            .cloned()
+            .collect();
+        if missing.len() > MAX_SINGLE {
+            let state = remote.state(origin, room.id(), id).await;
+            let state = state.map_err(unavailable)?;
+            let events = state.state.into_iter().chain(state.auth_chain).collect();
+            self.store_outliers(room, events).await?;
+        } else if !missing.is_empty() {
+            self.fetch_with_auth(room, origin, missing).await?;
+        }
+        let mut state = IdState::default();
+        for event in self.database.known_events(&ids.state).await?.into_values() {
+            if event.room_nid == room.nid()
+                && event.standing != Standing::Rejected
+                && let Some(pdu) = pdu_of(&event)
+            {
+                let position = parley_storage::commit::Assigned::known(event.position);
+                state.put(&pdu, position);
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// The create event, where the room is named after it and events don't name it.
+pub(super) fn create_event_id(room: &Room) -> Option<OwnedEventId> {
+    if !room.version().room_id_is_create_event() {
+        return None;
+    }
+    EventId::parse(room.id().as_str().replacen('!', "$", 1)).ok()
+}
+
+/// Reads events of a room; what is none is left out.
+pub(super) fn read_all(room: &Room, events: &[RawPdu]) -> Vec<Unverified> {
+    let mut read = Vec::with_capacity(events.len());
+    for event in events.iter().take(MAX_STATE) {
+        match Unverified::read(event.get(), room.id(), room.version()) {
+            Ok(event) => read.push(event),
+            Err(error) => tracing::debug!(room = %room.id(), %error, "an event is dropped"),
+        }
+    }
+    read
+}
+
+/// Judges events by those that allow them. `known` are those of them that are stored.
+pub(super) fn judge(
+    room: &Room,
+    mut incoming: HashMap<OwnedEventId, Incoming>,
+    known: &mut Known,
+) -> Vec<(Incoming, Standing)> {
+    let mut judged = Vec::with_capacity(incoming.len());
+    let create = create_event_id(room);
+    for id in in_order(&incoming, create.as_ref()) {
+        let Some(event) = incoming.remove(&id) else {
+            continue;
+        };
+        let fields = &event.pdu.fields;
+        if !fields
+            .auth_events
+            .iter()
+            .all(|auth| known.contains_key(auth))
+        {
+            tracing::debug!(room = %room.id(), event = %id, "an event is dropped: what allows it isn't known");
+            continue;
+        }
+        let standing = match check_by_auth_events(&event.pdu, room.version(), known) {
+            Ok(()) => Standing::Known,
+            Err(reason) => {
+                tracing::debug!(room = %room.id(), event = %id, reason, "an event is rejected");
+                Standing::Rejected
+            }
+        };
+        let row = parley_storage::federation::KnownEvent {
+            position: 0,
+            room_nid: room.nid(),
+            event_id: id.clone(),
+            standing,
+            snapshot: None,
+            depth: 0,
+            json: event.json.clone(),
+        };
+        known.insert(id, row);
+        judged.push((event, standing));
+    }
+    judged
+}
+
+/// The ids of events, each after those that allow it. Events that allow each other in a circle, which a hash forbids but
+/// ids that servers choose don't, come in some order, and the later are dropped for what they lack.
+///
+/// Where a room is named after its create event, `create`, that allows all others without being named.
+fn in_order(
+    events: &HashMap<OwnedEventId, Incoming>,
+    create: Option<&OwnedEventId>,
+) -> Vec<OwnedEventId> {
+    let mut order = Vec::with_capacity(events.len());
+    let mut seen: HashSet<&OwnedEventId> = HashSet::new();
+    for start in create.into_iter().chain(events.keys()) {
+        let mut stack = vec![(start, false)];
+        while let Some((id, is_done)) = stack.pop() {
+            let Some(event) = events.get(id) else {
+                continue;
+            };
+            if is_done {
+                order.push(id.clone());
+            } else if seen.insert(id) {
+                stack.push((id, true));
+                stack.extend(
+                    event
+                        .pdu
+                        .fields
+                        .auth_events
+                        .iter()
+                        .map(|auth| (auth, false)),
+                );
+            }
+        }
+    }
+    order
+}

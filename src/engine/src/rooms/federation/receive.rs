@@ -1,0 +1,473 @@
+//! Taking an event of another server into a room.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use parley_protocol::{
+    Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth, redaction::redacted_json,
+};
+use parley_storage::{
+    commit::{NewRedaction, Standing},
+    federation::KnownEvent,
+};
+use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
+
+use super::resolve::{IdState, StateBefore, pdu_of};
+use crate::{
+    EngineError, Result,
+    rooms::{
+        ATTEMPTS, Rooms,
+        edit::{
+            Edit,
+            received::{Beside, DerivedState, ReceivedEvent},
+        },
+        room::{Head, Room},
+        room_write,
+    },
+    stream::committer::NotCommitted,
+};
+
+/// Attempts at finding what becomes of a room without keeping its other writers out.
+const POLITE_ATTEMPTS: usize = 3;
+/// How long it is waited for what has been written to the room but isn't stored yet.
+const UNTIL_STORED: Duration = Duration::from_millis(2);
+
+/// Stored events by their ids.
+pub(super) type Known = HashMap<OwnedEventId, KnownEvent>;
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is in the timeline.
+    Accepted,
+    /// It was there already.
+    Known,
+    /// It is stored, and not shown: the room as it is now doesn't allow it.
+    SoftFailed(String),
+    /// The rules of the room refuse it.
+    Rejected(String),
+}
+
+/// An event that is allowed where it stands in the graph.
+struct Allowed {
+    incoming: Incoming,
+    before: StateBefore,
+    /// Where it is stored already, without being in the timeline.
+    stored: Option<KnownEvent>,
+    redaction: Option<Redacts>,
+}
+
+/// The event that is to be redacted, if the sender may do that.
+#[derive(Clone)]
+struct Redacts {
+    redaction: NewRedaction,
+    /// Whether the sender's server is that of the target's sender.
+    is_own: bool,
+}
+
+/// What is to be written for an event.
+enum Plan {
+    OnHead,
+    Beside(Beside),
+    /// What it stands on isn't stored yet.
+    Wait,
+}
+
+impl Rooms {
+    /// Takes in an event as it came from `origin`.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` if it is no event of the room, `M_FORBIDDEN` if its signatures are not right; others if what it is
+    /// built on can't be had.
+    pub(super) async fn receive(
+        &self,
+        room: &Arc<Room>,
+        origin: &ServerName,
+        json: &str,
+    ) -> Result<Verdict> {
+        let version = room.version();
+        let event = Unverified::read(json, room.id(), version)
+            .map_err(|error| EngineError::bad_json(error.to_string()))?;
+        let incoming = self
+            .verify_one(event, version)
+            .await
+            .map_err(|error| EngineError::forbidden(error.to_string()))?;
+        self.take(room, origin, incoming, true).await
+    }
+
+    /// Takes in an event whose signatures are right. With `fill`, what lies between it and the room's head is asked for.
+    pub(super) async fn take(
+        &self,
+        room: &Arc<Room>,
+        origin: &ServerName,
+        incoming: Incoming,
+        fill: bool,
+    ) -> Result<Verdict> {
+        let fields = &incoming.pdu.fields;
+        let related = [&incoming.pdu.event_id].into_iter();
+        let related = related
+            .chain(&fields.auth_events)
+            .chain(&fields.prev_events);
+        let mut known = self.database.known_events(related).await?;
+        let stored = known.remove(&incoming.pdu.event_id);
+        if stored
+            .as_ref()
+            .is_some_and(|event| event.standing != Standing::Known)
+        {
+            return Ok(Verdict::Known);
+        }
+        if fields.prev_events.is_empty() {
+            return Err(EngineError::bad_json("the event is built on nothing"));
+        }
+        self.need_auth_events(room, origin, &incoming.pdu, &mut known)
+            .await?;
+        if let Err(reason) = check_by_auth_events(&incoming.pdu, room.version(), &known) {
+            return self.reject(room, incoming, stored, None, reason).await;
+        }
+        let on_head = self.state_on_head(room, &incoming.pdu).await?;
+        let before = if let Some(before) = on_head.filter(|_| stored.is_none()) {
+            before
+        } else {
+            let needed = self
+                .need_prev_events(room, origin, &incoming.pdu, &mut known, fill)
+                .await?;
+            let before = self.state_before(room, &needed).await?;
+            if let Err(reason) = self.check_by_state(room, &incoming.pdu, &before).await? {
+                return self
+                    .reject(room, incoming, stored, Some(before), reason)
+                    .await;
+            }
+            before
+        };
+        let redaction = self.redacts(room, &incoming.pdu).await?;
+        let allowed = Allowed {
+            incoming,
+            before,
+            stored,
+            redaction,
+        };
+        self.put(room, allowed).await
+    }
+
+    /// The room's current state, if an event is built on exactly the room's head.
+    async fn state_on_head(&self, room: &Room, pdu: &Pdu) -> Result<Option<StateBefore>> {
+        let head = self.head_now(room).await?;
+        let base = current_snapshot(&head);
+        Ok((base != 0 && builds_on(&head, pdu)).then_some(StateBefore {
+            base,
+            resolved: None,
+        }))
+    }
+
+    /// Stores an event that the rules refuse, so that what is built on it finds it.
+    async fn reject(
+        &self,
+        room: &Arc<Room>,
+        incoming: Incoming,
+        stored: Option<KnownEvent>,
+        before: Option<StateBefore>,
+        reason: String,
+    ) -> Result<Verdict> {
+        tracing::debug!(room = %room.id(), event = %incoming.pdu.event_id, reason, "an event is rejected");
+        metrics::counter!("parley_rejected_events_total").increment(1);
+        let after = match before {
+            Some(before) => Some(DerivedState {
+                chain: self.chain_of(before.base).await?,
+                changes: before
+                    .resolved
+                    .map(|state| state.changes)
+                    .unwrap_or_default(),
+            }),
+            None => None,
+        };
+        let position = stored.map(|event| event.position);
+        self.edit(room, |edit| {
+            edit.add_outlier(&incoming, Standing::Rejected, position, after.clone());
+            Ok(())
+        })
+        .await?;
+        Ok(Verdict::Rejected(reason))
+    }
+
+    /// Puts an allowed event into the room.
+    async fn put(&self, room: &Arc<Room>, allowed: Allowed) -> Result<Verdict> {
+        for attempt in 0..ATTEMPTS {
+            let planned = match attempt < POLITE_ATTEMPTS {
+                true => {
+                    let head = self.head_now(room).await?;
+                    Some((self.plan(room, &head, &allowed).await?, head))
+                }
+                false => None,
+            };
+            let permit = self.committer.reserve().await?;
+            let mut guard = room.head.lock().await;
+            let head = self.current_head(room, &mut guard).await?;
+            let plan = match planned {
+                Some((plan, on)) if on.extremities_are(&head) => plan,
+                Some(_) => continue,
+                None => self.plan(room, &head, &allowed).await?,
+            };
+            if matches!(plan, Plan::Wait) {
+                drop((guard, permit));
+                tokio::time::sleep(UNTIL_STORED).await;
+                continue;
+            }
+            let (verdict, pending) = self.write(room, head, &mut guard, &allowed, plan, permit)?;
+            drop(guard);
+            match pending.committed().await {
+                Ok(()) => return Ok(verdict),
+                Err(NotCommitted::Rebuild) => {}
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        Err(NotCommitted::Rebuild.into())
+    }
+
+    async fn head_now(&self, room: &Room) -> Result<Head> {
+        let mut guard = room.head.lock().await;
+        self.current_head(room, &mut guard).await
+    }
+
+    /// Finds where an event goes, and what becomes of the room's current state.
+    async fn plan(&self, room: &Room, head: &Head, allowed: &Allowed) -> Result<Plan> {
+        let pdu = &allowed.incoming.pdu;
+        if allowed.stored.is_none() && builds_on(head, pdu) {
+            return Ok(Plan::OnHead);
+        }
+        let after = self.state_after(&allowed.before, pdu).await?;
+        // Where the state after it is stored already, something is built on it.
+        let stored = allowed.stored.as_ref();
+        let is_extremity = stored.is_none_or(|event| event.snapshot.is_none());
+        let (left, stay): (Vec<_>, Vec<_>) = head
+            .extremities
+            .iter()
+            .cloned()
+            .partition(|(id, _)| is_extremity && pdu.fields.prev_events.contains(id));
+        let beside = |changes, extremities| {
+            Plan::Beside(Beside {
+                after: after.clone(),
+                extremities,
+                is_extremity,
+                changes,
+            })
+        };
+        let state = head.state.as_ref();
+        let Some(state) = state.filter(|_| is_extremity) else {
+            return Ok(beside(Vec::new(), stay));
+        };
+        let is_plain = pdu.fields.state_key.is_none() && allowed.before.resolved.is_none();
+        let same_as_current =
+            head.extremities.len() == 1 && allowed.before.base == current_snapshot(head);
+        let takes_its_place = left.len() == 1 && pdu.fields.prev_events.len() == 1;
+        if is_plain && (same_as_current || takes_its_place) {
+            // As many states as before, and the same.
+            return Ok(beside(Vec::new(), stay));
+        }
+        let current = IdState::of_room(state);
+        let mut states = Vec::with_capacity(stay.len() + 1);
+        let positions: Vec<i64> = stay.iter().map(|(_, at)| at.get()).collect();
+        if head.extremities.len() == 1 && stay.len() == 1 {
+            states.push(current.clone());
+        } else if positions.contains(&0) {
+            return Ok(Plan::Wait);
+        } else {
+            let rows = self.database.events_at(positions).await?;
+            let snapshots: HashSet<i64> = rows.iter().map(|row| row.snapshot).collect();
+            for snapshot in snapshots {
+                states.push(self.id_state(snapshot).await?);
+            }
+        }
+        let itself = pdu.event_id.clone();
+        states.push(self.own_state(allowed).await?);
+        let resolved = self.resolve(room, states, Some(pdu)).await?;
+        let changes = self
+            .current_changes(&current.map, &resolved, &itself)
+            .await?;
+        Ok(beside(changes, stay))
+    }
+
+    /// The state after an event that isn't stored.
+    async fn own_state(&self, allowed: &Allowed) -> Result<IdState> {
+        let mut state = match &allowed.before.resolved {
+            Some(resolved) => resolved.state.clone(),
+            None => self.id_state(allowed.before.base).await?,
+        };
+        state.put(&allowed.incoming.pdu, Default::default());
+        Ok(state)
+    }
+
+    /// Queues what is to be written for an event, with the room's lock held.
+    fn write<'a>(
+        &'a self,
+        room: &Arc<Room>,
+        head: Head,
+        guard: &mut Option<Head>,
+        allowed: &Allowed,
+        plan: Plan,
+        permit: crate::stream::committer::Permit<'a>,
+    ) -> Result<(Verdict, crate::stream::committer::Pending)> {
+        let mut edit = Edit::new(room, &self.key, head);
+        let pdu = &allowed.incoming.pdu;
+        let state = edit.state()?.clone();
+        let allows = auth::check(pdu, room.version(), |event_type, state_key| {
+            state.event(event_type, state_key)
+        });
+        let verdict = match (allows, plan) {
+            (Ok(()), plan) => {
+                let redaction = allowed.redaction.as_ref().filter(|redacts| {
+                    let sender = &pdu.fields.sender;
+                    redacts.is_own || state.power_levels().user_can_redact_event_of_other(sender)
+                });
+                edit.append_received(ReceivedEvent {
+                    incoming: allowed.incoming.clone(),
+                    redaction: redaction.map(|redacts| redacts.redaction.clone()),
+                    beside: match plan {
+                        Plan::Beside(beside) => Some(beside),
+                        _ => None,
+                    },
+                });
+                Verdict::Accepted
+            }
+            (Err(reason), plan) => {
+                let stored = allowed.stored.as_ref().map(|event| event.position);
+                // On the head, the current state is the state before the event.
+                let (standing, after, verdict) = match plan {
+                    Plan::Beside(beside) => (
+                        Standing::SoftFailed,
+                        Some(beside.after),
+                        Verdict::SoftFailed(reason),
+                    ),
+                    _ => {
+                        let after = edit.current_state();
+                        (Standing::Rejected, after, Verdict::Rejected(reason))
+                    }
+                };
+                edit.add_outlier(&allowed.incoming, standing, stored, after);
+                verdict
+            }
+        };
+        let (write, publication, head) = edit.finish(room.clone());
+        *guard = Some(head);
+        let pending = permit.queue(room_write(write), vec![publication]);
+        Ok((verdict, pending))
+    }
+
+    /// Whether the room allows an event by the state before it.
+    async fn check_by_state(
+        &self,
+        room: &Room,
+        pdu: &Pdu,
+        before: &StateBefore,
+    ) -> Result<Result<(), String>> {
+        let fields = &pdu.fields;
+        let deciding = auth::deciding_state(
+            &fields.event_type,
+            &fields.sender,
+            fields.state_key.as_deref(),
+            &fields.content,
+            room.version(),
+        );
+        let mut deciding = match deciding {
+            Ok(deciding) => deciding,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        deciding.push((StateEventType::RoomCreate, String::new()));
+        let events = self.state_events(before, deciding).await?;
+        Ok(auth::check(pdu, room.version(), |event_type, state_key| {
+            events.get(&(event_type.to_string(), state_key.to_owned()))
+        }))
+    }
+
+    /// Some of the events of a state.
+    pub(super) async fn state_events(
+        &self,
+        state: &StateBefore,
+        places: Vec<(StateEventType, String)>,
+    ) -> Result<HashMap<(String, String), StateEvent>> {
+        let mut positions = Vec::with_capacity(places.len());
+        for (event_type, state_key) in places {
+            let position = match &state.resolved {
+                Some(resolved) => {
+                    let ids = &resolved.state;
+                    let id = ids.map.get(&(event_type, state_key));
+                    id.and_then(|id| ids.positions.get(id)).map(|at| at.get())
+                }
+                None => {
+                    self.database
+                        .state_event(state.base, &event_type.to_string(), &state_key)
+                        .await?
+                }
+            };
+            positions.extend(position);
+        }
+        let rows = self.database.events_at(positions).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| StateEvent::parse(row.event_id, &row.json))
+            .map(|event| {
+                let place = (event.event_type.to_string(), event.state_key.to_string());
+                (place, event)
+            })
+            .collect())
+    }
+
+    /// What an event redacts, if it is a redaction of an event that this server has.
+    async fn redacts(&self, room: &Room, pdu: &Pdu) -> Result<Option<Redacts>> {
+        let target = pdu.redacts(room.version().redacts_in_content());
+        let Some(target) = target else {
+            return Ok(None);
+        };
+        let row = self.database.event(&target).await?;
+        let row = row.filter(|row| row.room_nid == room.nid() && row.redacted_by.is_none());
+        let Some(row) = row else { return Ok(None) };
+        let sender = Pdu::parse(row.event_id.clone(), &row.json).map(|pdu| pdu.fields.sender);
+        let json = redacted_json(&row.json, room.version());
+        Ok(sender.ok().zip(json).map(|(sender, json)| Redacts {
+            is_own: sender.server_name() == pdu.fields.sender.server_name(),
+            redaction: NewRedaction {
+                target: row.position,
+                json,
+            },
+        }))
+    }
+}
+
+impl Head {
+    fn extremities_are(&self, other: &Self) -> bool {
+        let ids = |head: &Self| -> Vec<OwnedEventId> {
+            head.extremities.iter().map(|(id, _)| id.clone()).collect()
+        };
+        self.generation == other.generation && ids(self) == ids(other)
+    }
+}
+
+/// Whether an event is built on exactly the room's forward extremities.
+fn builds_on(head: &Head, pdu: &Pdu) -> bool {
+    let prev: HashSet<&EventId> = pdu.fields.prev_events.iter().map(AsRef::as_ref).collect();
+    prev.len() == head.extremities.len()
+        && head
+            .extremities
+            .iter()
+            .all(|(id, _)| prev.contains(id.as_ref() as &EventId))
+}
+
+/// The number of the snapshot of the current state; 0 if it isn't stored yet.
+fn current_snapshot(head: &Head) -> i64 {
+    head.chain.last().map_or(0, |(_, at)| at.get())
+}
+
+/// Whether an event is allowed by its auth events.
+pub(super) fn check_by_auth_events(
+    pdu: &Pdu,
+    version: &RoomVersion,
+    known: &Known,
+) -> Result<(), String> {
+    auth::check_by_auth_events(pdu, version, |id| {
+        known.get(id).and_then(pdu_of).map(Arc::new)
+    })
+}

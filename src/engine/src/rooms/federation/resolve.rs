@@ -1,0 +1,315 @@
+//! States of a room where its graph forks.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use parley_protocol::{
+    Pdu, StateEvent,
+    resolution::{EventMap, StateMap, resolve},
+};
+use parley_storage::{
+    commit::{Assigned, Standing},
+    federation::KnownEvent,
+};
+use ruma::{OwnedEventId, events::StateEventType};
+
+use crate::{
+    EngineError, Result,
+    rooms::{
+        Rooms,
+        edit::received::{CurrentChange, CurrentStands, DerivedState, PlaceChange, Stands},
+        room::Room,
+        state::{RoomState, StateEntry},
+    },
+};
+
+/// Events that are read at once.
+const BATCH: usize = 1_000;
+
+/// A state of a room by the ids of its events, with where those are stored.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IdState {
+    pub(super) map: StateMap,
+    pub(super) positions: HashMap<OwnedEventId, Assigned>,
+}
+
+/// The state before an event.
+#[derive(Clone, Debug)]
+pub(super) struct StateBefore {
+    /// The snapshot that it is, or is nearest to.
+    pub(super) base: i64,
+    /// All of it, where it is none of the snapshots.
+    pub(super) resolved: Option<ResolvedState>,
+}
+
+/// A state that isn't stored.
+#[derive(Clone, Debug)]
+pub(super) struct ResolvedState {
+    pub(super) state: IdState,
+    /// What it changes over the base.
+    pub(super) changes: Vec<PlaceChange>,
+}
+
+impl IdState {
+    /// The current state of a room.
+    pub(super) fn of_room(state: &RoomState) -> Self {
+        let mut ids = Self::default();
+        for entry in state.entries() {
+            let event = &entry.event;
+            let place = place(&event.event_type.to_string(), &event.state_key);
+            ids.map.insert(place, event.event_id.clone());
+            ids.positions
+                .insert(event.event_id.clone(), entry.position.clone());
+        }
+        ids
+    }
+
+    /// The state after one more event.
+    pub(super) fn put(&mut self, pdu: &Pdu, position: Assigned) {
+        if let Some(state_key) = &pdu.fields.state_key {
+            let place = place(&pdu.fields.event_type.to_string(), state_key);
+            self.map.insert(place, pdu.event_id.clone());
+            self.positions.insert(pdu.event_id.clone(), position);
+        }
+    }
+
+    fn position(&self, event_id: &OwnedEventId) -> Option<Assigned> {
+        self.positions.get(event_id).cloned()
+    }
+}
+
+fn place(event_type: &str, state_key: &str) -> (StateEventType, String) {
+    (event_type.into(), state_key.to_owned())
+}
+
+/// The places in which one state differs from another, with what stands there in it.
+fn differences<'a>(
+    from: &'a StateMap,
+    to: &'a StateMap,
+) -> impl Iterator<Item = (&'a (StateEventType, String), Option<&'a OwnedEventId>)> {
+    let changed = to
+        .iter()
+        .filter(|(place, id)| from.get(*place) != Some(id))
+        .map(|(place, id)| (place, Some(id)));
+    let gone = from.keys().filter(|place| !to.contains_key(*place));
+    changed.chain(gone.map(|place| (place, None)))
+}
+
+/// A stored event as the rules look at it.
+pub(super) fn pdu_of(event: &KnownEvent) -> Option<Pdu> {
+    let mut pdu = Pdu::parse(event.event_id.clone(), &event.json).ok()?;
+    pdu.rejected = event.standing == Standing::Rejected;
+    Some(pdu)
+}
+
+impl Rooms {
+    /// A stored state.
+    pub(super) async fn id_state(&self, snapshot: i64) -> Result<IdState> {
+        let mut ids = IdState::default();
+        for row in self.database.state_entries(snapshot).await? {
+            ids.positions
+                .insert(row.event_id.clone(), Assigned::known(row.position));
+            ids.map
+                .insert(place(&row.event_type, &row.state_key), row.event_id);
+        }
+        Ok(ids)
+    }
+
+    /// The state that several snapshots are resolved to.
+    ///
+    /// # Errors
+    /// If the room's version has no algorithm for it.
+    pub(super) async fn state_before(
+        &self,
+        room: &Room,
+        snapshots: &HashSet<i64>,
+    ) -> Result<StateBefore> {
+        let base = snapshots.iter().copied().max().unwrap_or_default();
+        if snapshots.len() <= 1 {
+            let resolved = None;
+            return Ok(StateBefore { base, resolved });
+        }
+        let mut states = Vec::with_capacity(snapshots.len());
+        let mut of_base = StateMap::new();
+        for snapshot in snapshots {
+            let state = self.id_state(*snapshot).await?;
+            if *snapshot == base {
+                of_base = state.map.clone();
+            }
+            states.push(state);
+        }
+        let state = self.resolve(room, states, None).await?;
+        Ok(before_over(base, &of_base, state))
+    }
+
+    /// Resolves states. `itself` is an event in them that isn't stored.
+    pub(super) async fn resolve(
+        &self,
+        room: &Room,
+        states: Vec<IdState>,
+        itself: Option<&Pdu>,
+    ) -> Result<IdState> {
+        let mut positions = HashMap::new();
+        let mut maps: Vec<StateMap> = Vec::with_capacity(states.len());
+        for state in states {
+            positions.extend(state.positions);
+            if !maps.contains(&state.map) {
+                maps.push(state.map);
+            }
+        }
+        if maps.len() == 1 {
+            let map = maps.pop().unwrap_or_default();
+            return Ok(IdState { map, positions });
+        }
+        metrics::counter!("parley_state_resolutions_total").increment(1);
+        let mut ids: HashSet<OwnedEventId> =
+            maps.iter().flat_map(|map| map.values().cloned()).collect();
+        if let Some(pdu) = itself {
+            ids.extend(pdu.fields.auth_events.iter().cloned());
+        }
+        let (mut events, found) = self.with_auth_chain(ids).await?;
+        if let Some(pdu) = itself {
+            events.insert(pdu.event_id.clone(), Arc::new(pdu.clone()));
+        }
+        let version = room.version().clone();
+        let resolved = tokio::task::spawn_blocking(move || resolve(&version, &maps, &events)).await;
+        let map = resolved
+            .map_err(|error| EngineError::Internal(error.to_string()))?
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        // The resolution may bring back what stands in none of the states.
+        for id in map.values() {
+            if !positions.contains_key(id)
+                && let Some(position) = found.get(id)
+            {
+                positions.insert(id.clone(), Assigned::known(*position));
+            }
+        }
+        Ok(IdState { map, positions })
+    }
+
+    /// Stored events with all that allows them, and where they are stored.
+    pub(super) async fn with_auth_chain(
+        &self,
+        ids: HashSet<OwnedEventId>,
+    ) -> Result<(EventMap, HashMap<OwnedEventId, i64>)> {
+        let mut events = EventMap::new();
+        let mut positions = HashMap::new();
+        let mut asked = ids.clone();
+        let mut pending: Vec<OwnedEventId> = ids.into_iter().collect();
+        while !pending.is_empty() {
+            let batch: Vec<OwnedEventId> = pending.split_off(pending.len().saturating_sub(BATCH));
+            for (id, known) in self.database.known_events(&batch).await? {
+                let Some(pdu) = pdu_of(&known) else { continue };
+                for auth in &pdu.fields.auth_events {
+                    if asked.insert(auth.clone()) {
+                        pending.push(auth.clone());
+                    }
+                }
+                positions.insert(id.clone(), known.position);
+                events.insert(id, Arc::new(pdu));
+            }
+        }
+        Ok((events, positions))
+    }
+
+    /// What changes of a room's current state where it becomes `to`. `itself` is the event by which it does.
+    pub(super) async fn current_changes(
+        &self,
+        from: &StateMap,
+        to: &IdState,
+        itself: &OwnedEventId,
+    ) -> Result<Vec<CurrentChange>> {
+        let differing: Vec<_> = differences(from, &to.map).collect();
+        let wanted: Vec<OwnedEventId> = differing
+            .iter()
+            .filter_map(|(_, id)| *id)
+            .filter(|id| *id != itself)
+            .cloned()
+            .collect();
+        let known = self.database.known_events(&wanted).await?;
+        let mut changes = Vec::with_capacity(differing.len());
+        for ((event_type, state_key), id) in differing {
+            let stands = match id {
+                None => CurrentStands::Nothing,
+                Some(id) if id == itself => CurrentStands::Itself,
+                Some(id) => match known.get(id).and_then(entry_of) {
+                    Some(entry) => CurrentStands::Other(entry),
+                    None => return Err(lost(id)),
+                },
+            };
+            changes.push(CurrentChange {
+                event_type: event_type.to_string(),
+                state_key: state_key.clone(),
+                stands,
+            });
+        }
+        Ok(changes)
+    }
+
+    /// The chain of a stored state.
+    pub(super) async fn chain_of(&self, snapshot: i64) -> Result<Vec<(i64, Assigned)>> {
+        let chain = self.database.snapshot_chain(snapshot).await?;
+        Ok(chain
+            .into_iter()
+            .rev()
+            .map(|(position, height)| (height, Assigned::known(position)))
+            .collect())
+    }
+
+    /// The state after an event with that state before it.
+    pub(super) async fn state_after(
+        &self,
+        before: &StateBefore,
+        pdu: &Pdu,
+    ) -> Result<DerivedState> {
+        let mut changes = before
+            .resolved
+            .as_ref()
+            .map(|resolved| resolved.changes.clone())
+            .unwrap_or_default();
+        if let Some(state_key) = &pdu.fields.state_key {
+            let event_type = pdu.fields.event_type.to_string();
+            changes
+                .retain(|change| change.event_type != event_type || change.state_key != *state_key);
+            changes.push(PlaceChange {
+                event_type,
+                state_key: state_key.clone(),
+                stands: Stands::Itself,
+            });
+        }
+        Ok(DerivedState {
+            chain: self.chain_of(before.base).await?,
+            changes,
+        })
+    }
+}
+
+/// A state, as what it changes over a snapshot.
+pub(super) fn before_over(base: i64, of_base: &StateMap, state: IdState) -> StateBefore {
+    let changes = differences(of_base, &state.map)
+        .map(|((event_type, state_key), id)| PlaceChange {
+            event_type: event_type.to_string(),
+            state_key: state_key.clone(),
+            stands: id
+                .and_then(|id| state.position(id))
+                .map_or(Stands::Nothing, Stands::Other),
+        })
+        .collect();
+    StateBefore {
+        base,
+        resolved: Some(ResolvedState { state, changes }),
+    }
+}
+
+fn entry_of(event: &KnownEvent) -> Option<StateEntry> {
+    Some(StateEntry {
+        event: Arc::new(StateEvent::parse(event.event_id.clone(), &event.json)?),
+        position: Assigned::known(event.position),
+    })
+}
+
+fn lost(id: &OwnedEventId) -> EngineError {
+    EngineError::Internal(format!("the event {id} of a state is not stored"))
+}

@@ -1,0 +1,344 @@
+//! Servers that share rooms, with everything but HTTP between them.
+
+mod net;
+
+use std::sync::Arc;
+
+use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
+
+use self::net::{Net, Server};
+use super::receive::Verdict;
+use crate::rooms::{
+    history::{Direction, PageRequest},
+    membership::MembershipDetails,
+};
+
+async fn two(version: RoomVersionId) -> (Arc<Net>, Server, Server, OwnedRoomId) {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one.public_room(version).await;
+    two.join(&room_id, &one).await.unwrap();
+    (net, one, two, room_id)
+}
+
+async fn agree(one: &Server, two: &Server, room_id: &OwnedRoomId) {
+    let state = one.state(room_id).await;
+    assert_eq!(state, two.state(room_id).await);
+    assert_eq!(state, one.stored_state(room_id).await);
+    assert_eq!(state, two.stored_state(room_id).await);
+}
+
+#[tokio::test]
+async fn a_room_is_joined_by_another_server_in_every_version() {
+    for version in parley_protocol::versions::CREATABLE {
+        let (_net, one, two, room_id) = two(version.clone()).await;
+        agree(&one, &two, &room_id).await;
+        let room = two.rooms().room(&room_id).await.unwrap();
+        let state = two.rooms().registry.load(&room).await.unwrap();
+        assert_eq!(state.joined_count(), 2, "{version}");
+        let said = one.say(&room_id, "hello").await;
+        let verdict = one.give(&two, &room_id, &said).await.unwrap();
+        assert_eq!(verdict, Verdict::Accepted, "{version}");
+        let said = two.say(&room_id, "hello to you").await;
+        let verdict = two.give(&one, &room_id, &said).await.unwrap();
+        assert_eq!(verdict, Verdict::Accepted, "{version}");
+        for server in [&one, &two] {
+            assert_eq!(server.said(&room_id).await, ["hello", "hello to you"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_at_once_on_both_sides_is_there_on_both() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let left = one.say(&room_id, "left").await;
+    let right = two.say(&room_id, "right").await;
+    one.give(&two, &room_id, &left).await.unwrap();
+    two.give(&one, &room_id, &right).await.unwrap();
+    agree(&one, &two, &room_id).await;
+    let both = one.say(&room_id, "both").await;
+    assert!(one.pdu(&both).await.contains(left.as_str()));
+    assert!(one.pdu(&both).await.contains(right.as_str()));
+    assert_eq!(
+        one.give(&two, &room_id, &both).await.unwrap(),
+        Verdict::Accepted
+    );
+    assert_eq!(one.said(&room_id).await, ["left", "right", "both"]);
+    assert_eq!(two.said(&room_id).await, ["right", "left", "both"]);
+}
+
+#[tokio::test]
+async fn forks_of_the_state_are_resolved_alike_whatever_arrives_first() {
+    for version in [RoomVersionId::V2, RoomVersionId::V10, RoomVersionId::V12] {
+        let (_net, one, two, room_id) = two(version.clone()).await;
+        let levels = format!(
+            r#"{{"users":{{{}"{}":50}},"state_default":50}}"#,
+            match version {
+                RoomVersionId::V12 => String::new(),
+                _ => format!("\"{}\":100,", one.user.user_id),
+            },
+            two.user.user_id
+        );
+        let levels = one.set(&room_id, "m.room.power_levels", "", &levels).await;
+        one.give(&two, &room_id, &levels.unwrap()).await.unwrap();
+        let mut left: Vec<OwnedEventId> = Vec::new();
+        for (event_type, content) in [
+            ("m.room.name", r#"{"name":"left"}"#),
+            ("m.room.topic", r#"{"topic":"left"}"#),
+            ("m.room.join_rules", r#"{"join_rule":"invite"}"#),
+        ] {
+            left.push(one.set(&room_id, event_type, "", content).await.unwrap());
+        }
+        let mut right = Vec::new();
+        for (event_type, content) in [
+            ("m.room.topic", r#"{"topic":"right"}"#),
+            ("m.room.name", r#"{"name":"right"}"#),
+            ("org.example.other", r#"{"other":"right"}"#),
+        ] {
+            right.push(two.set(&room_id, event_type, "", content).await.unwrap());
+        }
+        for event in &left {
+            one.give(&two, &room_id, event).await.unwrap();
+        }
+        for event in &right {
+            two.give(&one, &room_id, event).await.unwrap();
+        }
+        agree(&one, &two, &room_id).await;
+        let end = one.say(&room_id, "together").await;
+        let verdict = one.give(&two, &room_id, &end).await.unwrap();
+        assert_eq!(verdict, Verdict::Accepted, "{version}");
+        agree(&one, &two, &room_id).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_banned_meanwhile_is_not_heard() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let user = &two.user.user_id;
+    one.rooms()
+        .ban(&one.user, &room_id, user, None)
+        .await
+        .unwrap();
+    let said = two.say(&room_id, "still here").await;
+    let verdict = two.give(&one, &room_id, &said).await.unwrap();
+    assert!(matches!(verdict, Verdict::SoftFailed(_)), "{verdict:?}");
+    assert!(one.said(&room_id).await.is_empty());
+    let room = one.rooms().room(&room_id).await.unwrap();
+    let state = one.rooms().registry.load(&room).await.unwrap();
+    assert_eq!(state.membership(user), MembershipState::Ban);
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_by_asking_for_what_is_missing() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    for text in ["a", "b", "c"] {
+        one.say(&room_id, text).await;
+    }
+    let last = one.say(&room_id, "d").await;
+    one.give(&two, &room_id, &last).await.unwrap();
+    assert_eq!(two.said(&room_id).await, ["a", "b", "c", "d"]);
+    assert!(net.asked.lock().unwrap().contains(&"missing_events"));
+    agree(&one, &two, &room_id).await;
+}
+
+#[tokio::test]
+async fn a_gap_that_is_too_wide_is_left_and_the_state_asked_for() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    one.set(&room_id, "m.room.topic", "", r#"{"topic":"new"}"#)
+        .await
+        .unwrap();
+    for count in 0..60 {
+        one.say(&room_id, &count.to_string()).await;
+    }
+    let last = one.say(&room_id, "last").await;
+    let verdict = one.give(&two, &room_id, &last).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted);
+    assert!(net.asked.lock().unwrap().contains(&"state_ids"));
+    agree(&one, &two, &room_id).await;
+    assert_eq!(two.said(&room_id).await.last().unwrap(), "last");
+}
+
+#[tokio::test]
+async fn an_invitation_reaches_a_server_that_is_not_in_the_room_and_is_accepted() {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one
+        .rooms()
+        .create(&one.user, &Default::default())
+        .await
+        .unwrap();
+    let refused = two.join(&room_id, &one).await.unwrap_err();
+    assert!(refused.kind().is_some(), "{refused}");
+    let details = MembershipDetails::default();
+    one.rooms()
+        .invite(&one.user, &room_id, &two.user.user_id, &details)
+        .await
+        .unwrap();
+    let rows = two.rooms().database.memberships_of(two.user.user_nid).await;
+    assert_eq!(rows.unwrap()[0].membership, "invite");
+    let room = two.rooms().registry.find(&room_id).await.unwrap().unwrap();
+    let shown = two
+        .rooms()
+        .shown_from_outside(&room, two.user.user_nid)
+        .await;
+    let (shown, sender) = shown.unwrap().unwrap();
+    assert_eq!(sender, one.user.user_id);
+    assert!(
+        shown
+            .iter()
+            .any(|event| event.get().contains("m.room.create"))
+    );
+    let no_servers = [];
+    two.rooms()
+        .join(&two.user, &room_id, &no_servers, &details)
+        .await
+        .unwrap();
+    agree(&one, &two, &room_id).await;
+}
+
+#[tokio::test]
+async fn an_invitation_is_declined_also_where_nobody_is_reached() {
+    for is_down in [false, true] {
+        let net = Arc::new(Net::default());
+        let one = net.server("one.test").await;
+        let two = net.server("two.test").await;
+        let room_id = one
+            .rooms()
+            .create(&one.user, &Default::default())
+            .await
+            .unwrap();
+        let details = MembershipDetails::default();
+        one.rooms()
+            .invite(&one.user, &room_id, &two.user.user_id, &details)
+            .await
+            .unwrap();
+        if is_down {
+            net.down.lock().unwrap().insert(one.name.clone());
+        }
+        two.rooms().leave(&two.user, &room_id, None).await.unwrap();
+        let rows = two.rooms().database.memberships_of(two.user.user_nid).await;
+        assert_eq!(rows.unwrap()[0].membership, "leave");
+        let room = one.rooms().room(&room_id).await.unwrap();
+        let state = one.rooms().registry.load(&room).await.unwrap();
+        let expected = match is_down {
+            true => MembershipState::Invite,
+            false => MembershipState::Leave,
+        };
+        assert_eq!(state.membership(&two.user.user_id), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_knock_reaches_a_room_of_another_server() {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one
+        .rooms()
+        .create(&one.user, &Default::default())
+        .await
+        .unwrap();
+    one.set(
+        &room_id,
+        "m.room.join_rules",
+        "",
+        r#"{"join_rule":"knock"}"#,
+    )
+    .await
+    .unwrap();
+    let via = [one.name.clone()];
+    two.rooms()
+        .knock(&two.user, &room_id, &via, None)
+        .await
+        .unwrap();
+    let room = one.rooms().room(&room_id).await.unwrap();
+    let state = one.rooms().registry.load(&room).await.unwrap();
+    assert_eq!(state.membership(&two.user.user_id), MembershipState::Knock);
+    let rows = two.rooms().database.memberships_of(two.user.user_nid).await;
+    assert_eq!(rows.unwrap()[0].membership, "knock");
+}
+
+#[tokio::test]
+async fn a_server_that_left_comes_back_with_the_state_of_then() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    two.rooms().leave(&two.user, &room_id, None).await.unwrap();
+    let left = two.state(&room_id).await;
+    let member = left.iter().find(|(_, key, _)| *key == two.user.user_id);
+    two.give(&one, &room_id, &member.unwrap().2).await.unwrap();
+    one.set(&room_id, "m.room.topic", "", r#"{"topic":"since"}"#)
+        .await
+        .unwrap();
+    one.say(&room_id, "unheard").await;
+    two.join(&room_id, &one).await.unwrap();
+    agree(&one, &two, &room_id).await;
+}
+
+#[tokio::test]
+async fn forged_events_change_nothing() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let said = one.say(&room_id, "true").await;
+    let json = one.pdu(&said).await;
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let state = two.state(&room_id).await;
+    for (forged, what) in [
+        (json.replace("@user:one.test", "@user:two.test"), "sender"),
+        (json.replace("\"depth\":", "\"depth\":1"), "depth"),
+        (json.replace(room_id.as_str(), "!other:one.test"), "room"),
+        ("{}".to_owned(), "nothing"),
+    ] {
+        let result = two.rooms().receive(&room, &one.name, &forged).await;
+        assert!(result.is_err(), "{what}: {result:?}");
+    }
+    let redacted = json.replace("true", "false");
+    let verdict = two.rooms().receive(&room, &one.name, &redacted).await;
+    assert_eq!(verdict.unwrap(), Verdict::Accepted);
+    assert!(two.said(&room_id).await.is_empty());
+    assert_eq!(state, two.state(&room_id).await);
+}
+
+#[tokio::test]
+async fn the_past_is_read_from_others_as_far_as_the_user_may_see_it() {
+    for (visibility, seen) in [("shared", 150), ("joined", 0)] {
+        let net = Arc::new(Net::default());
+        let one = net.server("one.test").await;
+        let two = net.server("two.test").await;
+        let room_id = one.public_room(RoomVersionId::V12).await;
+        let content = format!(r#"{{"history_visibility":"{visibility}"}}"#);
+        one.set(&room_id, "m.room.history_visibility", "", &content)
+            .await
+            .unwrap();
+        for count in 0..150 {
+            one.say(&room_id, &format!("{count:03}")).await;
+        }
+        two.join(&room_id, &one).await.unwrap();
+        let mut said = Vec::new();
+        let mut from = None;
+        loop {
+            let request = PageRequest {
+                from,
+                to: None,
+                direction: Direction::Backward,
+                limit: 20,
+            };
+            let page = two
+                .rooms()
+                .messages(&two.user, &room_id, request, |_| true)
+                .await
+                .unwrap();
+            for event in &page.events {
+                let content: serde_json::Value = serde_json::from_str(event.content()).unwrap();
+                said.extend(content["body"].as_str().map(ToOwned::to_owned));
+            }
+            from = page.end;
+            if from.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..seen).rev().map(|count| format!("{count:03}")).collect();
+        assert_eq!(said, expected, "{visibility}");
+        agree(&one, &two, &room_id).await;
+        assert!(net.asked.lock().unwrap().contains(&"backfill"));
+    }
+}

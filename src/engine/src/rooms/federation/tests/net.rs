@@ -1,0 +1,522 @@
+//! Several servers in one process, which reach each other without HTTP.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, Weak},
+};
+
+use futures::future::BoxFuture;
+use parley_storage::{Database, DatabaseSettings};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId,
+    RoomId, RoomVersionId, ServerName, UserId, api::Direction, api::error::ErrorKind,
+    events::room::member::MembershipState, serde::Base64,
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Engine, EngineError, EngineSettings,
+    accounts::NewUser,
+    clock::SystemClock,
+    random::SystemRandom,
+    remote::*,
+    rooms::{
+        Rooms,
+        create::{Preset, RoomPlan},
+        federation::{
+            invite::SentInvite,
+            receive::Verdict,
+            serve::{Gap, SentMember},
+        },
+        membership::MembershipDetails,
+        send::Message,
+    },
+    sessions::Session,
+};
+
+/// The servers.
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    engines: Mutex<HashMap<OwnedServerName, Engine>>,
+    /// Servers that nobody reaches.
+    pub(super) down: Mutex<HashSet<OwnedServerName>>,
+    /// What was asked of whom.
+    pub(super) asked: Mutex<Vec<&'static str>>,
+}
+
+/// One of them, with a user.
+pub(super) struct Server {
+    pub(super) engine: Engine,
+    pub(super) user: Session,
+    pub(super) name: OwnedServerName,
+    _folder: tempfile::TempDir,
+}
+
+/// How one of them reaches the others.
+#[derive(Debug)]
+struct Way {
+    own: OwnedServerName,
+    net: Weak<Net>,
+}
+
+impl Net {
+    pub(super) async fn server(self: &Arc<Self>, name: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let name = OwnedServerName::try_from(name).unwrap();
+        let database = Database::open(&DatabaseSettings::sqlite(folder.path()))
+            .await
+            .unwrap();
+        let engine = Engine::start(
+            EngineSettings::new(name.clone()),
+            database,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        )
+        .await
+        .unwrap();
+        let account = engine
+            .accounts()
+            .create(NewUser {
+                username: Some("user".to_owned()),
+                ..NewUser::default()
+            })
+            .await
+            .unwrap();
+        self.engines
+            .lock()
+            .unwrap()
+            .insert(name.clone(), engine.clone());
+        let way = Way {
+            own: name.clone(),
+            net: Arc::downgrade(self),
+        };
+        engine.connect(Arc::new(way)).await.unwrap();
+        let user = Session::of_server(account.user_nid, &account.user_id);
+        Server {
+            engine,
+            user,
+            name,
+            _folder: folder,
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn rooms(&self) -> &Arc<Rooms> {
+        self.engine.rooms()
+    }
+
+    pub(super) async fn public_room(&self, version: RoomVersionId) -> OwnedRoomId {
+        let plan = RoomPlan {
+            version: Some(version),
+            preset: Preset::PublicChat,
+            ..RoomPlan::new()
+        };
+        self.rooms().create(&self.user, &plan).await.unwrap()
+    }
+
+    pub(super) async fn join(&self, room_id: &RoomId, via: &Self) -> crate::Result<OwnedRoomId> {
+        let via = [via.name.clone()];
+        let details = MembershipDetails::default();
+        self.rooms().join(&self.user, room_id, &via, &details).await
+    }
+
+    pub(super) async fn say(&self, room_id: &RoomId, text: &str) -> OwnedEventId {
+        let content =
+            RawValue::from_string(format!("{{\"body\":\"{text}\",\"msgtype\":\"m.text\"}}"))
+                .unwrap();
+        let message = Message {
+            event_type: "m.room.message",
+            content: &content,
+            transaction_id: text,
+            delayed: None,
+        };
+        self.rooms()
+            .send(&self.user, room_id, message)
+            .await
+            .unwrap()
+    }
+
+    pub(super) async fn set(
+        &self,
+        room_id: &RoomId,
+        event_type: &str,
+        state_key: &str,
+        content: &str,
+    ) -> crate::Result<OwnedEventId> {
+        let content = RawValue::from_string(content.to_owned()).unwrap();
+        self.rooms()
+            .set_state(&self.user, room_id, &event_type.into(), state_key, &content)
+            .await
+    }
+
+    /// The JSON of an event.
+    pub(super) async fn pdu(&self, event_id: &EventId) -> String {
+        let row = self.rooms().database.event(event_id).await.unwrap();
+        row.unwrap().json
+    }
+
+    /// Has another server take an event of this one.
+    pub(super) async fn give(
+        &self,
+        to: &Self,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> crate::Result<Verdict> {
+        let json = self.pdu(event_id).await;
+        let room = to.rooms().room(room_id).await?;
+        to.rooms().receive(&room, &self.name, &json).await
+    }
+
+    /// The room's current state as this server sees it: type, state key, id; in order.
+    pub(super) async fn state(&self, room_id: &RoomId) -> Vec<(String, String, OwnedEventId)> {
+        let room = self.rooms().room(room_id).await.unwrap();
+        let state = self.rooms().registry.load(&room).await.unwrap();
+        let mut state: Vec<_> = state
+            .entries()
+            .map(|entry| {
+                let event = &entry.event;
+                (
+                    event.event_type.to_string(),
+                    event.state_key.to_string(),
+                    event.event_id.clone(),
+                )
+            })
+            .collect();
+        state.sort();
+        state
+    }
+
+    /// The same, read from storage.
+    pub(super) async fn stored_state(
+        &self,
+        room_id: &RoomId,
+    ) -> Vec<(String, String, OwnedEventId)> {
+        let room = self.rooms().room(room_id).await.unwrap();
+        let database = &self.rooms().database;
+        let snapshot = database.snapshot_at(room.nid(), i64::MAX).await.unwrap();
+        let rows = database.state_entries(snapshot.unwrap()).await.unwrap();
+        let mut state: Vec<_> = rows
+            .into_iter()
+            .map(|row| (row.event_type, row.state_key, row.event_id))
+            .collect();
+        state.sort();
+        state
+    }
+
+    /// What was said in a room, as its timeline has it.
+    pub(super) async fn said(&self, room_id: &RoomId) -> Vec<String> {
+        let room = self.rooms().room(room_id).await.unwrap();
+        let span = parley_storage::events::Span {
+            room_nid: room.nid(),
+            after: i64::MIN,
+            to: i64::MAX,
+        };
+        let rows = self.rooms().database.oldest_events(span, 1_000).await;
+        rows.unwrap()
+            .into_iter()
+            .filter_map(|row| {
+                let json: serde_json::Value = serde_json::from_str(&row.json).ok()?;
+                Some(json["content"]["body"].as_str()?.to_owned())
+            })
+            .collect()
+    }
+}
+
+impl Way {
+    /// Another server as it is asked by this one.
+    fn ask(&self, what: &'static str, server: &ServerName) -> Result<Engine, RemoteError> {
+        let gone = || RemoteError::Unreachable("it is down".to_owned());
+        let net = self.net.upgrade().ok_or_else(gone)?;
+        net.asked.lock().unwrap().push(what);
+        if net.down.lock().unwrap().contains(server) {
+            return Err(gone());
+        }
+        let engine = net.engines.lock().unwrap().get(server).cloned();
+        engine.ok_or_else(gone)
+    }
+}
+
+fn said_no(error: EngineError) -> RemoteError {
+    RemoteError::Refused {
+        kind: error.kind().cloned().unwrap_or(ErrorKind::Unknown),
+        status: 403,
+        message: error.to_string(),
+    }
+}
+
+macro_rules! asks {
+    ($self:ident, $what:literal, $server:ident, |$rooms:ident| $answer:expr) => {
+        Box::pin(async move {
+            let engine = $self.ask($what, $server)?;
+            let $rooms = engine.rooms();
+            $answer.await.map_err(said_no)
+        })
+    };
+}
+
+impl Remote for Way {
+    fn make_join<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        versions: &'a [RoomVersionId],
+    ) -> RemoteFuture<'a, EventTemplate> {
+        asks!(self, "make_join", destination, |rooms| rooms
+            .make_membership(
+                &self.own,
+                room_id,
+                user_id,
+                MembershipState::Join,
+                Some(versions)
+            ))
+    }
+
+    fn send_join<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+        omit_members: bool,
+    ) -> RemoteFuture<'a, JoinedRoom> {
+        asks!(self, "send_join", destination, |rooms| rooms.take_join(
+            SentMember {
+                origin: &self.own,
+                room_id,
+                event_id,
+                event: &event
+            },
+            omit_members
+        ))
+    }
+
+    fn make_leave<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+    ) -> RemoteFuture<'a, EventTemplate> {
+        asks!(self, "make_leave", destination, |rooms| rooms
+            .make_membership(
+                &self.own,
+                room_id,
+                user_id,
+                MembershipState::Leave,
+                None
+            ))
+    }
+
+    fn send_leave<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+    ) -> RemoteFuture<'a, ()> {
+        asks!(self, "send_leave", destination, |rooms| async {
+            let sent = SentMember {
+                origin: &self.own,
+                room_id,
+                event_id,
+                event: &event,
+            };
+            rooms
+                .take_membership(sent, MembershipState::Leave)
+                .await
+                .map(|_| ())
+        })
+    }
+
+    fn make_knock<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        versions: &'a [RoomVersionId],
+    ) -> RemoteFuture<'a, EventTemplate> {
+        asks!(self, "make_knock", destination, |rooms| rooms
+            .make_membership(
+                &self.own,
+                room_id,
+                user_id,
+                MembershipState::Knock,
+                Some(versions)
+            ))
+    }
+
+    fn send_knock<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: RawPdu,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        asks!(self, "send_knock", destination, |rooms| async {
+            let sent = SentMember {
+                origin: &self.own,
+                room_id,
+                event_id,
+                event: &event,
+            };
+            let (room, _) = rooms.take_membership(sent, MembershipState::Knock).await?;
+            rooms.shown_to_outsiders(&room).await
+        })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        invite: OutgoingInvite<'a>,
+    ) -> RemoteFuture<'a, RawPdu> {
+        asks!(self, "invite", destination, |rooms| rooms.take_invite(
+            SentInvite {
+                origin: &self.own,
+                room_id: invite.room_id,
+                event_id: invite.event_id,
+                version: invite.version,
+                event: &invite.event,
+                room_state: &invite.room_state,
+            }
+        ))
+    }
+
+    fn event<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, RawPdu> {
+        asks!(self, "event", destination, |rooms| rooms
+            .event_for_server(&self.own, event_id))
+    }
+
+    fn state_ids<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, StateIds> {
+        asks!(self, "state_ids", destination, |rooms| rooms
+            .state_ids_for(&self.own, room_id, event_id))
+    }
+
+    fn state<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, StateEvents> {
+        asks!(self, "state", destination, |rooms| rooms
+            .state_for_server(&self.own, room_id, event_id))
+    }
+
+    fn event_auth<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        asks!(self, "event_auth", destination, |rooms| rooms
+            .event_auth(&self.own, room_id, event_id))
+    }
+
+    fn backfill<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        from: &'a [OwnedEventId],
+        limit: u64,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        asks!(self, "backfill", destination, |rooms| rooms.backfill_for(
+            &self.own,
+            room_id,
+            from.to_vec(),
+            limit as usize
+        ))
+    }
+
+    fn missing_events<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        missing: MissingEvents<'a>,
+    ) -> RemoteFuture<'a, Vec<RawPdu>> {
+        let gap = Gap {
+            earliest: missing.earliest.to_vec(),
+            latest: missing.latest.to_vec(),
+            limit: missing.limit as usize,
+            min_depth: missing.min_depth,
+        };
+        asks!(self, "missing_events", destination, |rooms| rooms
+            .missing_for(&self.own, room_id, gap))
+    }
+
+    fn timestamp_to_event<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: MilliSecondsSinceUnixEpoch,
+        _: Direction,
+    ) -> RemoteFuture<'a, (OwnedEventId, MilliSecondsSinceUnixEpoch)> {
+        unused()
+    }
+
+    fn query_directory<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomAliasId,
+    ) -> RemoteFuture<'a, ResolvedAlias> {
+        unused()
+    }
+
+    fn query_profile<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a UserId,
+        _: Option<&'a str>,
+    ) -> RemoteFuture<'a, serde_json::Map<String, serde_json::Value>> {
+        unused()
+    }
+
+    fn public_rooms<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: PublicRoomsPage,
+    ) -> RemoteFuture<'a, PublicRooms> {
+        unused()
+    }
+
+    fn hierarchy<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: bool,
+    ) -> RemoteFuture<'a, SpaceRooms> {
+        unused()
+    }
+
+    fn keys(&self, wanted: Vec<WantedKey>) -> BoxFuture<'_, KnownKeys> {
+        let mut keys = KnownKeys::new();
+        let net = self.net.upgrade();
+        for wanted in wanted {
+            let engine = net
+                .as_ref()
+                .and_then(|net| net.engines.lock().unwrap().get(&wanted.server).cloned());
+            let Some(engine) = engine else { continue };
+            let key = &engine.rooms().key;
+            if wanted.key_id == format!("ed25519:{}", key.version()) {
+                let known = KnownKey {
+                    key: Base64::new(key.public_key().to_vec()),
+                    valid_until: MilliSecondsSinceUnixEpoch(ruma::UInt::MAX),
+                };
+                keys.insert((wanted.server, wanted.key_id), known);
+            }
+        }
+        Box::pin(async { keys })
+    }
+}
+
+fn unused<'a, T: Send + 'a>() -> RemoteFuture<'a, T> {
+    Box::pin(async { Err(RemoteError::NotAllowed) })
+}

@@ -1,0 +1,289 @@
+//! Reading an event of another server: its format, its id, its signatures, its hash.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>, the first three of them.
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedServerName,
+    OwnedServerSigningKeyId, RoomId,
+    canonical_json::redact,
+    signatures::{
+        PublicKeyMap, Verified, reference_hash, required_server_signatures_to_verify_event,
+        sign_event, verify_event,
+    },
+    state_res::check_pdu_format,
+};
+
+use crate::{MAX_EVENT_BYTES, Pdu, RoomVersion, ServerKey};
+
+/// Bytes that the JSON of an event may have as it comes, with what other servers put beside it (`unsigned`).
+const MAX_RAW_BYTES: usize = 2 * MAX_EVENT_BYTES;
+
+/// An event as it came, of the right format, its signatures not checked.
+#[derive(Clone, Debug)]
+pub struct Unverified {
+    object: CanonicalJsonObject,
+    /// What it says. It may be another's words: nothing is checked yet.
+    pub pdu: Pdu,
+}
+
+/// An event whose signatures and hash are right.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// What it says.
+    pub pdu: Pdu,
+    /// Canonical JSON of the whole; of the redacted form where the hash showed that something was taken out.
+    pub json: String,
+}
+
+/// Why an event is dropped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IncomingError {
+    /// It is no event of the room's version.
+    #[error("it has not the format of an event: {0}")]
+    Format(String),
+    /// It is of another room.
+    #[error("it is an event of another room")]
+    OtherRoom,
+    /// A signature is missing or wrong.
+    #[error("its signatures are not right: {0}")]
+    Signature(String),
+}
+
+fn format(error: impl ToString) -> IncomingError {
+    IncomingError::Format(error.to_string())
+}
+
+/// The id of an event: what it carries, or its reference hash.
+fn event_id(
+    object: &CanonicalJsonObject,
+    version: &RoomVersion,
+) -> Result<OwnedEventId, IncomingError> {
+    let id = match version.events_carry_ids() {
+        true => match object.get("event_id") {
+            Some(CanonicalJsonValue::String(id)) => id.clone(),
+            _ => return Err(format("`event_id` is missing")),
+        },
+        false => format!(
+            "${}",
+            reference_hash(object, version.rules()).map_err(format)?
+        ),
+    };
+    OwnedEventId::try_from(id).map_err(format)
+}
+
+/// Another server's object as canonical JSON, without what isn't part of the event.
+pub(crate) fn read_object(json: &str) -> Result<CanonicalJsonObject, IncomingError> {
+    if json.len() > MAX_RAW_BYTES {
+        return Err(format("it is too large"));
+    }
+    let mut object: CanonicalJsonObject = serde_json::from_str(json).map_err(format)?;
+    object.remove("unsigned");
+    object.remove("age_ts");
+    Ok(object)
+}
+
+impl Unverified {
+    /// Reads an event of a room.
+    ///
+    /// # Errors
+    /// If it has not the format of an event of that version, is over a limit of size, or is of another room.
+    pub fn read(
+        json: &str,
+        room_id: &RoomId,
+        version: &RoomVersion,
+    ) -> Result<Self, IncomingError> {
+        let object = read_object(json)?;
+        check_pdu_format(&object, &version.rules().event_format).map_err(format)?;
+        let event_id = event_id(&object, version)?;
+        let canonical = serde_json::to_string(&object).map_err(format)?;
+        let pdu = Pdu::parse(event_id, &canonical).map_err(format)?;
+        let is_of_room = match &pdu.fields.room_id {
+            Some(of) => of == room_id,
+            None => crate::pdu::names_room(&pdu.event_id, room_id),
+        };
+        if !is_of_room {
+            return Err(IncomingError::OtherRoom);
+        }
+        Ok(Self { object, pdu })
+    }
+
+    /// The keys of which one each is needed of a server: those that the event claims to be signed with, by the servers
+    /// that have to sign it.
+    ///
+    /// # Errors
+    /// If a server that has to sign it did not.
+    pub fn signers(
+        &self,
+        version: &RoomVersion,
+    ) -> Result<Vec<(OwnedServerName, Vec<OwnedServerSigningKeyId>)>, IncomingError> {
+        let signature = |error: &dyn ToString| IncomingError::Signature(error.to_string());
+        let servers =
+            required_server_signatures_to_verify_event(&self.object, &version.rules().signatures)
+                .map_err(|error| signature(&error))?;
+        let signatures = match self.object.get("signatures") {
+            Some(CanonicalJsonValue::Object(signatures)) => signatures,
+            _ => return Err(signature(&"there are none")),
+        };
+        servers
+            .into_iter()
+            .map(|server| {
+                let keys: Vec<OwnedServerSigningKeyId> = match signatures.get(server.as_str()) {
+                    Some(CanonicalJsonValue::Object(by_key)) => by_key
+                        .keys()
+                        .filter_map(|id| OwnedServerSigningKeyId::try_from(id.as_str()).ok())
+                        .collect(),
+                    _ => Vec::new(),
+                };
+                match keys.is_empty() {
+                    true => Err(signature(&format!("{server} did not sign it"))),
+                    false => Ok((server, keys)),
+                }
+            })
+            .collect()
+    }
+
+    /// Adds the signature of this server, which vouches for the event.
+    ///
+    /// # Errors
+    /// If it can't be signed.
+    pub fn sign(&mut self, key: &ServerKey, version: &RoomVersion) -> Result<(), IncomingError> {
+        let server = key.server_name().as_str();
+        let rules = &version.rules().redaction;
+        sign_event(server, key, &mut self.object, rules)
+            .map_err(|error| IncomingError::Signature(error.to_string()))
+    }
+
+    /// Checks signatures and hash. Where the hash is another, something was taken out of the event or put into it, and
+    /// what is left is the redacted form.
+    ///
+    /// # Errors
+    /// If a signature is wrong, or none of its keys is among `keys`.
+    pub fn verify(
+        self,
+        keys: &PublicKeyMap,
+        version: &RoomVersion,
+    ) -> Result<Incoming, IncomingError> {
+        let verified = verify_event(keys, &self.object, version.rules())
+            .map_err(|error| IncomingError::Signature(error.to_string()))?;
+        match verified {
+            Verified::All => Ok(Incoming {
+                json: serde_json::to_string(&self.object).map_err(format)?,
+                pdu: self.pdu,
+            }),
+            Verified::Signatures => {
+                let redacted =
+                    redact(self.object, &version.rules().redaction, None).map_err(format)?;
+                let json = serde_json::to_string(&redacted).map_err(format)?;
+                Ok(Incoming {
+                    pdu: Pdu::parse(self.pdu.event_id, &json).map_err(format)?,
+                    json,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{RoomVersionId, room_id, serde::Base64, user_id};
+
+    use super::*;
+    use crate::{EventDraft, Placement, build};
+
+    fn key() -> ServerKey {
+        ServerKey::from_der(
+            ruma::server_name!("example.org").to_owned(),
+            &ServerKey::generate(),
+            "1",
+        )
+        .unwrap()
+    }
+
+    fn keys(key: &ServerKey) -> PublicKeyMap {
+        let id = format!("ed25519:{}", key.version());
+        let public = Base64::new(key.public_key().to_vec());
+        [("example.org".to_owned(), [(id, public)].into())].into()
+    }
+
+    fn event(key: &ServerKey, version: &RoomVersion) -> String {
+        let draft = EventDraft {
+            sender: user_id!("@alice:example.org").to_owned(),
+            event_type: "m.room.message".into(),
+            state_key: None,
+            content: [("body".to_owned(), "hello".to_owned().into())].into(),
+            redacts: None,
+            origin_server_ts: ruma::MilliSecondsSinceUnixEpoch(5_u32.into()),
+        };
+        let placement = Placement {
+            room_id: Some(room_id!("!room:example.org")),
+            version,
+            prev_events: vec![],
+            auth_events: vec![],
+            depth: 3,
+        };
+        build(draft, placement, key).unwrap().json
+    }
+
+    fn read(json: &str, version: &RoomVersion) -> Result<Unverified, IncomingError> {
+        Unverified::read(json, room_id!("!room:example.org"), version)
+    }
+
+    #[test]
+    fn what_one_server_builds_another_takes_in_every_version() {
+        let key = key();
+        for version in crate::versions::CREATABLE {
+            let version = RoomVersion::new(version).unwrap();
+            let json = event(&key, &version);
+            let unverified = read(&json, &version).unwrap();
+            assert_eq!(unverified.signers(&version).unwrap().len(), 1);
+            let incoming = unverified.verify(&keys(&key), &version).unwrap();
+            assert_eq!(incoming.json, json);
+        }
+    }
+
+    #[test]
+    fn of_an_event_that_was_changed_the_redacted_form_is_left_under_the_same_id() {
+        let key = key();
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let json = event(&key, &version);
+        let id = read(&json, &version).unwrap().pdu.event_id;
+        let changed = json.replace("hello", "goodbye");
+        let incoming = read(&changed, &version).unwrap();
+        let incoming = incoming.verify(&keys(&key), &version).unwrap();
+        assert_eq!(incoming.pdu.event_id, id);
+        assert_eq!(incoming.pdu.fields.content.get(), "{}");
+        assert!(!incoming.json.contains("goodbye"));
+    }
+
+    #[test]
+    fn an_event_that_its_server_did_not_sign_is_dropped() {
+        let (signer, other) = (key(), key());
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let json = event(&signer, &version);
+        let forged = json.replace("@alice:example.org", "@alice:example.com");
+        assert!(read(&forged, &version).unwrap().signers(&version).is_err());
+        let unverified = read(&json, &version).unwrap();
+        assert!(matches!(
+            unverified.verify(&keys(&other), &version),
+            Err(IncomingError::Signature(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_event_or_of_another_room_is_dropped() {
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let json = event(&key(), &version);
+        let other = Unverified::read(&json, room_id!("!other:example.org"), &version);
+        assert!(matches!(other, Err(IncomingError::OtherRoom)));
+        for broken in [
+            json.replace("\"depth\":3", "\"depth\":-3"),
+            json.replace("\"depth\":3", "\"depth\":3.5"),
+            json.replace("\"prev_events\":[]", "\"prev_events\":{}"),
+            json.replace("hello", &"x".repeat(MAX_EVENT_BYTES)),
+            "[]".to_owned(),
+            String::new(),
+        ] {
+            assert!(read(&broken, &version).is_err(), "{broken:.200}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What rooms that span servers need beyond the timeline: events that stand in none, what other servers sent, and
+//! invitations from outside.
+
+use std::{collections::HashMap, pin::Pin};
+
+use parley_protocol::EventKey;
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
+
+use crate::{
+    Database, Result, StorageError,
+    commit::Standing,
+    events::{EventRow, read_event_id},
+    insert::{Column, insert},
+    rooms::read,
+    statement::statement,
+};
+
+/// An event that this server has, in a timeline or not.
+#[derive(Clone, Debug)]
+pub struct KnownEvent {
+    /// Its number.
+    pub position: i64,
+    /// Its room.
+    pub room_nid: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// How it stands to the room.
+    pub standing: Standing,
+    /// The snapshot of the state after it; `None` if that isn't known.
+    pub snapshot: Option<i64>,
+    /// Its depth in the room's graph.
+    pub depth: i64,
+    /// Canonical JSON of the PDU, redacted if it was.
+    pub json: String,
+}
+
+/// A look-up of events.
+pub type KnownEvents<'d> =
+    Pin<Box<dyn Future<Output = Result<HashMap<OwnedEventId, KnownEvent>>> + Send + 'd>>;
+
+/// A place of a room's state, with the event that stands there.
+#[derive(Clone, Debug)]
+pub struct StateEntryRow {
+    /// The type.
+    pub event_type: String,
+    /// The state key.
+    pub state_key: String,
+    /// The number of the event.
+    pub position: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
+}
+
+/// What is known of a room that a user is invited to, or has knocked on, and this server is not in.
+#[derive(Clone, Debug)]
+pub struct RemoteInviteRow {
+    /// The number of the member event.
+    pub event_position: i64,
+    /// JSON array of stripped state.
+    pub room_state: String,
+    /// JSON array: servers by which the room can be reached.
+    pub via: String,
+}
+
+/// An event that another server sent and that isn't worked through.
+#[derive(Clone, Debug)]
+pub struct InboxRow {
+    /// Its number in the inbox.
+    pub nid: i64,
+    /// The server that sent it.
+    pub origin: String,
+    /// The PDU as it came.
+    pub json: String,
+}
+
+/// Position, room, id, snapshot, PDU.
+type OutlierColumns = (i64, i64, Vec<u8>, Option<i64>, String);
+
+/// Position, room, id, standing, snapshot, depth, PDU.
+type KnownColumns = (i64, i64, Vec<u8>, String, Option<i64>, i64, String);
+
+impl Database {
+    /// Events of no timeline.
+    pub(crate) async fn outliers_at(&self, positions: Vec<i64>) -> Result<Vec<EventRow>> {
+        let rows: Vec<OutlierColumns> = statement(
+            "SELECT position, room_nid, event_id, snapshot, json FROM outliers WHERE position IN ({ints $1})",
+        )
+        .bind(positions)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(position, room_nid, event_id, snapshot, json)| {
+                Ok(EventRow {
+                    position,
+                    room_nid,
+                    event_id: read_event_id(&event_id)?,
+                    snapshot: snapshot.unwrap_or_default(),
+                    current_snapshot: None,
+                    replaces: None,
+                    redacted_by: None,
+                    device_nid: None,
+                    transaction_id: None,
+                    json,
+                    replaced_json: None,
+                    replaced_id: None,
+                })
+            })
+            .collect()
+    }
+
+    /// Those of some events that this server has, of whichever room.
+    pub fn known_events<'a, 'd>(
+        &'d self,
+        ids: impl IntoIterator<Item = &'a OwnedEventId>,
+    ) -> KnownEvents<'d> {
+        // Not an async function, whose future would hold on to the ids.
+        let keys: Vec<Vec<u8>> = ids
+            .into_iter()
+            .map(|id| EventKey::new(id).into_bytes())
+            .collect();
+        Box::pin(self.events_of_keys(keys))
+    }
+
+    async fn events_of_keys(
+        &self,
+        keys: Vec<Vec<u8>>,
+    ) -> Result<HashMap<OwnedEventId, KnownEvent>> {
+        let mut known = HashMap::with_capacity(keys.len());
+        if keys.is_empty() {
+            return Ok(known);
+        }
+        let rows: Vec<KnownColumns> = statement(
+            "SELECT position, room_nid, event_id, standing, snapshot, depth, json FROM outliers \
+             WHERE event_id IN ({bytes $1}) \
+             UNION ALL SELECT position, room_nid, event_id, 'accepted', snapshot, depth, json FROM events \
+             WHERE event_id IN ({bytes $1})",
+        )
+        .bind(keys)
+        .all(self)
+        .await?;
+        for (position, room_nid, event_id, standing, snapshot, depth, json) in rows {
+            let event = KnownEvent {
+                position,
+                room_nid,
+                event_id: read_event_id(&event_id)?,
+                standing: Standing::read(&standing)?,
+                snapshot,
+                depth,
+                json,
+            };
+            let in_timeline = event.standing == Standing::Accepted;
+            // Where it is both, what is known of it in the timeline counts.
+            if in_timeline || !known.contains_key(&event.event_id) {
+                known.insert(event.event_id.clone(), event);
+            }
+        }
+        Ok(known)
+    }
+
+    /// The state of a snapshot, with the ids of its events.
+    pub async fn state_entries(&self, snapshot: i64) -> Result<Vec<StateEntryRow>> {
+        let places = self.state(snapshot, crate::state::Places::All).await?;
+        let positions: Vec<i64> = places.iter().map(|row| row.position).collect();
+        let rows: Vec<(i64, Vec<u8>)> = statement(
+            "SELECT position, event_id FROM events WHERE position IN ({ints $1}) \
+             UNION ALL SELECT position, event_id FROM outliers WHERE position IN ({ints $1})",
+        )
+        .bind(positions)
+        .all(self)
+        .await?;
+        let ids: HashMap<i64, Vec<u8>> = rows.into_iter().collect();
+        places
+            .into_iter()
+            .map(|row| {
+                let id = ids.get(&row.position).ok_or_else(|| {
+                    StorageError::Corrupt(format!("state has lost its event {}", row.position))
+                })?;
+                Ok(StateEntryRow {
+                    event_type: row.event_type,
+                    state_key: row.state_key,
+                    position: row.position,
+                    event_id: read_event_id(id)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The users whose membership in a room changed at a position of the stream.
+    pub async fn members_changed_at(
+        &self,
+        room_nid: i64,
+        position: i64,
+    ) -> Result<Vec<(OwnedUserId, String)>> {
+        let rows: Vec<(String, String)> = statement(
+            "SELECT u.user_id, m.membership FROM memberships m JOIN users u ON u.nid = m.user_nid \
+             WHERE m.room_nid = $1 AND m.event_position = $2",
+        )
+        .bind(room_nid)
+        .bind(position)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(user_id, membership)| Ok((read(user_id)?, membership)))
+            .collect()
+    }
+
+    /// The memberships that came by invitations from outside in a stretch of the stream: room, user, membership,
+    /// position.
+    pub async fn remote_memberships_between(
+        &self,
+        after: i64,
+        to: i64,
+    ) -> Result<Vec<(i64, OwnedUserId, String, i64)>> {
+        let rows: Vec<(i64, String, String, i64)> = statement(
+            "SELECT m.room_nid, u.user_id, m.membership, m.event_position FROM outliers o \
+             JOIN memberships m ON m.room_nid = o.room_nid AND m.event_position = o.position \
+             JOIN users u ON u.nid = m.user_nid WHERE o.position > $1 AND o.position <= $2",
+        )
+        .bind(after)
+        .bind(to)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(room_nid, user_id, membership, position)| {
+                Ok((room_nid, read(user_id)?, membership, position))
+            })
+            .collect()
+    }
+
+    /// The invitation of a user to a room that this server is not in, or their knock on it.
+    pub async fn remote_invite(
+        &self,
+        room_nid: i64,
+        user_nid: i64,
+    ) -> Result<Option<RemoteInviteRow>> {
+        let row: Option<(i64, String, String)> = statement(
+            "SELECT event_position, room_state, via FROM remote_invites WHERE room_nid = $1 AND user_nid = $2",
+        )
+        .bind(room_nid)
+        .bind(user_nid)
+        .optional(self)
+        .await?;
+        Ok(
+            row.map(|(event_position, room_state, via)| RemoteInviteRow {
+                event_position,
+                room_state,
+                via,
+            }),
+        )
+    }
+
+    /// Keeps what another server sent of a room until it is worked through. What it has sent already is kept once.
+    pub async fn put_in_inbox(
+        &self,
+        room_id: &RoomId,
+        origin: &ServerName,
+        events: Vec<(OwnedEventId, String)>,
+    ) -> Result<()> {
+        let count = events.len();
+        let (ids, jsons) = events
+            .into_iter()
+            .map(|(id, json)| (EventKey::new(&id).into_bytes(), json))
+            .unzip();
+        let mut transaction = self.write().await?;
+        insert(
+            &mut transaction,
+            "inbox (room_id, origin, event_id, json)",
+            vec![
+                Column::Text(vec![room_id.to_string(); count]),
+                Column::Text(vec![origin.to_string(); count]),
+                Column::Bytes(ids),
+                Column::Text(jsons),
+            ],
+            "ON CONFLICT DO NOTHING",
+        )
+        .await?;
+        transaction.commit().await
+    }
+
+    /// What waits in a room's inbox, in the order in which it came, at most `limit`.
+    pub async fn inbox(&self, room_id: &RoomId, limit: i64) -> Result<Vec<InboxRow>> {
+        let rows: Vec<(i64, String, String)> = statement(
+            "SELECT nid, origin, json FROM inbox WHERE room_id = $1 ORDER BY nid LIMIT $2",
+        )
+        .bind(room_id.as_str())
+        .bind(limit)
+        .all(self)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(nid, origin, json)| InboxRow { nid, origin, json })
+            .collect())
+    }
+
+    /// How much waits in a room's inbox.
+    pub async fn inbox_count(&self, room_id: &RoomId) -> Result<i64> {
+        let (count,): (i64,) = statement("SELECT COUNT(*) FROM inbox WHERE room_id = $1")
+            .bind(room_id.as_str())
+            .one(self)
+            .await?;
+        Ok(count)
+    }
+
+    /// The rooms in whose inbox something waits.
+    pub async fn rooms_with_inbox(&self) -> Result<Vec<ruma::OwnedRoomId>> {
+        let rows: Vec<(String,)> = statement("SELECT DISTINCT room_id FROM inbox")
+            .all(self)
+            .await?;
+        rows.into_iter().map(|(room_id,)| read(room_id)).collect()
+    }
+
+    /// Takes what is worked through out of the inbox.
+    pub async fn take_from_inbox(&self, nids: Vec<i64>) -> Result<()> {
+        let mut transaction = self.write().await?;
+        statement("DELETE FROM inbox WHERE nid IN ({ints $1})")
+            .bind(nids)
+            .run(&mut transaction)
+            .await?;
+        transaction.commit().await
+    }
+
+    /// The event of a room's timeline that is nearest to its beginning, of those that this server has.
+    pub async fn oldest_event(&self, room_nid: i64) -> Result<Option<EventRow>> {
+        let span = crate::events::Span {
+            room_nid,
+            after: i64::MIN,
+            to: i64::MAX,
+        };
+        Ok(self.oldest_events(span, 1).await?.pop())
+    }
+
+    /// Whether this server has an event, in a timeline or not.
+    pub async fn has_event(&self, event_id: &EventId) -> Result<bool> {
+        let ids = [event_id.to_owned()];
+        Ok(!self.known_events(&ids).await?.is_empty())
+    }
+}
