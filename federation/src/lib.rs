@@ -1,7 +1,5 @@
 //! The server-server API: what other servers ask of this one ([`router`]), and what it asks of them ([`Federation`]).
 
-#![expect(dead_code, reason = "what sends transactions follows")]
-
 mod check;
 mod error;
 mod inbound;
