@@ -7,7 +7,7 @@ mod registration;
 use std::sync::Arc;
 
 use parley_storage::{Database, accounts, devices};
-use ruma::{OwnedUserId, RoomAliasId, UserId, api::error::ErrorKind};
+use ruma::{OwnedUserId, RoomAliasId, ServerName, UserId, api::error::ErrorKind};
 use subtle::ConstantTimeEq;
 
 pub use self::registration::AppserviceRegistration;
@@ -61,6 +61,20 @@ pub struct Appservices {
     database: Database,
     limits: Limits,
     all: Arc<[Arc<Appservice>]>,
+}
+
+/// Whether a server of that name can work with these registrations.
+///
+/// # Errors
+/// A sentence that says why not: two have the same id or token, or one names what isn't a pattern or a user.
+pub fn check_registrations(
+    registrations: &[AppserviceRegistration],
+    server_name: &ServerName,
+) -> Result<(), String> {
+    registration::check_unique(registrations)?;
+    registrations
+        .iter()
+        .try_for_each(|registration| registration.start(server_name).map(drop))
 }
 
 impl Appservices {

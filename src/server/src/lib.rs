@@ -14,5 +14,5 @@ mod wiring;
 pub use self::{
     http::tls::TlsError,
     server::{Server, StartError},
-    wiring::WiringError,
+    wiring::{WiringError, check_files},
 };

@@ -44,9 +44,22 @@ pub enum WiringError {
         /// What is wrong with it.
         message: String,
     },
+    /// `[appservices]` can't be worked with.
+    #[error("[appservices]: {0}")]
+    Appservices(String),
     /// `[jwt]` can't be worked with.
     #[error("[jwt]: {0}")]
     Jwt(String),
+}
+
+/// Reads the files that a configuration names, as a start would: registrations of application services, keys, certificates
+/// of authorities.
+///
+/// # Errors
+/// The first that can't be read or doesn't hold what it should.
+pub fn check_files(config: &Config) -> Result<(), WiringError> {
+    files::read(config, &mut settings::engine(config))?;
+    files::federation(config).map(drop)
 }
 
 /// The engine over its database, without anything that listens: what `parley user` works on too.

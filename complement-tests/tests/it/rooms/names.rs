@@ -340,3 +340,21 @@ async fn other_aliases_of_a_room_stand_for_it_when_they_are_added() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_stands_beside_the_aliases_of_a_room_is_none() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let there = "#there:parley.test";
+        create(&alice, json!({ "room_alias_name": "there" })).await;
+        let room_id = create(&alice, json!({})).await;
+        let set = async |content: Value| {
+            set_state(&alice, &room_id, "m.room.canonical_alias", "", content).await
+        };
+        set(json!({ "note": there })).await.ok();
+        set(json!({ "note": there, "alias": there }))
+            .await
+            .is_refused(400, "M_BAD_ALIAS");
+    })
+    .await;
+}

@@ -348,12 +348,13 @@ impl Rooms {
         state: &RoomState,
         content: &CanonicalJsonObject,
     ) -> Result<()> {
-        let known = state
-            .get("m.room.canonical_alias", "")
-            .map_or("", |entry| entry.event.content.get());
+        let before = state.get("m.room.canonical_alias", "");
+        let before: Option<CanonicalJsonObject> = before.and_then(|entry| entry.event.content_as());
+        // What older rooms may say in another shape names nothing.
+        let known = before.and_then(|content| aliases_in(&content).ok());
+        let known = known.unwrap_or_default();
         for alias in aliases_in(content)? {
-            let quoted = serde_json::to_string(&alias).unwrap_or_default();
-            if known.contains(&quoted) {
+            if known.contains(&alias) {
                 continue;
             }
             let parsed = <&RoomAliasId>::try_from(alias.as_str()).map_err(|_| {

@@ -9,7 +9,7 @@ use parley::config::EXAMPLE;
 pub(super) enum Command {
     /// Print a commented file that holds every key with its default
     Example,
-    /// Read the configuration and say whether it is right
+    /// Read the configuration and the files that it names, and say whether they are right
     Check,
     /// Print the configuration in effect: defaults, file and environment together, secrets masked
     Show,
@@ -20,7 +20,7 @@ impl Command {
         match self {
             Self::Example => print!("{EXAMPLE}"),
             Self::Check => {
-                super::load(path)?;
+                parley::check_files(&super::load(path)?)?;
                 match path {
                     Some(path) => println!("{} is right.", path.display()),
                     None => println!("There is no configuration file; the defaults hold."),

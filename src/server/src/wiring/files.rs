@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use parley_engine::{
     accounts::check_jwt_settings,
+    appservices::check_registrations,
     settings::{AppserviceRegistration, EngineSettings, JwtKey, JwtSettings, Secret},
 };
 
@@ -22,7 +23,8 @@ pub(super) fn read(config: &Config, settings: &mut EngineSettings) -> Result<(),
             .appservices
             .push(registration.map_err(|message| refused(path, message))?);
     }
-    Ok(())
+    check_registrations(&settings.appservices, &settings.server_name)
+        .map_err(WiringError::Appservices)
 }
 
 fn jwt(jwt: &config::Jwt) -> Result<Option<JwtSettings>, WiringError> {

@@ -53,6 +53,42 @@ fn a_mistake_in_the_configuration_ends_it_with_one_line() {
 }
 
 #[test]
+fn a_mistake_in_a_file_that_the_configuration_names_is_found_by_the_check() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
+    let check = |environment: &[(&str, &str)]| {
+        let mut command = parley(folder.path());
+        command.envs(environment.iter().copied());
+        let output = command.args(["config", "check"]).output().unwrap();
+        (output.status.success(), text(&output.stderr).to_owned())
+    };
+    let registration = |id: &str| {
+        format!(
+            "id: {id}\nurl: null\nas_token: a{id}\nhs_token: h{id}\nsender_localpart: {id}\n\
+             namespaces: {{ users: [{{ exclusive: true, regex: \"@{id}_.*\" }}] }}\n"
+        )
+    };
+    file("irc.yaml", &registration("irc"));
+    file("same.yaml", &registration("irc").replace("airc", "other"));
+    file("none.yaml", "id: irc\n");
+    let registered = |files| [("PARLEY_APPSERVICES__REGISTRATIONS", files)];
+    assert_eq!(check(&registered("irc.yaml")), (true, String::new()));
+    for (files, told) in [
+        ("none.yaml", "none.yaml"),
+        ("irc.yaml,nowhere.yaml", "nowhere.yaml"),
+        ("irc.yaml,same.yaml", "two application services have the id"),
+    ] {
+        let (right, error) = check(&registered(files));
+        assert!(!right && error.contains(told), "{files}: {error}");
+    }
+    let (right, error) = check(&[
+        ("PARLEY_JWT__ALGORITHM", "ES256"),
+        ("PARLEY_JWT__PUBLIC_KEY", "none.yaml"),
+    ]);
+    assert!(!right && error.contains("[jwt]"), "{error}");
+}
+
+#[test]
 fn it_shows_the_configuration_in_effect_without_secrets() {
     let folder = TempDir::new().unwrap();
     let output = parley(folder.path())
