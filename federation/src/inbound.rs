@@ -31,6 +31,7 @@ mod send_leave;
 mod signed;
 mod state;
 mod state_ids;
+mod timestamp_to_event;
 mod version;
 
 use axum::{Router, routing::get};
@@ -57,6 +58,7 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, public_rooms::handle);
     let router = signed(router, public_rooms_filtered::handle);
     let router = signed(router, hierarchy::handle);
+    let router = signed(router, timestamp_to_event::handle);
     let router = signed(router, backfill::handle);
     let router = signed(router, event::handle);
     let router = signed(router, event_auth::handle);

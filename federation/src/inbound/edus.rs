@@ -120,5 +120,5 @@ async fn presence(
 /// Whether what a server tells of a room is heeded.
 async fn heeds(federation: &Federation, origin: &ServerName, room_id: &RoomId) -> bool {
     let rooms = federation.engine().rooms();
-    rooms.is_in_room(origin, room_id).await.unwrap_or(false)
+    rooms.heeds_server(origin, room_id).await.unwrap_or(false)
 }

@@ -116,6 +116,7 @@ struct UserParts<'a> {
     random: &'a Arc<dyn Random>,
     settings: &'a Arc<EngineSettings>,
     limits: &'a Limits,
+    outside: &'a Outside,
     sessions: &'a Sessions,
     appservices: &'a Appservices,
     erased: &'a Erased,
@@ -134,7 +135,13 @@ impl UserServices {
             parts.sessions,
             &parts.hooks,
         );
-        let profiles = Profiles::new(parts.database, parts.limits, parts.settings, &parts.hooks);
+        let profiles = Profiles::new(
+            parts.database,
+            parts.limits,
+            parts.settings,
+            &parts.hooks,
+            parts.outside,
+        );
         let accounts = Accounts::new(AccountParts {
             database: parts.database.clone(),
             clock: Arc::clone(parts.clock),
@@ -212,6 +219,7 @@ impl Engine {
             random: &random,
             settings: &settings,
             limits: &limits,
+            outside: &outside,
             sessions: &sessions,
             appservices: &appservices,
             erased: &erased,

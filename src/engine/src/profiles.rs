@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use parley_storage::{Database, Transaction, accounts, profiles};
-use ruma::{UserId, api::error::ErrorKind};
+use ruma::{OwnedServerName, UserId, api::error::ErrorKind};
 use serde_json::Value;
 
 use crate::{
     EngineError, Result,
     hooks::AccountHooks,
     limits::{Action, Limits},
+    remote::Outside,
     sessions::{AccountKind, Session},
     settings::EngineSettings,
     text,
@@ -29,6 +30,8 @@ pub struct Profiles {
     hooks: Arc<dyn AccountHooks>,
     /// A profile is smaller than this, in bytes of JSON.
     size: u32,
+    server_name: OwnedServerName,
+    outside: Outside,
 }
 
 impl Profiles {
@@ -37,35 +40,58 @@ impl Profiles {
         limits: &Limits,
         settings: &EngineSettings,
         hooks: &Arc<dyn AccountHooks>,
+        outside: &Outside,
     ) -> Self {
         Self {
             database: database.clone(),
             limits: limits.clone(),
             hooks: Arc::clone(hooks),
             size: settings.limits.profile_size,
+            server_name: settings.server_name.clone(),
+            outside: outside.clone(),
         }
     }
 
-    /// All fields of a profile, with their values as JSON.
+    /// All fields of a profile, with their values as JSON. Of a user of another server, as that tells it.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the user has no account here.
+    /// `M_NOT_FOUND` if there is no such user, or their server isn't reached.
     pub async fn get(&self, user_id: &UserId) -> Result<Vec<(String, String)>> {
+        if user_id.server_name() != self.server_name {
+            return self.ask(user_id, None).await;
+        }
         let user_nid = self.user_nid(user_id).await?;
         Ok(self.database.profile(user_nid).await?)
     }
 
-    /// The value of a field, as JSON.
+    /// The value of a field, as JSON. Of a user of another server, as that tells it.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the field isn't set or the user has no account here.
+    /// `M_NOT_FOUND` if the field isn't set, there is no such user, or their server isn't reached.
     pub async fn get_field(&self, user_id: &UserId, field: &str) -> Result<String> {
+        if user_id.server_name() != self.server_name {
+            let told = self.ask(user_id, Some(field)).await?;
+            let value = told.into_iter().find(|(name, _)| name == field);
+            return value.map(|(_, value)| value).ok_or_else(not_set);
+        }
         let user_nid = self.user_nid(user_id).await?;
         if field.contains('\0') {
             return Err(not_set());
         }
         let value = profiles::find(&self.database, user_nid, field).await?;
         value.ok_or_else(not_set)
+    }
+
+    /// Asks the server of a user.
+    async fn ask(&self, user_id: &UserId, field: Option<&str>) -> Result<Vec<(String, String)>> {
+        let unknown = || EngineError::not_found("there is no such user on this server");
+        let remote = self.outside.get().ok_or_else(unknown)?;
+        let server = user_id.server_name();
+        let told = remote.query_profile(server, user_id, field).await?;
+        Ok(told
+            .into_iter()
+            .map(|(field, value)| (field, value.to_string()))
+            .collect())
     }
 
     /// Sets a field of one's own profile. An empty or null `displayname` or `avatar_url` removes it, as clients from

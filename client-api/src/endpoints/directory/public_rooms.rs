@@ -1,23 +1,35 @@
 //! `GET /_matrix/client/v3/publicRooms`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms>
 
-use parley_engine::rooms::directory::{DirectoryEntry, DirectoryPage, DirectoryRequest};
+use parley_engine::{
+    remote::{PublicRooms, PublicRoomsPage},
+    rooms::directory::{DirectoryEntry, DirectoryPage, DirectoryRequest},
+};
 use ruma::{
     ServerName, UInt,
-    api::{
-        client::directory::get_public_rooms::v3::{Request, Response},
-        error::ErrorKind,
-    },
+    api::client::directory::get_public_rooms::v3::{Request, Response},
     directory::{PublicRoomsChunk, PublicRoomsChunkInit},
 };
 
-use crate::{ApiError, ClientApi, Incoming, Result};
+use crate::{ClientApi, Incoming, Result};
 
 /// Rooms of a page whose client doesn't say how many it wants.
 const PAGE: usize = 100;
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
-    only_here(&api, incoming.server.as_deref())?;
+    if let Some(server) = elsewhere(&api, incoming.server.as_deref()) {
+        let page = PublicRoomsPage {
+            limit: incoming.limit.map(u64::from),
+            since: incoming.since.clone(),
+            ..PublicRoomsPage::default()
+        };
+        let rooms = ask(&api, server, page).await?;
+        let mut response = Response::new(rooms.chunk);
+        response.next_batch = rooms.next_batch;
+        response.prev_batch = rooms.prev_batch;
+        response.total_room_count_estimate = rooms.total.map(estimate);
+        return Ok(response);
+    }
     let request = DirectoryRequest {
         limit: limit(incoming.limit),
         since: incoming.since.clone(),
@@ -31,16 +43,25 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     Ok(response)
 }
 
-/// Refuses to ask other servers.
-pub(super) fn only_here(api: &ClientApi, server: Option<&ServerName>) -> Result<()> {
-    if server.is_none_or(|server| *server == api.engine.settings().server_name) {
-        return Ok(());
-    }
-    // TODO: the directories of other servers come with federation.
-    Err(ApiError::new(
-        ErrorKind::Unrecognized,
-        "this server doesn't ask others for their rooms yet",
-    ))
+/// The other server whose rooms are asked for, if it is another.
+pub(super) fn elsewhere<'a>(
+    api: &ClientApi,
+    server: Option<&'a ServerName>,
+) -> Option<&'a ServerName> {
+    server.filter(|server| **server != api.engine.settings().server_name)
+}
+
+/// Asks another server for its rooms.
+pub(super) async fn ask(
+    api: &ClientApi,
+    server: &ServerName,
+    page: PublicRoomsPage,
+) -> Result<PublicRooms> {
+    Ok(api.engine.rooms().directory_of(server, page).await?)
+}
+
+pub(super) fn estimate(total: u64) -> UInt {
+    UInt::try_from(total).unwrap_or(UInt::MAX)
 }
 
 pub(super) fn limit(limit: Option<UInt>) -> usize {

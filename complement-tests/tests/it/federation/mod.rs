@@ -3,7 +3,9 @@
 mod check;
 mod discovery;
 mod keys;
+mod queries;
 mod rooms;
+mod sending;
 mod signatures;
 
 use parley_conformance::{authority_pem, federated};

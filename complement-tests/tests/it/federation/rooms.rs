@@ -21,11 +21,11 @@ async fn ask_to_join(client: &Client, room_id: &str, server: &TestServer) -> Ans
 }
 
 /// Joins a room by another server.
-async fn join_by(client: &Client, room_id: &str, server: &TestServer) {
+pub(super) async fn join_by(client: &Client, room_id: &str, server: &TestServer) {
     ask_to_join(client, room_id, server).await.ok();
 }
 
-async fn say(client: &Client, room_id: &str, text: &str) -> String {
+pub(super) async fn say(client: &Client, room_id: &str, text: &str) -> String {
     let path = format!(
         "{BASE}/rooms/{}/send/m.room.message/{}",
         quoted(room_id),
@@ -37,7 +37,7 @@ async fn say(client: &Client, room_id: &str, text: &str) -> String {
 }
 
 /// Syncs until something is told that fits.
-async fn sync_until(client: &Client, fits: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn sync_until(client: &Client, fits: impl Fn(&Value) -> bool) -> Value {
     let mut since = String::new();
     let told = async {
         loop {
@@ -55,7 +55,7 @@ async fn sync_until(client: &Client, fits: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// Waits until somebody is told of an event.
-async fn hear(client: &Client, room_id: &str, event_id: &str) {
+pub(super) async fn hear(client: &Client, room_id: &str, event_id: &str) {
     sync_until(client, |told| {
         let events = told["rooms"]["join"][room_id]["timeline"]["events"].as_array();
         let mut events = events.into_iter().flatten();
@@ -65,7 +65,7 @@ async fn hear(client: &Client, room_id: &str, event_id: &str) {
 }
 
 /// What was said in a room, as somebody reads it, newest first.
-async fn read(client: &Client, room_id: &str) -> Vec<String> {
+pub(super) async fn read(client: &Client, room_id: &str) -> Vec<String> {
     let mut said = Vec::new();
     let mut from = String::new();
     loop {

@@ -3,12 +3,16 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#published-room-directory>
 
 use ruma::{
-    RoomId,
+    RoomId, ServerName,
     room::{JoinRuleKind, RoomSummary},
 };
 
 use super::{Rooms, aliases::may_set_aliases};
-use crate::{EngineError, Result, sessions::Session};
+use crate::{
+    EngineError, Result,
+    remote::{PublicRooms, PublicRoomsPage},
+    sessions::Session,
+};
 
 /// The most rooms of a page.
 const MAX_PAGE: usize = 500;
@@ -165,6 +169,19 @@ impl Rooms {
             }
         }
         Ok(found)
+    }
+
+    /// Reads the directory of another server.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if this server doesn't speak with it; what it said, if it refused; `M_NOT_FOUND` if it isn't reached.
+    pub async fn directory_of(
+        &self,
+        server: &ServerName,
+        page: PublicRoomsPage,
+    ) -> Result<PublicRooms> {
+        let remote = self.outside.remote()?;
+        Ok(remote.public_rooms(server, page).await?)
     }
 
     /// Whether a room stands in the directory.

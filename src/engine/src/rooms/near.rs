@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parley_storage::events::EventRow;
-use ruma::RoomId;
+use ruma::{OwnedEventId, RoomId, ServerName};
 
 use super::{Rooms, history::Direction, timeline::TimelineEvent};
 use crate::{EngineError, Result, sessions::Session};
@@ -14,6 +14,33 @@ const CHUNK: i64 = 50;
 const MAX_SCANNED: i64 = 2_000;
 
 impl Rooms {
+    /// The same for another server that is in the room: the event nearest in time, whoever may see what it says. Its id and
+    /// time.
+    ///
+    /// `GET /_matrix/federation/v1/timestamp_to_event/{roomId}`
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the other server isn't in the room, `M_NOT_FOUND` if this one isn't, or there is no such event.
+    pub async fn event_near_for_server(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        timestamp: i64,
+        direction: Direction,
+    ) -> Result<(OwnedEventId, i64)> {
+        let (room, _) = self.room_of_server(origin, room_id).await?;
+        self.indexer.ready().await?;
+        let forward = direction == Direction::Forward;
+        let rows: Vec<EventRow> = self
+            .database
+            .events_near(room.nid(), timestamp, forward, 0, 1)
+            .await?;
+        let none = || EngineError::not_found("there is no event of that time");
+        let row = rows.into_iter().next().ok_or_else(none)?;
+        let event = TimelineEvent::from_row(row)?;
+        Ok((event.event_id, event.origin_server_ts))
+    }
+
     /// The first event at or after a time, or the last at or before it, of those that the user may see. Of several in
     /// the same millisecond, that which stands first in that direction.
     ///

@@ -3,7 +3,7 @@
 use ruma::{OwnedServerName, RoomId, ServerName};
 
 use super::Rooms;
-use crate::Result;
+use crate::{EngineError, Result};
 
 /// Servers that are named to who wants to join a room.
 const MAX_NAMED: usize = 20;
@@ -19,6 +19,18 @@ impl Rooms {
         };
         let state = self.registry.load(&room).await?;
         Ok(state.has_server(server))
+    }
+
+    /// Whether what a server tells of a room is heeded: it is in the room, and the room doesn't keep it out.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn heeds_server(&self, server: &ServerName, room_id: &RoomId) -> Result<bool> {
+        match self.room_of_server(server, room_id).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Servers by which a room can be joined: this one first if it is in the room, then those with the most users in it.

@@ -1,0 +1,103 @@
+//! What one server asks another for its users.
+
+use parley_conformance::{Client, federated};
+use serde_json::json;
+
+use super::rooms::{join_by, say};
+use crate::rooms::{BASE, create, quoted};
+
+async fn profile(client: &Client, user_id: &str) -> parley_conformance::Answer {
+    client
+        .get(&format!("{BASE}/profile/{}", quoted(user_id)))
+        .await
+}
+
+#[tokio::test]
+async fn profiles_of_other_servers_are_shown() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let user = quoted(&bob.user_id);
+        let path = format!("{BASE}/profile/{user}/displayname");
+        bob.put(&path, json!({ "displayname": "Bob of two" }))
+            .await
+            .ok();
+        let shown = profile(&alice, &bob.user_id).await.ok();
+        assert_eq!(shown["displayname"], "Bob of two");
+        assert_eq!(
+            alice.get(&path).await.ok(),
+            json!({ "displayname": "Bob of two" })
+        );
+        let path = format!("{BASE}/profile/{user}/avatar_url");
+        alice.get(&path).await.is_refused(404, "M_NOT_FOUND");
+        let nobody = format!("@nobody:{}", servers[1].name());
+        profile(&alice, &nobody)
+            .await
+            .is_refused(404, "M_NOT_FOUND");
+        profile(&alice, "@nobody:127.0.0.1:1")
+            .await
+            .is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn public_rooms_of_other_servers_are_listed_and_found_by_their_alias() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room = json!({
+            "name": "harbour",
+            "visibility": "public",
+            "preset": "public_chat",
+            "room_alias_name": "harbour",
+        });
+        let room_id = create(&alice, room).await;
+        create(
+            &alice,
+            json!({ "name": "lighthouse", "visibility": "public" }),
+        )
+        .await;
+        let server = quoted(servers[0].name());
+        let path = format!("{BASE}/publicRooms?server={server}");
+        let all = bob.get(&path).await.ok();
+        assert_eq!(all["chunk"].as_array().unwrap().len(), 2);
+        assert_eq!(all["total_room_count_estimate"], 2);
+        let filter = json!({ "filter": { "generic_search_term": "harb" } });
+        let found = bob.post(&path, filter).await.ok();
+        assert_eq!(found["chunk"].as_array().unwrap().len(), 1);
+        assert_eq!(found["chunk"][0]["room_id"], room_id);
+        let alias = quoted(&format!("#harbour:{}", servers[0].name()));
+        let path = format!("{BASE}/directory/room/{alias}");
+        let resolved = bob.get(&path).await.ok();
+        assert_eq!(resolved["room_id"], room_id);
+        assert_eq!(resolved["servers"], json!([servers[0].name()]));
+        let path = format!("{BASE}/publicRooms?server=127.0.0.1:1");
+        bob.get(&path).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_in_a_room_learns_which_event_was_at_a_time() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create(&alice, json!({ "preset": "public_chat" })).await;
+        let said = say(&alice, &room_id, "then").await;
+        let room = ruma::RoomId::parse(&room_id).unwrap();
+        let name = servers[0].name().to_owned();
+        let name = <&ruma::ServerName>::try_from(name.as_str()).unwrap();
+        let ask = async || {
+            let remote = servers[1].engine().outside().remote().unwrap().clone();
+            let now = ruma::MilliSecondsSinceUnixEpoch::now();
+            let direction = ruma::api::Direction::Backward;
+            remote.timestamp_to_event(name, &room, now, direction).await
+        };
+        assert!(ask().await.unwrap_err().to_string().contains("refused"));
+        join_by(&bob, &room_id, &servers[0]).await;
+        let (event_id, _) = ask().await.unwrap();
+        assert_ne!(event_id, said, "the join came after it");
+    })
+    .await;
+}

@@ -1,0 +1,271 @@
+//! What servers tell each other by themselves.
+
+use std::time::Duration;
+
+use axum::Router;
+use parley_conformance::{Client, Peer, TestServer, federated};
+use ruma::ServerName;
+use serde_json::{Value, json};
+
+use super::rooms::{hear, join_by, read, say, sync_until};
+use crate::rooms::{BASE, act, act_self, create_public, quoted};
+
+/// What is told of a room that isn't an event of its timeline.
+fn ephemeral<'a>(told: &'a Value, room_id: &str, event_type: &str) -> Option<&'a Value> {
+    let events = told["rooms"]["join"][room_id]["ephemeral"]["events"].as_array()?;
+    let event = events.iter().find(|event| event["type"] == event_type)?;
+    Some(&event["content"])
+}
+
+async fn types(client: &Client, room_id: &str, types: bool) {
+    let (room, user) = (quoted(room_id), quoted(&client.user_id));
+    let path = format!("{BASE}/rooms/{room}/typing/{user}");
+    let body = json!({ "typing": types, "timeout": 20_000 });
+    client.put(&path, body).await.ok();
+}
+
+/// Has a server tried again by another, until it is reached.
+async fn reach(server: &TestServer, name: &str) {
+    let name = <&ServerName>::try_from(name).unwrap();
+    let reached = async {
+        loop {
+            server.federation().retry(name).await;
+            let all = server.federation().destinations_status().await.unwrap();
+            let status = all
+                .iter()
+                .find(|status| status.server_name == name.as_str());
+            if status
+                .is_none_or(|status| status.failing_since.is_none() && status.rooms_behind == 0)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+    reached.expect("the server is reached in time");
+}
+
+/// Waits until somebody is in no room any more.
+async fn put_out(client: &Client) {
+    let out = async {
+        let path = format!("{BASE}/joined_rooms");
+        while client.get(&path).await.ok()["joined_rooms"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let out = tokio::time::timeout(Duration::from_secs(20), out).await;
+    out.expect("the server hears of it in time");
+}
+
+#[tokio::test]
+async fn who_types_and_who_has_read_what_is_seen_on_other_servers() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let event_id = say(&alice, &room_id, "hello").await;
+        hear(&bob, &room_id, &event_id).await;
+
+        types(&bob, &room_id, true).await;
+        let typing =
+            |told: &Value| Some(ephemeral(told, &room_id, "m.typing")?["user_ids"].clone());
+        let is_typed_by = |told: &Value, users: Value| typing(told) == Some(users);
+        sync_until(&alice, |told| is_typed_by(told, json!([bob.user_id]))).await;
+        types(&bob, &room_id, false).await;
+        let nobody = |told: &Value| typing(told).is_none_or(|users| users == json!([]));
+        sync_until(&alice, nobody).await;
+
+        let path = format!(
+            "{BASE}/rooms/{}/receipt/m.read/{}",
+            quoted(&room_id),
+            quoted(&event_id)
+        );
+        bob.post(&path, json!({ "thread_id": "main" })).await.ok();
+        let told = sync_until(&alice, |told| {
+            let receipts = ephemeral(told, &room_id, "m.receipt");
+            receipts.is_some_and(|all| all[&event_id]["m.read"][&bob.user_id].is_object())
+        })
+        .await;
+        let receipts = ephemeral(&told, &room_id, "m.receipt").unwrap();
+        assert_eq!(
+            receipts[&event_id]["m.read"][&bob.user_id]["thread_id"],
+            "main"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn presence_is_seen_on_other_servers() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let path = format!("{BASE}/presence/{}/status", quoted(&bob.user_id));
+        let at_sea = json!({ "presence": "online", "status_msg": "at sea" });
+        bob.put(&path, at_sea).await.ok();
+        sync_until(&alice, |told| {
+            let events = told["presence"]["events"].as_array().into_iter().flatten();
+            let mut events = events.filter(|event| event["sender"] == bob.user_id);
+            events.any(|event| {
+                event["content"]["presence"] == "online"
+                    && event["content"]["status_msg"] == "at sea"
+            })
+        })
+        .await;
+        let away = json!({ "presence": "offline" });
+        bob.put(&path, away).await.ok();
+        sync_until(&alice, |told| {
+            let events = told["presence"]["events"].as_array().into_iter().flatten();
+            let mut events = events.filter(|event| event["sender"] == bob.user_id);
+            events.any(|event| event["content"]["presence"] == "offline")
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_tells_only_of_its_own_users_and_of_rooms_that_it_is_in() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let carol = servers[0].register("carol").await;
+        let room_id = create_public(&alice).await;
+        act_self(&carol, &room_id, "join").await.ok();
+        let peer = Peer::start(Router::new()).await;
+        let of_peer = format!("@eve:{}", peer.name());
+        let edus: Vec<Value> = [&carol.user_id, &of_peer]
+            .iter()
+            .map(|user_id| {
+                let content = json!({ "room_id": room_id, "user_id": user_id, "typing": true });
+                json!({ "edu_type": "m.typing", "content": content })
+            })
+            .chain([
+                json!({ "edu_type": "im.unknown", "content": {} }),
+                json!({ "edu_type": 7 }),
+            ])
+            .collect();
+        let transaction = json!({
+            "origin": peer.name(),
+            "origin_server_ts": 1,
+            "pdus": [],
+            "edus": edus,
+        });
+        let path = "/_matrix/federation/v1/send/1";
+        peer.put(&servers[0], path, transaction).await.ok();
+        let path = format!("{BASE}/sync?timeout=0");
+        let told = alice.get(&path).await.ok();
+        assert!(ephemeral(&told, &room_id, "m.typing").is_none(), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_gone_catches_up() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let (one, two) = (create_public(&alice).await, create_public(&alice).await);
+        for room_id in [&one, &two] {
+            join_by(&bob, room_id, &servers[0]).await;
+        }
+        let before = say(&alice, &one, "before").await;
+        hear(&bob, &one, &before).await;
+        servers[1].stop().await;
+        for count in 0..60 {
+            say(&alice, &one, &format!("one {count:02}")).await;
+            say(&alice, &two, &format!("two {count:02}")).await;
+        }
+        // What it lacks outlives a restart of the one that has it.
+        servers[0].restart().await;
+        let last = [
+            say(&alice, &one, "last of one").await,
+            say(&alice, &two, "last of two").await,
+        ];
+        servers[1].start_again().await;
+        let name = servers[1].name().to_owned();
+        reach(&servers[0], &name).await;
+        hear(&bob, &one, &last[0]).await;
+        hear(&bob, &two, &last[1]).await;
+        for room_id in [&one, &two] {
+            // In whatever order: the middle of a long gap is read from the past.
+            let (mut said, mut heard) = (read(&alice, room_id).await, read(&bob, room_id).await);
+            said.sort();
+            heard.sort();
+            assert_eq!(heard, said, "nothing is missing, nothing twice");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_gone_is_told_as_soon_as_it_speaks() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        servers[1].stop().await;
+        let missed = say(&alice, &room_id, "missed").await;
+        // It fails often enough to be left alone for long.
+        let name = servers[1].name().to_owned();
+        let name = <&ServerName>::try_from(name.as_str()).unwrap();
+        for _ in 0..6 {
+            let all = async || servers[0].federation().destinations_status().await.unwrap();
+            let failures = async || all().await.first().map_or(0, |status| status.failures);
+            let before = failures().await;
+            let remote = servers[0].engine().outside().remote().unwrap();
+            let alias = ruma::room_alias_id!("#a:b");
+            let _ = remote.query_directory(name, alias).await;
+            assert!(failures().await >= before);
+        }
+        servers[1].start_again().await;
+        say(&bob, &room_id, "I am back").await;
+        hear(&bob, &room_id, &missed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_put_out_of_a_room_learns_of_it_although_their_server_is_no_longer_in_it() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        act(&alice, &room_id, "kick", &bob).await.ok();
+        put_out(&bob).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        servers[1].stop().await;
+        act(&alice, &room_id, "ban", &bob).await.ok();
+        servers[1].start_again().await;
+        let name = servers[1].name().to_owned();
+        reach(&servers[0], &name).await;
+        put_out(&bob).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_that_are_gone_for_good_keep_nobody_waiting() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        servers[1].stop().await;
+        let all_said = async {
+            for count in 0..200 {
+                say(&alice, &room_id, &count.to_string()).await;
+            }
+        };
+        let all_said = tokio::time::timeout(Duration::from_secs(10), all_said).await;
+        all_said.expect("nobody waits for the other server");
+        let all = servers[0].federation().destinations_status().await.unwrap();
+        assert!(all[0].waiting < 200, "{all:?}");
+    })
+    .await;
+}
