@@ -5,6 +5,7 @@ mod accounts;
 mod conformance;
 mod discovery;
 mod federation;
+mod mutations;
 mod nodes;
 mod personal;
 mod requests;
