@@ -228,3 +228,28 @@ async fn three_servers_agree_on_a_room_whose_state_they_change_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn invitations_from_other_servers_are_blocked_or_ignored_as_the_invited_user_wants() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let set = async |rules: Value| {
+            let kind = "org.matrix.msc4155.invite_permission_config";
+            let path = format!("{BASE}/user/{}/account_data/{kind}", quoted(&bob.user_id));
+            bob.put(&path, rules).await.ok();
+        };
+        set(json!({ "blocked_users": [alice.user_id] })).await;
+        crate::rooms::act(&alice, &room_id, "invite", &bob)
+            .await
+            .is_refused(403, "M_INVITE_BLOCKED");
+        set(json!({ "ignored_users": [alice.user_id] })).await;
+        crate::rooms::act(&alice, &room_id, "invite", &bob)
+            .await
+            .ok();
+        let told = bob.get(&format!("{BASE}/sync?timeout=0")).await.ok();
+        assert!(told["rooms"]["invite"].get(&room_id).is_none(), "{told}");
+    })
+    .await;
+}

@@ -43,7 +43,7 @@ impl Sync {
     ) -> Result<Option<InvitedRoom>> {
         if let Some((state, sender)) = self.told_by_others(stretch, candidate).await? {
             let room = candidate.room.clone();
-            let is_shown = !stretch.ignored.contains(&sender);
+            let is_shown = stretch.ignored.reception(&sender) == Reception::Allow;
             return Ok(is_shown.then_some(InvitedRoom { room, state }));
         }
         let Some((state, invitation)) = self.seen_from_outside(stretch, candidate).await? else {

@@ -139,7 +139,8 @@ impl Rooms {
     /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
     ///
     /// # Errors
-    /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_BAD_JSON` if it is none, `M_NOT_FOUND` if there is no such user, `M_FORBIDDEN`.
+    /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_BAD_JSON` if it is none, `M_NOT_FOUND` if there is no such user, `M_FORBIDDEN`,
+    /// `M_INVITE_BLOCKED` if the user wants no invitations of that sender.
     pub async fn take_invite(&self, sent: SentInvite<'_>) -> Result<RawPdu> {
         let version = RoomVersion::new(sent.version).ok_or_else(|| {
             let version = sent.version;
@@ -224,6 +225,8 @@ impl Rooms {
                 "there is no user {user_id}"
             )));
         }
+        self.check_wants_invitation(&user_id, &fields.sender)
+            .await?;
         Ok(user_id)
     }
 
