@@ -26,7 +26,7 @@ use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
     api::federation::discovery::get_server_keys, serde::Base64,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 pub(crate) use self::{
     own::{OwnKeys, old_key},
@@ -40,6 +40,8 @@ const REMEMBERED: usize = 10_000;
 const MAX_KEYS: usize = 100;
 /// Servers that are asked for keys at once, for one who wants them.
 const AT_ONCE: usize = 20;
+/// Servers that are asked for keys at once, for all who want them.
+const QUESTIONS: usize = 50;
 /// How long a server that gave no keys isn't asked again.
 const PAUSE_MS: i64 = 60 * 1_000;
 /// How long keys that don't hold long enough are taken for what there is.
@@ -79,6 +81,8 @@ struct Inner {
     own: OwnKeys,
     notaries: Vec<OwnedServerName>,
     servers: Cache<OwnedServerName, Arc<Mutex<ServerEntry>>>,
+    /// Places for questions: anyone can make this server ask, by a request in the name of any server.
+    slots: Semaphore,
 }
 
 impl Keys {
@@ -97,6 +101,7 @@ impl Keys {
                 own,
                 notaries,
                 servers: Cache::new(REMEMBERED),
+                slots: Semaphore::new(QUESTIONS),
             }),
         }
     }
@@ -262,6 +267,8 @@ impl Inner {
     }
 
     async fn directly(&self, server: &ServerName) -> Result<Published, String> {
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
         let request = get_server_keys::v2::Request::new();
         let answer = self.client.send(server, request, Effort::KEYS).await;
         let answer = answer.map_err(|error: RemoteError| error.to_string())?;
