@@ -58,7 +58,6 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, public_rooms::handle);
     let router = signed(router, public_rooms_filtered::handle);
     let router = signed(router, hierarchy::handle);
-    let router = signed(router, timestamp_to_event::handle);
     let router = signed(router, backfill::handle);
     let router = signed(router, event::handle);
     let router = signed(router, event_auth::handle);
@@ -73,5 +72,6 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, send_leave::handle);
     let router = signed(router, state::handle);
     let router = signed(router, state_ids::handle);
+    let router = signed(router, timestamp_to_event::handle);
     router.with_state(federation)
 }

@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     redactions: Vec<(i64, NewRedaction)>,
     relations: RelationRows,
     shown: ShownRows,
+    /// Room, time and position of events of the past, which no indexer comes by.
+    past_times: (Vec<i64>, Vec<i64>, Vec<i64>),
     effects: Vec<(i64, Effect)>,
     account_data: BTreeMap<(i64, i64, String), (String, i64)>,
     receipts: BTreeMap<(i64, i64, String, String), Receipt>,
@@ -137,6 +139,11 @@ impl Rows {
         }
         for event in room.past.iter().chain(&room.events) {
             self.add_event(room_nid, event, interned)?;
+        }
+        for event in &room.past {
+            self.past_times.0.push(room_nid);
+            self.past_times.1.push(event.origin_server_ts);
+            self.past_times.2.push(event.position.get());
         }
         if let Some(last) = room.events.last() {
             let head = Head {
@@ -285,6 +292,18 @@ impl Rows {
         self.outliers.store(transaction).await?;
         self.events.store(transaction).await?;
         self.snapshots.store(transaction).await?;
+        let (rooms, times, positions) = self.past_times;
+        insert(
+            transaction,
+            "event_times (room_nid, origin_server_ts, position)",
+            vec![
+                Column::Int(rooms),
+                Column::Int(times),
+                Column::Int(positions),
+            ],
+            "ON CONFLICT DO NOTHING",
+        )
+        .await?;
         store_heads(transaction, self.heads).await?;
         store_memberships(transaction, self.memberships).await?;
         self.relations.store(transaction).await?;

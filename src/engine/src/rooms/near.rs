@@ -5,17 +5,28 @@ use std::sync::Arc;
 use parley_storage::events::EventRow;
 use ruma::{OwnedEventId, RoomId, ServerName};
 
-use super::{Rooms, history::Direction, timeline::TimelineEvent};
-use crate::{EngineError, Result, sessions::Session};
+use super::{Rooms, history::Direction, room::Room, timeline::TimelineEvent, visibility::Access};
+use crate::{EngineError, Result, clock::timestamp, sessions::Session};
 
 /// Events that are read at once.
 const CHUNK: i64 = 50;
 /// The most events that are looked through for one that the user may see.
 const MAX_SCANNED: i64 = 2_000;
 
+/// Servers that are asked for an event, and stretches of the past that are read up to it.
+const MAX_SERVERS: usize = 5;
+const MAX_STRETCHES: usize = 20;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    timestamp: i64,
+    forward: bool,
+}
+
 impl Rooms {
-    /// The same for another server that is in the room: the event nearest in time, whoever may see what it says. Its id and
-    /// time.
+    /// The same as [`Rooms::event_near`] for another server that is in the room: the event nearest in time of those that
+    /// one of its users could see. Its id and time.
     ///
     /// `GET /_matrix/federation/v1/timestamp_to_event/{roomId}`
     ///
@@ -33,12 +44,17 @@ impl Rooms {
         let forward = direction == Direction::Forward;
         let rows: Vec<EventRow> = self
             .database
-            .events_near(room.nid(), timestamp, forward, 0, 1)
+            .events_near(room.nid(), timestamp, forward, 0, CHUNK)
             .await?;
-        let none = || EngineError::not_found("there is no event of that time");
-        let row = rows.into_iter().next().ok_or_else(none)?;
-        let event = TimelineEvent::from_row(row)?;
-        Ok((event.event_id, event.origin_server_ts))
+        for row in rows {
+            if self.server_sees(origin, row.snapshot).await? {
+                let event = TimelineEvent::from_row(row)?;
+                return Ok((event.event_id, event.origin_server_ts));
+            }
+        }
+        Err(EngineError::not_found(
+            "there is no event of that time that you may see",
+        ))
     }
 
     /// The first event at or after a time, or the last at or before it, of those that the user may see. Of several in
@@ -57,20 +73,40 @@ impl Rooms {
     ) -> Result<Arc<TimelineEvent>> {
         let (room, _, access) = self.readable(room_id, &session.user_id).await?;
         self.indexer.ready().await?;
-        let forward = direction == Direction::Forward;
+        let wanted = Near {
+            timestamp,
+            forward: direction == Direction::Forward,
+        };
+        let mut found = self.nearest(&room, &access, session, wanted).await?;
+        if self.is_told_by_others(&room, wanted).await? {
+            found = self.nearest(&room, &access, session, wanted).await?;
+        }
+        found.ok_or_else(|| {
+            EngineError::not_found("there is no event of that time that you may see")
+        })
+    }
+
+    /// The nearest of the events that are stored.
+    async fn nearest(
+        &self,
+        room: &Room,
+        access: &Access,
+        session: &Session,
+        wanted: Near,
+    ) -> Result<Option<Arc<TimelineEvent>>> {
         let mut skip = 0;
         while skip < MAX_SCANNED {
             let rows: Vec<EventRow> = self
                 .database
-                .events_near(room.nid(), timestamp, forward, skip, CHUNK)
+                .events_near(room.nid(), wanted.timestamp, wanted.forward, skip, CHUNK)
                 .await?;
             let is_last = (rows.len() as i64) < CHUNK;
             for row in rows {
                 let event = Arc::new(TimelineEvent::from_row(row)?);
-                self.look_up_past(&access, std::slice::from_ref(&event), &session.user_id)
+                self.look_up_past(access, std::slice::from_ref(&event), &session.user_id)
                     .await?;
                 if access.sees(&event, &session.user_id) {
-                    return Ok(event);
+                    return Ok(Some(event));
                 }
             }
             if is_last {
@@ -78,8 +114,44 @@ impl Rooms {
             }
             skip += CHUNK;
         }
-        Err(EngineError::not_found(
-            "there is no event of that time that you may see",
-        ))
+        Ok(None)
+    }
+
+    /// Where a time is before all that this server has of a room, asks others for the event, and reads the past as far
+    /// back as that. Whether something was read.
+    async fn is_told_by_others(&self, room: &Arc<Room>, wanted: Near) -> Result<bool> {
+        let Some(remote) = self.outside.get() else {
+            return Ok(false);
+        };
+        let oldest = self.database.oldest_event(room.nid()).await?;
+        let Some(oldest) = oldest.map(TimelineEvent::from_row).transpose()? else {
+            return Ok(false);
+        };
+        let is_whole = oldest.event_type.as_ref() == "m.room.create";
+        if is_whole || wanted.timestamp >= oldest.origin_server_ts {
+            return Ok(false);
+        }
+        let state = self.registry.load(room).await?;
+        let direction = match wanted.forward {
+            true => ruma::api::Direction::Forward,
+            false => ruma::api::Direction::Backward,
+        };
+        let time = timestamp(wanted.timestamp);
+        for server in self.servers_to_ask(&state).iter().take(MAX_SERVERS) {
+            let answer = remote
+                .timestamp_to_event(server, room.id(), time, direction)
+                .await;
+            let Ok((event_id, _)) = answer else { continue };
+            let mut has_read = false;
+            for _ in 0..MAX_STRETCHES {
+                let is_there = self.database.event(&event_id).await?.is_some();
+                if is_there || !self.read_past(room).await? {
+                    break;
+                }
+                has_read = true;
+            }
+            return Ok(has_read);
+        }
+        Ok(false)
     }
 }

@@ -516,7 +516,11 @@ impl Rooms {
     }
 
     /// Whether a user of a server could see what was sent with a state.
-    async fn server_sees(&self, origin: &ServerName, snapshot: i64) -> Result<bool> {
+    pub(in crate::rooms) async fn server_sees(
+        &self,
+        origin: &ServerName,
+        snapshot: i64,
+    ) -> Result<bool> {
         let entries = self.database.state_entries(snapshot).await?;
         let visibility = entries.iter().find(|entry| {
             entry.event_type == "m.room.history_visibility" && entry.state_key.is_empty()

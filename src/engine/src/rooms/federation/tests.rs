@@ -342,3 +342,131 @@ async fn the_past_is_read_from_others_as_far_as_the_user_may_see_it() {
         assert!(net.asked.lock().unwrap().contains(&"backfill"));
     }
 }
+
+#[tokio::test]
+async fn what_was_said_at_a_time_is_found_also_where_only_others_have_it() {
+    let (net, one, _two, room_id) = two(RoomVersionId::V11).await;
+    let third = net.server("three.test").await;
+    let first = one.say(&room_id, "first").await;
+    let json: serde_json::Value = serde_json::from_str(&one.pdu(&first).await).unwrap();
+    let time = json["origin_server_ts"].as_i64().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    for count in 0..120 {
+        one.say(&room_id, &count.to_string()).await;
+    }
+    third.join(&room_id, &one).await.unwrap();
+    let found = third
+        .rooms()
+        .event_near(&third.user, &room_id, time, Direction::Forward)
+        .await
+        .unwrap();
+    assert_eq!(found.event_id, first);
+}
+
+/// Numbers that are the same in each run.
+fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |below| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}
+
+#[tokio::test]
+async fn any_order_of_arrival_gives_the_same_state() {
+    for (seed, version) in [
+        (1, RoomVersionId::V6),
+        (2, RoomVersionId::V11),
+        (3, RoomVersionId::V12),
+    ] {
+        let (net, one, two, room_id) = two(version).await;
+        let mut number = numbers(seed);
+        let mut others = Vec::new();
+        for name in ["a.test", "b.test", "c.test"] {
+            let other = net.server(name).await;
+            other.join(&room_id, &one).await.unwrap();
+            others.push(other);
+        }
+        let levels = r#"{"state_default":0,"events":{"m.room.power_levels":0}}"#;
+        let levels = one.set(&room_id, "m.room.power_levels", "", levels).await;
+        let mut events: Vec<(usize, OwnedEventId)> = Vec::new();
+        if let Ok(levels) = levels {
+            one.give(&two, &room_id, &levels).await.unwrap();
+            events.push((0, levels));
+        }
+        for count in 0..24 {
+            let by = number(2);
+            let server = [&one, &two][by];
+            let places = [
+                "m.room.name",
+                "m.room.topic",
+                "org.example.a",
+                "org.example.b",
+            ];
+            let content = format!(r#"{{"name":"{count}","topic":"{count}"}}"#);
+            let place = places[number(places.len())];
+            match server.set(&room_id, place, "", &content).await {
+                Ok(event) => events.push((by, event)),
+                Err(_) => continue,
+            }
+            // Now and then, the two hear of each other.
+            if number(6) == 0 {
+                let (by, event) = events[events.len() - 1].clone();
+                let (from, to) = [(&one, &two), (&two, &one)][by];
+                from.give(to, &room_id, &event).await.unwrap();
+            }
+        }
+        for (by, event) in &events {
+            let (from, to) = [(&one, &two), (&two, &one)][*by];
+            from.give(to, &room_id, event).await.unwrap();
+        }
+        agree(&one, &two, &room_id).await;
+        for other in &others {
+            let mut order: Vec<usize> = (0..events.len()).collect();
+            for at in (1..order.len()).rev() {
+                order.swap(at, number(at + 1));
+            }
+            for index in order {
+                let (by, event) = &events[index];
+                // What is built on something that isn't there is asked for, or comes later.
+                let _ = [&one, &two][*by].give(other, &room_id, event).await;
+            }
+            agree(&one, other, &room_id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_received_is_worked_through_once_whatever_is_wrong_with_some_of_it() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let said = [
+        one.say(&room_id, "a").await,
+        one.say(&room_id, "b").await,
+        one.say(&room_id, "c").await,
+    ];
+    let mut stored = Vec::new();
+    for (index, event) in said.iter().enumerate() {
+        let json = one.pdu(event).await;
+        // The second is garbled on its way to the disk.
+        let json = match index {
+            1 => json.replace("\"depth\"", "\"height\""),
+            _ => json,
+        };
+        stored.push((event.clone(), json));
+    }
+    // As a stop right after the acknowledgement leaves it.
+    let database = &two.rooms().database;
+    database
+        .put_in_inbox(&room_id, &one.name, stored)
+        .await
+        .unwrap();
+    two.rooms().resume_inbox().await.unwrap();
+    while database.inbox_count(&room_id).await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // The gap that the second leaves is filled by the third.
+    assert_eq!(two.said(&room_id).await, ["a", "b", "c"]);
+    agree(&one, &two, &room_id).await;
+}

@@ -28,6 +28,7 @@ use crate::{
             receive::Verdict,
             serve::{Gap, SentMember},
         },
+        history,
         membership::MembershipDetails,
         send::Message,
     },
@@ -454,12 +455,23 @@ impl Remote for Way {
 
     fn timestamp_to_event<'a>(
         &'a self,
-        _: &'a ServerName,
-        _: &'a RoomId,
-        _: MilliSecondsSinceUnixEpoch,
-        _: Direction,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        time: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
     ) -> RemoteFuture<'a, (OwnedEventId, MilliSecondsSinceUnixEpoch)> {
-        unused()
+        let forward = direction == Direction::Forward;
+        let direction = match forward {
+            true => history::Direction::Forward,
+            false => history::Direction::Backward,
+        };
+        let at = i64::from(time.get());
+        asks!(self, "timestamp_to_event", destination, |rooms| async {
+            let (event_id, at) = rooms
+                .event_near_for_server(&self.own, room_id, at, direction)
+                .await?;
+            Ok((event_id, crate::clock::timestamp(at)))
+        })
     }
 
     fn query_directory<'a>(
