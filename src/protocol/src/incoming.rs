@@ -82,6 +82,23 @@ pub(crate) fn read_object(json: &str) -> Result<CanonicalJsonObject, IncomingErr
     Ok(object)
 }
 
+/// PostgreSQL has no null characters in texts. An event with one where it is stored by its name would make the commit fail
+/// that it is a part of, so there can't be such an event.
+fn refuse_null_characters(pdu: &Pdu) -> Result<(), IncomingError> {
+    let fields = &pdu.fields;
+    let event_type = fields.event_type.to_string();
+    let names = [
+        Some(event_type.as_str()),
+        fields.state_key.as_deref(),
+        Some(fields.sender.as_str()),
+        Some(pdu.event_id.as_str()),
+    ];
+    match names.into_iter().flatten().any(|name| name.contains('\0')) {
+        true => Err(format("there is a null character in a name")),
+        false => Ok(()),
+    }
+}
+
 impl Unverified {
     /// Reads an event of a room.
     ///
@@ -97,6 +114,7 @@ impl Unverified {
         let event_id = event_id(&object, version)?;
         let canonical = serde_json::to_string(&object).map_err(format)?;
         let pdu = Pdu::parse(event_id, &canonical).map_err(format)?;
+        refuse_null_characters(&pdu)?;
         let is_of_room = match &pdu.fields.room_id {
             Some(of) => of == room_id,
             None => crate::pdu::names_room(&pdu.event_id, room_id),
@@ -253,6 +271,20 @@ mod tests {
         assert_eq!(incoming.pdu.event_id, id);
         assert_eq!(incoming.pdu.fields.content.get(), "{}");
         assert!(!incoming.json.contains("goodbye"));
+    }
+
+    #[test]
+    fn null_characters_are_for_texts_and_not_for_names() {
+        let key = key();
+        let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+        let json = event(&key, &version);
+        read(&json.replace("hello", r"hel\u0000lo"), &version).unwrap();
+        let named = json.replace("m.room.message", r"m.room.mess\u0000age");
+        assert_ne!(named, json);
+        assert!(matches!(
+            read(&named, &version),
+            Err(IncomingError::Format(_))
+        ));
     }
 
     #[test]
