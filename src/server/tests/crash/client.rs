@@ -98,7 +98,11 @@ impl Client {
         let body: Value = response.json().await.map_err(|_| No::Gone)?;
         match status.is_success() {
             true => Ok(body),
-            false => Err(No::Refused(status)),
+            false => {
+                // Shown if the test fails.
+                println!("{path} was refused: {body}");
+                Err(No::Refused(status))
+            }
         }
     }
 

@@ -125,6 +125,9 @@ impl Load {
                 let path = format!("/v3/rooms/{room}/join");
                 client.post(&path, json!({})).await.unwrap();
             }
+            // Who was never there can't leave, which is what a writer's first move may be after an early kill.
+            client.post(&join, json!({})).await.unwrap();
+            client.post(&path, json!({})).await.unwrap();
         }
         Self {
             clients,
