@@ -157,7 +157,10 @@ pub fn token(input: &[u8]) {
     let Ok(token) = Token::parse(text, i64::MAX) else {
         return;
     };
-    assert!(token.position >= 0, "a token stands somewhere");
+    assert!(
+        token.position >= 0 || text.starts_with('b'),
+        "only the past of a room stands before the stream"
+    );
     let again =
         Token::parse(&token.to_string(), i64::MAX).expect("a token is read as it is written");
     assert_eq!(again.position, token.position);
@@ -166,7 +169,7 @@ pub fn token(input: &[u8]) {
         assert_eq!(again.fleeting, token.fleeting);
     }
     assert!(
-        Token::parse(text, -1).is_err(),
+        Token::parse(text, token.position - 1).is_err(),
         "no token is from the future"
     );
 }
