@@ -20,7 +20,10 @@ use ruma::{EventId, ServerName, api::error::ErrorKind};
 
 pub use self::{
     check::{Finding, Verdict},
-    outbound::names::{Answer as NamesAnswer, NameError, Names, Service},
+    outbound::{
+        names::{Answer as NamesAnswer, NameError, Names, Service},
+        transport::{Carried, Transport},
+    },
     settings::{FederationSettings, Ports},
     status::DestinationStatus,
 };
@@ -136,9 +139,19 @@ impl Federation {
             connections,
             port: settings.ports.matrix,
         };
-        let destinations = Destinations::new(database.clone(), Arc::clone(clock));
+        let destinations = Destinations::new(
+            database.clone(),
+            Arc::clone(clock),
+            Arc::clone(engine.random()),
+        );
         let key = engine.server_key();
-        let client = Client::new(Arc::clone(key), discovery, destinations, policy.clone());
+        let client = Client::new(
+            Arc::clone(key),
+            discovery,
+            settings.transport.clone(),
+            destinations,
+            policy.clone(),
+        );
         let own = own_keys(&engine, &database).await?;
         let notaries = settings.notaries.clone();
         let keys = Keys::new(

@@ -11,6 +11,7 @@ pub(crate) mod discovery;
 pub(crate) mod http;
 pub(crate) mod names;
 pub(crate) mod remote;
+pub(crate) mod transport;
 pub(crate) mod well_known;
 
 pub(crate) use self::client::Client;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ruma::OwnedServerName;
 use rustls_pki_types::CertificateDer;
 
-use crate::Names;
+use crate::{Names, Transport};
 
 /// With whom this server speaks, and how.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct FederationSettings {
     pub ports: Ports,
     /// Who knows names; the DNS if `None`.
     pub names: Option<Arc<dyn Names>>,
+    /// What carries requests; HTTP over TLS, to where names lead, if `None`.
+    pub transport: Option<Arc<dyn Transport>>,
 }
 
 impl Default for FederationSettings {
@@ -40,6 +42,7 @@ impl Default for FederationSettings {
             denied_servers: Vec::new(),
             ports: Ports::default(),
             names: None,
+            transport: None,
         }
     }
 }

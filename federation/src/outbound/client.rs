@@ -22,6 +22,7 @@ use super::{
     destinations::Destinations,
     discovery::{Discovery, Place},
     http::{ReadError, check_literal, describe, read},
+    transport::Transport,
 };
 use crate::policy::Policy;
 
@@ -123,6 +124,8 @@ pub(crate) struct Client {
 struct Inner {
     key: Arc<ServerKey>,
     discovery: Discovery,
+    /// In place of the network.
+    transport: Option<Arc<dyn Transport>>,
     destinations: Destinations,
     policy: Policy,
 }
@@ -131,6 +134,7 @@ impl Client {
     pub(crate) fn new(
         key: Arc<ServerKey>,
         discovery: Discovery,
+        transport: Option<Arc<dyn Transport>>,
         destinations: Destinations,
         policy: Policy,
     ) -> Self {
@@ -138,6 +142,7 @@ impl Client {
             inner: Arc::new(Inner {
                 key,
                 discovery,
+                transport,
                 destinations,
                 policy,
             }),
@@ -264,11 +269,12 @@ impl Inner {
         request: R,
         effort: Effort,
     ) -> Result<Response<Bytes>, RemoteError> {
+        if let Some(transport) = &self.transport {
+            let request = self.sign(destination, request, &format!("https://{destination}"))?;
+            return transport.carry(destination, request).await;
+        }
         let place = self.discovery.find(destination).await;
-        let input = <R::Authentication as Signing>::input(&self.key, destination);
-        let request = request
-            .try_into_http_request::<Vec<u8>>(&place.base, input, ())
-            .map_err(|error| RemoteError::Nonsense(error.to_string()))?;
+        let request = self.sign(destination, request, &place.base)?;
         let answer = self.execute(&place, request).await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = read(answer, effort.max_size)
@@ -283,6 +289,18 @@ impl Inner {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    fn sign<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        base: &str,
+    ) -> Result<http::Request<Vec<u8>>, RemoteError> {
+        let input = <R::Authentication as Signing>::input(&self.key, destination);
+        request
+            .try_into_http_request(base, input, ())
+            .map_err(|error| RemoteError::Nonsense(error.to_string()))
     }
 
     async fn execute(

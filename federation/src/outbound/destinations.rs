@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use parley_engine::clock::Clock;
+use parley_engine::{clock::Clock, random::Random};
 use parley_storage::{Database, destinations::DestinationRow};
 use quick_cache::sync::Cache;
-use rand::RngExt;
 use ruma::{OwnedServerName, ServerName};
 use tokio::sync::{Notify, Semaphore};
 
@@ -32,6 +31,7 @@ pub(crate) struct Destinations {
 struct Inner {
     database: Database,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     entries: Cache<OwnedServerName, Arc<Destination>>,
     /// Rung when a server that failed is heard from.
     back: Notify,
@@ -57,11 +57,12 @@ impl Destination {
 }
 
 impl Destinations {
-    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 database,
                 clock,
+                random,
                 entries: Cache::new(REMEMBERED),
                 back: Notify::new(),
                 returned: Mutex::default(),
@@ -128,7 +129,8 @@ impl Destinations {
             let doubled = 2_u32.saturating_pow(u32::try_from(health.failures).unwrap_or(u32::MAX));
             let pause = FIRST_PAUSE.saturating_mul(doubled).min(MAX_PAUSE);
             // Not all at once, where many failed together.
-            let pause = pause.mul_f64(rand::rng().random_range(0.8..1.2));
+            let draw = f64::from(self.inner.random.number()) / f64::from(u32::MAX);
+            let pause = pause.mul_f64(0.8 + 0.4 * draw);
             let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
             health.failing_since.get_or_insert(now);
             health.failures += 1;

@@ -34,16 +34,26 @@ pub(crate) async fn server_key(
 ) -> Result<Arc<ServerKey>> {
     let version = format!("p_{}", random.lower_case(VERSION_LENGTH));
     let stored = database
-        .signing_key_or(
-            &version,
-            &ServerKey::generate(),
-            i64::from(clock.now().get()),
-        )
+        .signing_key_or(&version, &new_key(random)?, i64::from(clock.now().get()))
         .await?;
     let key = ServerKey::from_der(server_name.to_owned(), &stored.private_key, &stored.version);
     Ok(Arc::new(key.ok_or_else(|| {
         StorageError::Corrupt(format!("the signing key {} can't be read", stored.version))
     })?))
+}
+
+/// A new key, in PKCS#8.
+fn new_key(random: &Arc<dyn Random>) -> Result<Vec<u8>> {
+    let mut seed = [0; 32];
+    random.fill(&mut seed);
+    der(&seed)
+}
+
+/// A key in PKCS#8.
+fn der(seed: &[u8; 32]) -> Result<Vec<u8>> {
+    let der = SigningKey::from_bytes(seed).to_pkcs8_der();
+    let der = der.map_err(|error| EngineError::Internal(error.to_string()))?;
+    Ok(der.as_bytes().to_vec())
 }
 
 /// Makes keys of another homeserver this server's: the first one signs from the next start on, the others, and those that
@@ -88,11 +98,9 @@ fn read(line: &str) -> Result<SigningKeyRow> {
         .ok()
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or_else(wrong)?;
-    let der = SigningKey::from_bytes(&seed).to_pkcs8_der();
-    let der = der.map_err(|error| EngineError::Internal(error.to_string()))?;
     Ok(SigningKeyRow {
         version: version.to_owned(),
-        private_key: der.as_bytes().to_vec(),
+        private_key: der(&seed)?,
     })
 }
 

@@ -88,6 +88,7 @@ pub struct Engine {
 struct Services {
     settings: Arc<EngineSettings>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     background: Background,
     limits: Limits,
     outside: Outside,
@@ -232,6 +233,7 @@ impl Engine {
             services: Arc::new(Services {
                 settings,
                 clock,
+                random,
                 background,
                 limits,
                 outside,
@@ -266,6 +268,11 @@ impl Engine {
     /// The time, as the engine sees it.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.services.clock
+    }
+
+    /// Where everything comes from that nobody may guess.
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.services.random
     }
 
     /// Who may do what how often.

@@ -103,8 +103,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// The server itself, which acts for one of its users.
-    pub(crate) fn of_server(user_nid: i64, user_id: &UserId) -> Self {
+    /// The server itself, which acts for one of its users. What a user may do is for the caller to know.
+    pub fn of_server(user_nid: i64, user_id: &UserId) -> Self {
         Self {
             user_id: user_id.to_owned(),
             user_nid,

@@ -130,6 +130,17 @@ impl Database {
         }
     }
 
+    /// Whether nothing is under way: no connection is in use. What is asked of the database next ends that.
+    pub fn is_idle(&self) -> bool {
+        fn rests<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> bool {
+            pool.num_idle() >= pool.size() as usize
+        }
+        match self.pools() {
+            Pools::Sqlite { readers, writer } => rests(readers) && rests(writer),
+            Pools::Postgres(pool) => rests(pool),
+        }
+    }
+
     /// Finishes what is under way and closes all connections.
     pub async fn close(&self) {
         match self.pools() {
