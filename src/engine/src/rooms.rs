@@ -51,7 +51,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
-    federation::{inbox::Inbox, join::Joining},
+    federation::{inbox::Inbox, join::Joining, resolve::Resolutions},
     indexer::Indexer,
     notices::Notices,
     registry::Registry,
@@ -112,6 +112,7 @@ pub struct Rooms {
     notices: Option<Notices>,
     outside: Outside,
     inbox: Inbox,
+    resolutions: Resolutions,
     joining: Joining,
     reading_past: Joining,
     background: Background,
@@ -191,6 +192,7 @@ impl Rooms {
             notices: parts.notices,
             outside: parts.outside,
             inbox: Inbox::default(),
+            resolutions: Resolutions::default(),
             joining: Joining::default(),
             reading_past: Joining::default(),
             background: parts.background,

@@ -10,15 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{
-    EventId, OwnedEventId,
-    state_res::{self, utils::event_id_set::EventIdSet},
-};
+use ruma::{EventId, OwnedEventId, state_res};
 
 use crate::{Pdu, RoomVersion};
 
 /// A room's state: the event in each of its places.
 pub type StateMap = state_res::StateMap<OwnedEventId>;
+
+/// A set of ids of events.
+pub type EventIdSet = state_res::utils::event_id_set::EventIdSet<OwnedEventId>;
 
 /// Events by their ids.
 pub type EventMap = HashMap<OwnedEventId, Arc<Pdu>>;
@@ -58,14 +58,29 @@ pub fn resolve(
     states: &[StateMap],
     events: &EventMap,
 ) -> Result<StateMap, ResolutionError> {
-    let rules = version.rules();
-    let Some(state_rules) = rules.state_res.v2_rules() else {
-        return Err(ResolutionError::Version(version.id().to_string()));
-    };
     let chains = states
         .iter()
         .map(|state| auth_chain(state.values(), events))
         .collect();
+    resolve_with(version, states, chains, events)
+}
+
+/// The same where it's known what allows each of the states, or at least in what that differs: what allows all of them may
+/// be left out. `events` holds what is in conflict, what allows some states and not others, the state that isn't in conflict
+/// as far as it decides on those, and all that allows any of them.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_with(
+    version: &RoomVersion,
+    states: &[StateMap],
+    chains: Vec<EventIdSet>,
+    events: &EventMap,
+) -> Result<StateMap, ResolutionError> {
+    let rules = version.rules();
+    let Some(state_rules) = rules.state_res.v2_rules() else {
+        return Err(ResolutionError::Version(version.id().to_string()));
+    };
     let subgraph = |conflicted: &state_res::StateMap<Vec<OwnedEventId>>| {
         Some(subgraph(conflicted.values().flatten(), events))
     };
@@ -81,10 +96,7 @@ pub fn resolve(
 }
 
 /// Everything that allows some events, and what allows that, without the events themselves unless they allow others.
-fn auth_chain<'a>(
-    ids: impl Iterator<Item = &'a OwnedEventId>,
-    events: &'a EventMap,
-) -> EventIdSet<OwnedEventId> {
+fn auth_chain<'a>(ids: impl Iterator<Item = &'a OwnedEventId>, events: &'a EventMap) -> EventIdSet {
     let mut seen: HashSet<&EventId> = HashSet::new();
     let mut chain = EventIdSet::new();
     let mut pending: Vec<&OwnedEventId> = ids.collect();
@@ -104,7 +116,7 @@ fn auth_chain<'a>(
 fn subgraph<'a>(
     conflicted: impl Iterator<Item = &'a OwnedEventId>,
     events: &EventMap,
-) -> EventIdSet<OwnedEventId> {
+) -> EventIdSet {
     let conflicted: HashSet<&OwnedEventId> = conflicted.collect();
     // Whether a way leads from an event to one of the set.
     let mut leads: HashMap<&EventId, bool> = HashMap::new();

@@ -163,6 +163,21 @@ impl Database {
         rows(columns)
     }
 
+    /// Whether an event of a stretch brought forks of its room together, so that any place of the state may have changed
+    /// with it.
+    pub async fn has_settled(&self, span: Span) -> Result<bool> {
+        let row: Option<(i64,)> = statement(
+            "SELECT position FROM events WHERE room_nid = $1 AND position > $2 AND position <= $3 \
+             AND current_snapshot IS NOT NULL LIMIT 1",
+        )
+        .bind(span.room_nid)
+        .bind(span.after)
+        .bind(span.to)
+        .optional(self)
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// The newest events of a span, newest first, at most `limit`.
     pub async fn newest_events(&self, span: Span, limit: i64) -> Result<Vec<EventRow>> {
         let columns: Vec<Columns> = statement(format!(

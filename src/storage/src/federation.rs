@@ -71,6 +71,8 @@ pub struct InboxRow {
     pub origin: String,
     /// The PDU as it came.
     pub json: String,
+    /// How often it was tried in vain to work through it.
+    pub attempts: i64,
 }
 
 /// Position, room, id, snapshot, PDU.
@@ -155,6 +157,41 @@ impl Database {
             }
         }
         Ok(known)
+    }
+
+    /// The redactions that came before what they redact, by their positions, the first first.
+    pub async fn early_redactions<'a>(
+        &self,
+        room_nid: i64,
+        targets: impl IntoIterator<Item = &'a OwnedEventId>,
+    ) -> Result<HashMap<OwnedEventId, Vec<i64>>> {
+        let keys: Vec<Vec<u8>> = targets
+            .into_iter()
+            .map(|id| EventKey::new(id).into_bytes())
+            .collect();
+        let rows: Vec<(Vec<u8>, i64)> = statement(
+            "SELECT event_id, position FROM early_redactions WHERE room_nid = $1 \
+             AND event_id IN ({bytes $2}) ORDER BY position",
+        )
+        .bind(room_nid)
+        .bind(keys)
+        .all(self)
+        .await?;
+        let mut redactions: HashMap<OwnedEventId, Vec<i64>> = HashMap::new();
+        for (event_id, position) in rows {
+            let event_id = read_event_id(&event_id)?;
+            redactions.entry(event_id).or_default().push(position);
+        }
+        Ok(redactions)
+    }
+
+    /// The number that an event has outside the timelines.
+    pub async fn outlier_number(&self, event_id: &EventId) -> Result<Option<i64>> {
+        let row: Option<(i64,)> = statement("SELECT position FROM outliers WHERE event_id = $1")
+            .bind(EventKey::new(event_id).into_bytes())
+            .optional(self)
+            .await?;
+        Ok(row.map(|(position,)| position))
     }
 
     /// The state of a snapshot, with the ids of its events.
@@ -249,7 +286,8 @@ impl Database {
         )
     }
 
-    /// Keeps what another server sent of a room until it is worked through. What it has sent already is kept once.
+    /// Keeps what another server sent of a room until it is worked through. What it has sent already is kept once, and
+    /// tried now.
     pub async fn put_in_inbox(
         &self,
         room_id: &RoomId,
@@ -271,24 +309,31 @@ impl Database {
                 Column::Bytes(ids),
                 Column::Text(jsons),
             ],
-            "ON CONFLICT DO NOTHING",
+            "ON CONFLICT (room_id, event_id, origin) DO UPDATE SET retry_at = 0",
         )
         .await?;
         transaction.commit().await
     }
 
-    /// What waits in a room's inbox, in the order in which it came, at most `limit`.
-    pub async fn inbox(&self, room_id: &RoomId, limit: i64) -> Result<Vec<InboxRow>> {
-        let rows: Vec<(i64, String, String)> = statement(
-            "SELECT nid, origin, json FROM inbox WHERE room_id = $1 ORDER BY nid LIMIT $2",
+    /// What of a room's inbox may be tried at the time `now`, in the order in which it came, at most `limit`.
+    pub async fn inbox(&self, room_id: &RoomId, now: i64, limit: i64) -> Result<Vec<InboxRow>> {
+        let rows: Vec<(i64, String, String, i64)> = statement(
+            "SELECT nid, origin, json, attempts FROM inbox WHERE room_id = $1 AND retry_at <= $2 \
+             ORDER BY nid LIMIT $3",
         )
         .bind(room_id.as_str())
+        .bind(now)
         .bind(limit)
         .all(self)
         .await?;
         Ok(rows
             .into_iter()
-            .map(|(nid, origin, json)| InboxRow { nid, origin, json })
+            .map(|(nid, origin, json, attempts)| InboxRow {
+                nid,
+                origin,
+                json,
+                attempts,
+            })
             .collect())
     }
 
@@ -301,6 +346,27 @@ impl Database {
         Ok(count)
     }
 
+    /// When something of a room's inbox is to be tried again next, in milliseconds since the epoch; `None` if nothing waits.
+    pub async fn next_inbox_retry(&self, room_id: &RoomId) -> Result<Option<i64>> {
+        let (at,): (Option<i64>,) = statement("SELECT MIN(retry_at) FROM inbox WHERE room_id = $1")
+            .bind(room_id.as_str())
+            .one(self)
+            .await?;
+        Ok(at)
+    }
+
+    /// How much that a server sent of a room waits to be tried again.
+    pub async fn inbox_retries(&self, room_id: &RoomId, origin: &ServerName) -> Result<i64> {
+        let (count,): (i64,) = statement(
+            "SELECT COUNT(*) FROM inbox WHERE room_id = $1 AND origin = $2 AND attempts > 0",
+        )
+        .bind(room_id.as_str())
+        .bind(origin.as_str())
+        .one(self)
+        .await?;
+        Ok(count)
+    }
+
     /// The rooms in whose inbox something waits.
     pub async fn rooms_with_inbox(&self) -> Result<Vec<ruma::OwnedRoomId>> {
         let rows: Vec<(String,)> = statement("SELECT DISTINCT room_id FROM inbox")
@@ -309,11 +375,29 @@ impl Database {
         rows.into_iter().map(|(room_id,)| read(room_id)).collect()
     }
 
-    /// Takes what is worked through out of the inbox.
-    pub async fn take_from_inbox(&self, nids: Vec<i64>) -> Result<()> {
+    /// Takes what is worked through out of the inbox, and notes what is to be tried `later`: after `wait` milliseconds the
+    /// first time, twice as long each time.
+    pub async fn take_from_inbox(
+        &self,
+        done: Vec<i64>,
+        later: Vec<i64>,
+        now: i64,
+        wait: i64,
+    ) -> Result<()> {
         let mut transaction = self.write().await?;
+        if !later.is_empty() {
+            statement(
+                "UPDATE inbox SET attempts = attempts + 1, \
+                 retry_at = $2 + $3 * (CAST(1 AS BIGINT) << CAST(attempts AS INTEGER)) WHERE nid IN ({ints $1})",
+            )
+            .bind(later)
+            .bind(now)
+            .bind(wait)
+            .run(&mut transaction)
+            .await?;
+        }
         statement("DELETE FROM inbox WHERE nid IN ({ints $1})")
-            .bind(nids)
+            .bind(done)
             .run(&mut transaction)
             .await?;
         transaction.commit().await

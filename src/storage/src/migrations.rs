@@ -106,6 +106,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "federation",
         include_str!("../../../migrations/0019_federation.sql"),
     ),
+    (
+        20,
+        "inbox retries",
+        include_str!("../../../migrations/0020_inbox_retries.sql"),
+    ),
+    (
+        21,
+        "early redactions",
+        include_str!("../../../migrations/0021_early_redactions.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -30,6 +30,8 @@ pub(crate) struct Rows {
     /// `None`: none any more.
     memberships: BTreeMap<(i64, i64), (Option<String>, i64)>,
     redactions: Vec<(i64, NewRedaction)>,
+    /// Room, target and position of redactions whose target isn't there.
+    early_redactions: (Vec<i64>, Vec<Vec<u8>>, Vec<i64>),
     relations: RelationRows,
     shown: ShownRows,
     /// Room, time and position of events of the past, which no indexer comes by.
@@ -52,6 +54,7 @@ struct Events {
     snapshot: Vec<i64>,
     current_snapshot: Vec<Option<i64>>,
     replaces: Vec<Option<i64>>,
+    redacted_by: Vec<Option<i64>>,
     device: Vec<Option<i64>>,
     transaction: Vec<Option<String>>,
     json: Vec<String>,
@@ -208,6 +211,7 @@ impl Rows {
         self.events
             .replaces
             .push(event.replaces.as_ref().map(Assigned::get));
+        self.events.redacted_by.push(event.redacted_by);
         self.events
             .device
             .push(event.origin.as_ref().map(|(device, _)| *device));
@@ -233,6 +237,11 @@ impl Rows {
         }
         if let Some(redaction) = &event.redaction {
             self.redactions.push((position, redaction.clone()));
+        }
+        if let Some(target) = &event.redacts_later {
+            self.early_redactions.0.push(room_nid);
+            self.early_redactions.1.push(event_key(target));
+            self.early_redactions.2.push(position);
         }
         if let Some(relation) = &event.relation {
             self.relations.add(room_nid, event, relation, interned)?;
@@ -309,14 +318,20 @@ impl Rows {
         self.relations.store(transaction).await?;
         self.shown.store(transaction).await?;
         for (position, redaction) in self.redactions {
-            relations::forget(transaction, redaction.target).await?;
-            statement("UPDATE events SET json = $2, redacted_by = $3 WHERE position = $1")
-                .bind(redaction.target)
-                .bind(redaction.json)
-                .bind(position)
-                .run(transaction)
-                .await?;
+            redact(transaction, position, redaction).await?;
         }
+        let (rooms, targets, positions) = self.early_redactions;
+        insert(
+            transaction,
+            "early_redactions (room_nid, event_id, position)",
+            vec![
+                Column::Int(rooms),
+                Column::Bytes(targets),
+                Column::Int(positions),
+            ],
+            "ON CONFLICT DO NOTHING",
+        )
+        .await?;
         for (room_nid, effect) in self.effects {
             store_effect(transaction, room_nid, effect).await?;
         }
@@ -330,7 +345,7 @@ impl Events {
         insert(
             transaction,
             "events (position, room_nid, event_id, type_nid, slot_nid, sender_nid, origin_server_ts, depth, \
-             snapshot, current_snapshot, replaces, device_nid, transaction_id, json)",
+             snapshot, current_snapshot, replaces, redacted_by, device_nid, transaction_id, json)",
             vec![
                 Column::Int(self.position),
                 Column::Int(self.room),
@@ -343,6 +358,7 @@ impl Events {
                 Column::Int(self.snapshot),
                 Column::OptionalInt(self.current_snapshot),
                 Column::OptionalInt(self.replaces),
+                Column::OptionalInt(self.redacted_by),
                 Column::OptionalInt(self.device),
                 Column::OptionalText(self.transaction),
                 Column::Text(self.json),
@@ -351,6 +367,29 @@ impl Events {
         )
         .await
     }
+}
+
+/// Leaves of an event what its redaction leaves, wherever it stands.
+async fn redact(
+    transaction: &mut Transaction,
+    position: i64,
+    redaction: NewRedaction,
+) -> Result<()> {
+    relations::forget(transaction, redaction.target).await?;
+    statement("UPDATE events SET json = $2, redacted_by = $3 WHERE position = $1")
+        .bind(redaction.target)
+        .bind(redaction.json.as_str())
+        .bind(position)
+        .run(transaction)
+        .await?;
+    if redaction.outlier.is_some() {
+        statement("UPDATE outliers SET json = $2 WHERE position = $1")
+            .bind(redaction.outlier)
+            .bind(redaction.json)
+            .run(transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn store_heads(transaction: &mut Transaction, heads: BTreeMap<i64, Head>) -> Result<()> {

@@ -138,7 +138,7 @@ impl<'a> Edit<'a> {
         if let (Some(redaction), Some(state)) = (&redaction, &mut self.head.state) {
             let version = self.room.version();
             let mut redacted = state.clone();
-            if Arc::make_mut(&mut redacted).redact(redaction.target, &redaction.json, version) {
+            if Arc::make_mut(&mut redacted).redact(&redaction.event_id, &redaction.json, version) {
                 *state = redacted;
                 self.changes_state = true;
             }
@@ -245,6 +245,8 @@ impl<'a> Edit<'a> {
             snapshot,
             membership,
             redaction,
+            redacts_later: None,
+            redacted_by: None,
             relation,
             settled: None,
             position: position.clone(),

@@ -14,9 +14,11 @@ pub mod serve;
 
 pub(in crate::rooms) mod history;
 
+mod auth_graph;
 mod missing;
 mod receive;
-mod resolve;
+mod redact;
+pub(crate) mod resolve;
 mod verify;
 
 #[cfg(test)]

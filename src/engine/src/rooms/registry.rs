@@ -323,7 +323,7 @@ impl Registry {
             return Ok(false);
         };
         let applies = target.room_nid == room.nid() && target.redacted_by == Some(row.position);
-        Ok(applies && Arc::make_mut(state).redact(target.position, &target.json, room.version()))
+        Ok(applies && Arc::make_mut(state).redact(&target.event_id, &target.json, room.version()))
     }
 
     /// Reads the state of a snapshot; `to` is the position up to which the history visibility is looked at.

@@ -164,6 +164,7 @@ impl Rooms {
         if sender != session.user_id {
             session.may_write()?;
         }
+        let outlier = self.database.outlier_number(target).await?;
         let json = redacted_json(&row.json, room.version())
             .ok_or_else(|| EngineError::Internal("a stored event can't be redacted".to_owned()))?;
         let mut draft = self.draft(session, TimelineEventType::RoomRedaction, None, content);
@@ -183,6 +184,8 @@ impl Rooms {
                 }
                 let redaction = NewRedaction {
                     target: row.position,
+                    event_id: row.event_id.clone(),
+                    outlier,
                     json: json.clone(),
                 };
                 // An event stays redacted by the first redaction.

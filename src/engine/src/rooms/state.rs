@@ -6,7 +6,7 @@ use parley_protocol::{RoomVersion, StateEvent, power};
 use parley_storage::commit::Assigned;
 use rpds::HashTrieMapSync;
 use ruma::{
-    OwnedServerName, OwnedUserId, ServerName, UserId,
+    EventId, OwnedServerName, OwnedUserId, ServerName, UserId,
     events::{
         StateEventType, TimelineEventType,
         room::{
@@ -149,21 +149,18 @@ impl RoomState {
     /// Puts what a redaction leaves of an event into the place of that event. Whether the state has that event.
     ///
     /// What redaction leaves is what the authorisation rules need: nobody's membership changes by it, nor who may read.
-    pub(crate) fn redact(&mut self, target: i64, json: &str, version: &RoomVersion) -> bool {
-        // The id is put in below.
-        let Some(mut event) = StateEvent::parse(ruma::event_id!("$redacted").to_owned(), json)
-        else {
+    pub(crate) fn redact(&mut self, target: &EventId, json: &str, version: &RoomVersion) -> bool {
+        let Some(event) = StateEvent::parse(target.to_owned(), json) else {
             return false;
         };
         let event_type = event.event_type.to_string();
         let Some(entry) = self
             .get(&event_type, &event.state_key)
-            .filter(|entry| entry.position.get() == target)
+            .filter(|entry| entry.event.event_id == target)
             .cloned()
         else {
             return false;
         };
-        event.event_id = entry.event.event_id.clone();
         let event = Arc::new(event);
         let entry = StateEntry {
             event: event.clone(),

@@ -44,6 +44,8 @@ pub struct TimelineEvent {
     pub replaced: Option<Box<Replaced>>,
     /// The position of the redaction that applies to it.
     pub redacted_by: Option<i64>,
+    /// Whether more of the room's state may have changed with it than its own place: it brought forks of the room together.
+    pub settles: bool,
     content_bytes: usize,
 }
 
@@ -101,6 +103,7 @@ impl TimelineEvent {
             snapshot: row.snapshot,
             replaced,
             redacted_by: row.redacted_by,
+            settles: row.current_snapshot.is_some(),
             event_id: row.event_id,
         })
     }
@@ -145,7 +148,8 @@ impl TimelineEvent {
                     sender: replaced.sender.clone(),
                 })
             }),
-            redacted_by: None,
+            redacted_by: event.redacted_by,
+            settles: event.changes_other_places(),
         })
     }
 

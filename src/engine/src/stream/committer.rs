@@ -291,7 +291,10 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "a committed event can't be shown"),
             }
             if let Some(redaction) = &entry.event.redaction {
-                self.redacted(room, redaction.target).await;
+                let numbers = [Some(redaction.target), redaction.outlier];
+                for number in numbers.into_iter().flatten() {
+                    self.redacted(room, number).await;
+                }
             }
         }
         room.publish(&events, publication.state.clone());

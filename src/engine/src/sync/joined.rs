@@ -115,7 +115,8 @@ impl Telling<'_> {
             .events
             .iter()
             .any(|event| event.event_type.as_ref() == "m.room.member");
-        (self.whole() || timeline.limited || !timeline.is_whole || members_changed)
+        let settled = timeline.settled != Some(false);
+        (self.whole() || timeline.limited || !timeline.is_whole || members_changed || settled)
             .then(|| Summary::new(&self.state, self.stretch.user_id()))
     }
 

@@ -34,6 +34,8 @@ pub struct Timeline {
     pub prev_batch: i64,
     /// Whether every event since the client's last answer is among them: no filter and no limit took one away.
     pub(super) is_whole: bool,
+    /// Whether the state changed otherwise than by its own events; `None` if that isn't known.
+    pub(super) settled: Option<bool>,
 }
 
 impl Timeline {
@@ -44,6 +46,7 @@ impl Timeline {
             limited: false,
             prev_batch: if has_events { to } else { after },
             is_whole: !has_events,
+            settled: (!has_events).then_some(false),
         }
     }
 }
@@ -339,7 +342,9 @@ impl Sync {
             None => after,
         };
         let is_whole = complete && kept.len() == window.len();
+        let settled = complete.then(|| window.iter().any(|event| event.settles));
         Ok(Timeline {
+            settled,
             events: kept,
             limited,
             prev_batch,

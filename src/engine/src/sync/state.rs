@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use parley_storage::{events::Span, state::Places};
 use ruma::{OwnedUserId, UserId};
 
 use super::{
@@ -111,10 +112,15 @@ impl Sync {
             return Ok(Vec::new());
         }
         let seen = Seen::new(wanted.end, wanted.timeline, stretch.state_after);
-        let is_news = |position: &i64| *position > wanted.after;
         let whole = wanted.after == 0;
+        let known = self.known_state(stretch, wanted).await?;
+        let is_news = |position: &i64| match &known {
+            Some(known) => !known.contains(position),
+            None => *position > wanted.after,
+        };
         // Nothing changed but what the timeline tells.
-        let is_quiet = !whole && !wanted.timeline.limited && wanted.timeline.is_whole;
+        let timeline = wanted.timeline;
+        let is_quiet = !whole && !timeline.limited && timeline.is_whole && known.is_none();
         let mut positions = match (is_quiet, stretch.state_after) {
             (true, true) => current(wanted),
             (true, false) => Vec::new(),
@@ -148,6 +154,34 @@ impl Sync {
         let mut events = self.parts.rooms.events_at(&positions).await?;
         events.retain(|event| event_fits(filter, event));
         Ok(events)
+    }
+
+    /// Where the events of the state stand that the client knows, where what is new can't be told by its position alone: an
+    /// event that brings forks of a room together may bring old events back.
+    async fn known_state(
+        &self,
+        stretch: &Stretch<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<HashSet<i64>>> {
+        let span = Span {
+            room_nid: wanted.room.nid(),
+            after: wanted.after,
+            to: stretch.to,
+        };
+        let database = &self.parts.database;
+        let settled = match wanted.timeline.settled {
+            _ if wanted.after == 0 => false,
+            Some(settled) => settled,
+            None => database.has_settled(span).await?,
+        };
+        if !settled {
+            return Ok(None);
+        }
+        let Some(snapshot) = database.snapshot_at(span.room_nid, span.after).await? else {
+            return Ok(None);
+        };
+        let rows = database.state(snapshot, Places::All).await?;
+        Ok(Some(rows.into_iter().map(|row| row.position).collect()))
     }
 }
 

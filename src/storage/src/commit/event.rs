@@ -33,12 +33,31 @@ pub struct NewEvent {
     pub membership: Option<(OwnedUserId, String)>,
     /// The event that it redacts.
     pub redaction: Option<NewRedaction>,
+    /// The event that it redacts once that is there.
+    pub redacts_later: Option<OwnedEventId>,
+    /// The position of the redaction that was there before it. `json` is what that leaves.
+    pub redacted_by: Option<i64>,
     /// How it relates to another event.
     pub relation: Option<Relation>,
     /// What becomes of the room, where that is not just that the event takes its place in the state.
     pub settled: Option<Box<Settled>>,
     /// Its position, once committed.
     pub position: Assigned,
+}
+
+impl NewEvent {
+    /// Whether more of the room's current state changes with it than its own place.
+    pub fn changes_other_places(&self) -> bool {
+        let settled = self.settled.as_ref();
+        let changes = settled.and_then(|settled| settled.snapshot.changes());
+        let own = self.position.get();
+        changes.is_some_and(|snapshot| {
+            let events = snapshot.changes.iter().map(|(_, _, event)| event);
+            events
+                .map(|event| event.as_ref().map(Assigned::get))
+                .any(|event| event != Some(own))
+        })
+    }
 }
 
 /// What becomes of a room's current state by an event that isn't the only end of the room's graph, or that brought a
@@ -168,6 +187,10 @@ impl NewSnapshot {
 pub struct NewRedaction {
     /// The position of the target.
     pub target: i64,
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// Its number outside the timeline, if it has one too.
+    pub outlier: Option<i64>,
     /// What is left of it, canonical JSON.
     pub json: String,
 }

@@ -79,9 +79,20 @@ pub(in crate::rooms) struct Beside {
 #[derive(Clone, Debug)]
 pub(in crate::rooms) struct ReceivedEvent {
     pub(in crate::rooms) incoming: Incoming,
-    pub(in crate::rooms) redaction: Option<NewRedaction>,
+    pub(in crate::rooms) redactions: Redactions,
     /// `None`: it is built on exactly the room's head.
     pub(in crate::rooms) beside: Option<Beside>,
+}
+
+/// What redactions have to do with an event of another server.
+#[derive(Clone, Debug, Default)]
+pub(in crate::rooms) struct Redactions {
+    /// What it does to the event that it redacts.
+    pub(in crate::rooms) redaction: Option<NewRedaction>,
+    /// What it redacts once that is there.
+    pub(in crate::rooms) redacts_later: Option<OwnedEventId>,
+    /// The position of the redaction that was there before it; the event is what that leaves.
+    pub(in crate::rooms) redacted_by: Option<i64>,
 }
 
 /// A whole state that is taken over with a join.
@@ -92,6 +103,14 @@ pub(in crate::rooms) struct WholeState {
     pub(in crate::rooms) join: Incoming,
     /// Users whose membership was another before and who are not in the state.
     pub(in crate::rooms) gone: Vec<OwnedUserId>,
+}
+
+impl Redactions {
+    fn put_into(self, event: &mut NewEvent) {
+        event.redaction = self.redaction;
+        event.redacts_later = self.redacts_later;
+        event.redacted_by = self.redacted_by;
+    }
 }
 
 impl DerivedState {
@@ -187,13 +206,13 @@ impl Edit<'_> {
     pub(in crate::rooms) fn append_received(&mut self, received: ReceivedEvent) {
         let depth = u64::from(received.incoming.pdu.fields.depth).max(self.head.depth);
         let position = Assigned::default();
-        if let Some(redaction) = &received.redaction {
+        if let Some(redaction) = &received.redactions.redaction {
             self.redact_in_state(redaction);
         }
         match received.beside {
-            None => self.append_on_head(received.incoming, received.redaction, position),
+            None => self.append_on_head(received.incoming, received.redactions, position),
             Some(beside) => {
-                self.append_beside(received.incoming, received.redaction, position, beside);
+                self.append_beside(received.incoming, received.redactions, position, beside);
             }
         }
         self.head.depth = depth;
@@ -203,19 +222,14 @@ impl Edit<'_> {
         if let Some(state) = &mut self.head.state {
             let mut redacted = state.clone();
             let version = self.room.version();
-            if Arc::make_mut(&mut redacted).redact(redaction.target, &redaction.json, version) {
+            if Arc::make_mut(&mut redacted).redact(&redaction.event_id, &redaction.json, version) {
                 *state = redacted;
                 self.changes_state = true;
             }
         }
     }
 
-    fn append_on_head(
-        &mut self,
-        incoming: Incoming,
-        redaction: Option<NewRedaction>,
-        position: Assigned,
-    ) {
+    fn append_on_head(&mut self, incoming: Incoming, redactions: Redactions, position: Assigned) {
         let state_event = StateEvent::from_pdu(&incoming.pdu).map(Arc::new);
         let mut replaced = None;
         let mut membership = None;
@@ -228,7 +242,7 @@ impl Edit<'_> {
             }
         };
         let mut event = new_event(&incoming, snapshot, position.clone());
-        event.redaction = redaction;
+        redactions.put_into(&mut event);
         event.membership = membership.filter(|_| event.event_type == "m.room.member");
         self.head.extremities = vec![(incoming.pdu.event_id, position)];
         self.push_entry(event, replaced);
@@ -237,7 +251,7 @@ impl Edit<'_> {
     fn append_beside(
         &mut self,
         incoming: Incoming,
-        redaction: Option<NewRedaction>,
+        redactions: Redactions,
         position: Assigned,
         beside: Beside,
     ) {
@@ -247,7 +261,7 @@ impl Edit<'_> {
             && after_id.is_some_and(|id| id != 0 && id == self.current_snapshot().get());
         let snapshot = beside.after.into_snapshot(&position);
         let mut event = new_event(&incoming, snapshot, position.clone());
-        event.redaction = redaction;
+        redactions.put_into(&mut event);
         let mut replaced = None;
         if !is_current {
             let state_event = StateEvent::from_pdu(&incoming.pdu).map(Arc::new);
@@ -381,7 +395,7 @@ impl Edit<'_> {
     pub(in crate::rooms) fn add_past(&mut self, past: Past) {
         let mut chain = past.before.chain;
         let mut changes = past.before.changes;
-        for incoming in past.events {
+        for (incoming, redacted_by) in past.events {
             let position = Assigned::default();
             let fields = &incoming.pdu.fields;
             if let Some(state_key) = &fields.state_key {
@@ -412,6 +426,7 @@ impl Edit<'_> {
                 }
             };
             let mut new = new_event(&incoming, snapshot.clone(), position);
+            new.redacted_by = redacted_by;
             // Of the room as it is now, it changes nothing.
             new.settled = Some(Box::new(Settled {
                 snapshot: NewSnapshot::Same(snapshot_id(&snapshot)),
@@ -503,6 +518,8 @@ fn new_event(incoming: &Incoming, snapshot: NewSnapshot, position: Assigned) -> 
         snapshot,
         membership: None,
         redaction: None,
+        redacts_later: None,
+        redacted_by: None,
         relation: Relation::of_content(fields.content.get()),
         settled: None,
         position,

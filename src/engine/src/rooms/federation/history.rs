@@ -30,7 +30,8 @@ const OLDEST: i64 = 20;
 pub(in crate::rooms) struct Past {
     /// The state before the oldest.
     pub(in crate::rooms) before: DerivedState,
-    pub(in crate::rooms) events: Vec<Incoming>,
+    /// The events, each with the position of the redaction that came before it.
+    pub(in crate::rooms) events: Vec<(Incoming, Option<i64>)>,
 }
 
 impl Rooms {
@@ -133,10 +134,13 @@ impl Rooms {
                 }
             }
         };
-        let past = Past {
-            before,
-            events: allowed,
-        };
+        let ids = allowed.iter().map(|event| &event.pdu.event_id);
+        let early = self.database.early_redactions(room.nid(), ids).await?;
+        let mut events = Vec::with_capacity(allowed.len());
+        for event in allowed {
+            events.push(self.redacted_before(room, event, &early).await?);
+        }
+        let past = Past { before, events };
         let written = self
             .edit(room, |edit| {
                 edit.add_past(past.clone());

@@ -1,22 +1,31 @@
 //! What other servers send: stored before it is acknowledged, and worked through room by room, in order.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use parley_protocol::Unverified;
+use parley_storage::federation::InboxRow;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde::Deserialize;
 
+use super::receive::Verdict;
 use crate::{EngineError, Result, remote::RawPdu, rooms::Rooms};
 
 /// Events that a room's worker takes at once.
 const BATCH: i64 = 50;
 /// Events that may wait for a room. A server that sends more is told to come back.
 const MAX_WAITING: i64 = 10_000;
-/// Attempts at what fails for a reason that passes.
+/// Attempts at what fails for a reason that passes at once.
 const ATTEMPTS: usize = 3;
+/// How often an event is tried again whose ancestors can't be had, and after what time first; twice as long each time, so
+/// that the last is about three hours later.
+const MAX_RETRIES: i64 = 11;
+const FIRST_RETRY_MS: i64 = 5_000;
+/// Events of one server that wait in a room to be tried again.
+const MAX_RETRYING: i64 = 100;
 
 /// The rooms whose inbox is being worked through.
 #[derive(Debug, Default)]
@@ -27,6 +36,8 @@ struct Workers {
     working: HashSet<OwnedRoomId>,
     /// Rooms in which something has arrived since their worker looked.
     again: HashSet<OwnedRoomId>,
+    /// When rooms are looked at again, in milliseconds since the epoch.
+    timed: HashMap<OwnedRoomId, i64>,
 }
 
 impl Inbox {
@@ -54,6 +65,26 @@ impl Inbox {
             workers.working.remove(room_id);
             true
         })
+    }
+
+    /// Notes that a room is looked at again at a time. Whether somebody has to see to that.
+    fn set_timer(&self, room_id: &RoomId, at: i64) -> bool {
+        self.workers(|workers| {
+            let is_next = workers.timed.get(room_id).is_none_or(|next| *next > at);
+            if is_next {
+                workers.timed.insert(room_id.to_owned(), at);
+            }
+            is_next
+        })
+    }
+
+    /// Notes that the time has come.
+    fn timer_ends(&self, room_id: &RoomId, at: i64) {
+        self.workers(|workers| {
+            if workers.timed.get(room_id) == Some(&at) {
+                workers.timed.remove(room_id);
+            }
+        });
     }
 }
 
@@ -104,9 +135,7 @@ impl Rooms {
         }
         for (room_id, events) in rooms {
             if self.database.inbox_count(&room_id).await? > MAX_WAITING {
-                return Err(EngineError::limit_exceeded(std::time::Duration::from_secs(
-                    30,
-                )));
+                return Err(EngineError::limit_exceeded(Duration::from_secs(30)));
             }
             self.database.put_in_inbox(&room_id, origin, events).await?;
             self.work(room_id);
@@ -168,9 +197,10 @@ impl Rooms {
         });
     }
 
-    async fn work_through(&self, room_id: &RoomId) {
+    async fn work_through(self: &Arc<Self>, room_id: &RoomId) {
         loop {
-            let rows = match self.database.inbox(room_id, BATCH).await {
+            let now = self.clock.now_ms();
+            let rows = match self.database.inbox(room_id, now, BATCH).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::error!(%error, %room_id, "the inbox of a room can't be read");
@@ -179,44 +209,106 @@ impl Rooms {
             };
             if rows.is_empty() {
                 if self.inbox.finished(room_id) {
-                    return;
+                    return self.look_again_later(room_id).await;
                 }
                 continue;
             }
-            let done = rows.iter().map(|row| row.nid).collect();
+            let (mut done, mut later) = (Vec::new(), Vec::new());
             for row in rows {
-                if let Ok(origin) = OwnedServerName::try_from(row.origin) {
-                    self.work_on(room_id, &origin, &row.json).await;
+                match self.work_on(room_id, &row).await {
+                    true => done.push(row.nid),
+                    false => later.push(row.nid),
                 }
             }
-            if let Err(error) = self.database.take_from_inbox(done).await {
+            let now = self.clock.now_ms();
+            let taken = self
+                .database
+                .take_from_inbox(done, later, now, FIRST_RETRY_MS);
+            if let Err(error) = taken.await {
                 tracing::error!(%error, %room_id, "what was received is worked through again");
             }
         }
     }
 
-    /// Works on one event. Whatever is wrong with it, the next has its turn.
-    async fn work_on(&self, room_id: &RoomId, origin: &ServerName, json: &str) {
-        for attempt in 1..=ATTEMPTS {
+    /// Sees to it that a room's inbox is looked at when something in it is to be tried again.
+    async fn look_again_later(self: &Arc<Self>, room_id: &RoomId) {
+        let at = match self.database.next_inbox_retry(room_id).await {
+            Ok(Some(at)) => at,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, %room_id, "the inbox of a room can't be read");
+                self.clock.now_ms() + 60_000
+            }
+        };
+        if !self.inbox.set_timer(room_id, at) {
+            return;
+        }
+        let wait = u64::try_from(at - self.clock.now_ms()).unwrap_or_default();
+        let (rooms, room_id) = (self.clone(), room_id.to_owned());
+        let stopping = self.background.stopping().clone();
+        self.background.spawn(async move {
+            let wait = tokio::time::sleep(Duration::from_millis(wait));
+            if stopping.run_until_cancelled(wait).await.is_some() {
+                rooms.inbox.timer_ends(&room_id, at);
+                rooms.work(room_id);
+            }
+        });
+    }
+
+    /// Works on one event. Whatever is wrong with it, the next has its turn. Whether it's done with.
+    async fn work_on(&self, room_id: &RoomId, row: &InboxRow) -> bool {
+        let Ok(origin) = OwnedServerName::try_from(row.origin.as_str()) else {
+            return true;
+        };
+        let mut reason = String::new();
+        for _ in 0..ATTEMPTS {
             let result = async {
                 let room = self.room(room_id).await?;
-                self.receive(&room, origin, json).await
+                self.receive(&room, &origin, &row.json).await
             };
             match result.await {
+                Ok(Verdict::Unanchored(missing)) => {
+                    reason = missing;
+                    break;
+                }
                 Ok(verdict) => {
                     tracing::trace!(%room_id, %origin, ?verdict, "an event was received");
-                    return;
+                    return true;
                 }
                 Err(EngineError::Refused { message, .. }) => {
                     tracing::debug!(%room_id, %origin, %message, "an event is dropped");
                     metrics::counter!("parley_dropped_events_total").increment(1);
-                    return;
+                    return true;
                 }
-                Err(error) if attempt == ATTEMPTS => {
-                    tracing::error!(%room_id, %origin, %error, "an event can't be taken in");
+                Err(error) => {
+                    tracing::debug!(%room_id, %origin, %error, "trying again");
+                    reason = error.to_string();
                 }
-                Err(error) => tracing::debug!(%room_id, %origin, %error, "trying again"),
             }
         }
+        !self.may_wait(room_id, &origin, row, &reason).await
+    }
+
+    /// Whether an event that can't be taken in now is tried again: not if it was tried often enough, or too many wait.
+    async fn may_wait(
+        &self,
+        room_id: &RoomId,
+        origin: &ServerName,
+        row: &InboxRow,
+        reason: &str,
+    ) -> bool {
+        let waiting = match row.attempts {
+            0 => self.database.inbox_retries(room_id, origin).await,
+            // It is one of those that wait.
+            _ => Ok(0),
+        };
+        let is_full = waiting.is_ok_and(|waiting| waiting >= MAX_RETRYING);
+        if row.attempts >= MAX_RETRIES || is_full {
+            tracing::info!(%room_id, %origin, reason, "an event is dropped: it can't be taken in");
+            metrics::counter!("parley_dropped_events_total").increment(1);
+            return false;
+        }
+        tracing::debug!(%room_id, %origin, reason, "an event is tried again later");
+        true
     }
 }

@@ -104,6 +104,7 @@ impl Rooms {
             Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
                 Err(EngineError::forbidden(reason))
             }
+            Verdict::Unanchored(reason) => Err(EngineError::not_found(reason)),
         }
     }
 

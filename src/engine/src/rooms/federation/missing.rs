@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     EngineError, Result,
-    remote::{MissingEvents, RawPdu},
+    remote::{MissingEvents, RawPdu, RemoteError},
     rooms::{Rooms, edit::received::DerivedState, room::Room},
 };
 
@@ -77,6 +77,8 @@ impl Rooms {
             if pending.is_empty() {
                 break;
             }
+            // What is asked for, and when, is no matter of chance.
+            pending.sort();
             pending.truncate(MAX_SINGLE);
             let events = self.fetch_events(origin, &pending).await;
             pending.clear();
@@ -160,7 +162,8 @@ impl Rooms {
         Ok((judged, known))
     }
 
-    /// Makes sure that what an event is built on is known, with the state after it; gives the snapshots of those.
+    /// Makes sure that what an event is built on is known, with the state after it; gives the snapshots of those. `None` if
+    /// it can't be had now.
     pub(super) async fn need_prev_events(
         &self,
         room: &std::sync::Arc<Room>,
@@ -168,7 +171,7 @@ impl Rooms {
         pdu: &Pdu,
         known: &mut Known,
         fill: bool,
-    ) -> Result<HashSet<i64>> {
+    ) -> Result<Option<HashSet<i64>>> {
         let prev = &pdu.fields.prev_events;
         let missing = |known: &Known| -> Vec<OwnedEventId> {
             let lacks =
@@ -176,7 +179,9 @@ impl Rooms {
             prev.iter().filter(lacks).cloned().collect()
         };
         if !missing(known).is_empty() && fill {
-            self.fill_gap(room, origin, pdu).await?;
+            if !self.fill_gap(room, origin, pdu).await? {
+                return Ok(None);
+            }
             known.extend(self.database.known_events(prev).await?);
         }
         let still = missing(known);
@@ -186,28 +191,30 @@ impl Rooms {
             ));
         }
         for id in &still {
-            self.fetch_state_after(room, origin, id).await?;
+            match self.fetch_state_after(room, origin, id).await {
+                Err(EngineError::Refused { message, .. }) => {
+                    tracing::debug!(room = %room.id(), event = %pdu.event_id, %message, "a gap stays");
+                    return Ok(None);
+                }
+                fetched => fetched?,
+            }
         }
         if !still.is_empty() {
             known.extend(self.database.known_events(prev).await?);
         }
-        let snapshots = prev.iter().filter_map(|id| known.get(id)?.snapshot);
-        let snapshots: HashSet<i64> = snapshots.collect();
-        match snapshots.is_empty() {
-            true => Err(EngineError::not_found(
-                "what the event is built on isn't known",
-            )),
-            false => Ok(snapshots),
-        }
+        // By a part of the states before it, it would be judged otherwise than by all.
+        let snapshots = prev.iter().map(|id| known.get(id)?.snapshot);
+        Ok(snapshots.collect())
     }
 
-    /// Asks for the events between the room's head and an event, and takes them in.
+    /// Asks for the events between the room's head and an event, and takes them in. Whether the other server was reached: if
+    /// not, to do without them would leave a gap that need not stay.
     async fn fill_gap(
         &self,
         room: &std::sync::Arc<Room>,
         origin: &ServerName,
         pdu: &Pdu,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let remote = self.outside.remote()?;
         let extremities = self.extremities(room).await?;
         let missing = MissingEvents {
@@ -220,7 +227,7 @@ impl Rooms {
             Ok(events) => events,
             Err(error) => {
                 tracing::debug!(room = %room.id(), %error, "a gap stays");
-                return Ok(());
+                return Ok(!matches!(error, RemoteError::Unreachable(_)));
             }
         };
         let mut gap = Vec::new();
@@ -241,7 +248,7 @@ impl Rooms {
                 tracing::debug!(room = %room.id(), %error, "an event of a gap is dropped");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn extremities(&self, room: &std::sync::Arc<Room>) -> Result<Vec<OwnedEventId>> {

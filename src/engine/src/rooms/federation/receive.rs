@@ -8,13 +8,8 @@ use std::{
     time::Duration,
 };
 
-use parley_protocol::{
-    Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth, redaction::redacted_json,
-};
-use parley_storage::{
-    commit::{NewRedaction, Standing},
-    federation::KnownEvent,
-};
+use parley_protocol::{Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth};
+use parley_storage::{commit::Standing, federation::KnownEvent};
 use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
 
 use super::resolve::{IdState, StateBefore, pdu_of};
@@ -24,7 +19,7 @@ use crate::{
         ATTEMPTS, Rooms,
         edit::{
             Edit,
-            received::{Beside, DerivedState, ReceivedEvent},
+            received::{Beside, DerivedState, ReceivedEvent, Redactions},
         },
         room::{Head, Room},
         room_write,
@@ -51,6 +46,8 @@ pub(super) enum Verdict {
     SoftFailed(String),
     /// The rules of the room refuse it.
     Rejected(String),
+    /// What is needed to judge it can't be had now: keys, what allows it, or what it is built on.
+    Unanchored(String),
 }
 
 /// An event that is allowed where it stands in the graph.
@@ -59,15 +56,7 @@ struct Allowed {
     before: StateBefore,
     /// Where it is stored already, without being in the timeline.
     stored: Option<KnownEvent>,
-    redaction: Option<Redacts>,
-}
-
-/// The event that is to be redacted, if the sender may do that.
-#[derive(Clone)]
-struct Redacts {
-    redaction: NewRedaction,
-    /// Whether the sender's server is that of the target's sender.
-    is_own: bool,
+    redactions: Redactions,
 }
 
 /// What is to be written for an event.
@@ -82,8 +71,7 @@ impl Rooms {
     /// Takes in an event as it came from `origin`.
     ///
     /// # Errors
-    /// `M_BAD_JSON` if it is no event of the room, `M_FORBIDDEN` if its signatures are not right; others if what it is
-    /// built on can't be had.
+    /// `M_BAD_JSON` if it is no event of the room, `M_FORBIDDEN` if its signatures are not right.
     pub(super) async fn receive(
         &self,
         room: &Arc<Room>,
@@ -94,10 +82,15 @@ impl Rooms {
         let event = Unverified::read(json, room.id(), version)
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
         let incoming = self
-            .verify_one(event, version)
+            .verify_if_possible(event, version)
             .await
             .map_err(|error| EngineError::forbidden(error.to_string()))?;
-        self.take(room, origin, incoming, true).await
+        match incoming {
+            Some(incoming) => self.take(room, origin, incoming, true).await,
+            None => Ok(Verdict::Unanchored(
+                "the keys that it is signed with can't be had".to_owned(),
+            )),
+        }
     }
 
     /// Takes in an event whose signatures are right. With `fill`, what lies between it and the room's head is asked for.
@@ -126,6 +119,12 @@ impl Rooms {
         }
         self.need_auth_events(room, origin, &incoming.pdu, &mut known)
             .await?;
+        if !fields.auth_events.iter().all(|id| known.contains_key(id)) {
+            // Not its fault: to refuse it would be for ever.
+            return Ok(Verdict::Unanchored(
+                "what allows it can't be had".to_owned(),
+            ));
+        }
         if let Err(reason) = check_by_auth_events(&incoming.pdu, room.version(), &known) {
             return self.reject(room, incoming, stored, None, reason).await;
         }
@@ -136,6 +135,11 @@ impl Rooms {
             let needed = self
                 .need_prev_events(room, origin, &incoming.pdu, &mut known, fill)
                 .await?;
+            let Some(needed) = needed else {
+                return Ok(Verdict::Unanchored(
+                    "what it is built on can't be had".to_owned(),
+                ));
+            };
             let before = self.state_before(room, &needed).await?;
             if let Err(reason) = self.check_by_state(room, &incoming.pdu, &before).await? {
                 return self
@@ -144,12 +148,16 @@ impl Rooms {
             }
             before
         };
-        let redaction = self.redacts(room, &incoming.pdu).await?;
+        let mut redactions = self.redacts(room, &incoming.pdu, &before).await?;
+        let early = [&incoming.pdu.event_id];
+        let early = self.database.early_redactions(room.nid(), early).await?;
+        let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
+        redactions.redacted_by = redacted_by;
         let allowed = Allowed {
             incoming,
             before,
             stored,
-            redaction,
+            redactions,
         };
         self.put(room, allowed).await
     }
@@ -272,7 +280,7 @@ impl Rooms {
         let mut states = Vec::with_capacity(stay.len() + 1);
         let positions: Vec<i64> = stay.iter().map(|(_, at)| at.get()).collect();
         if head.extremities.len() == 1 && stay.len() == 1 {
-            states.push(current.clone());
+            states.push(Arc::new(current.clone()));
         } else if positions.contains(&0) {
             return Ok(Plan::Wait);
         } else {
@@ -283,7 +291,7 @@ impl Rooms {
             }
         }
         let itself = pdu.event_id.clone();
-        states.push(self.own_state(allowed).await?);
+        states.push(Arc::new(self.own_state(allowed).await?));
         let resolved = self.resolve(room, states, Some(pdu)).await?;
         let changes = self
             .current_changes(&current.map, &resolved, &itself)
@@ -295,7 +303,7 @@ impl Rooms {
     async fn own_state(&self, allowed: &Allowed) -> Result<IdState> {
         let mut state = match &allowed.before.resolved {
             Some(resolved) => resolved.state.clone(),
-            None => self.id_state(allowed.before.base).await?,
+            None => self.id_state(allowed.before.base).await?.as_ref().clone(),
         };
         state.put(&allowed.incoming.pdu, Default::default());
         Ok(state)
@@ -319,13 +327,9 @@ impl Rooms {
         });
         let verdict = match (allows, plan) {
             (Ok(()), plan) => {
-                let redaction = allowed.redaction.as_ref().filter(|redacts| {
-                    let sender = &pdu.fields.sender;
-                    redacts.is_own || state.power_levels().user_can_redact_event_of_other(sender)
-                });
                 edit.append_received(ReceivedEvent {
                     incoming: allowed.incoming.clone(),
-                    redaction: redaction.map(|redacts| redacts.redaction.clone()),
+                    redactions: allowed.redactions.clone(),
                     beside: match plan {
                         Plan::Beside(beside) => Some(beside),
                         _ => None,
@@ -414,26 +418,6 @@ impl Rooms {
                 (place, event)
             })
             .collect())
-    }
-
-    /// What an event redacts, if it is a redaction of an event that this server has.
-    async fn redacts(&self, room: &Room, pdu: &Pdu) -> Result<Option<Redacts>> {
-        let target = pdu.redacts(room.version().redacts_in_content());
-        let Some(target) = target else {
-            return Ok(None);
-        };
-        let row = self.database.event(&target).await?;
-        let row = row.filter(|row| row.room_nid == room.nid() && row.redacted_by.is_none());
-        let Some(row) = row else { return Ok(None) };
-        let sender = Pdu::parse(row.event_id.clone(), &row.json).map(|pdu| pdu.fields.sender);
-        let json = redacted_json(&row.json, room.version());
-        Ok(sender.ok().zip(json).map(|(sender, json)| Redacts {
-            is_own: sender.server_name() == pdu.fields.sender.server_name(),
-            redaction: NewRedaction {
-                target: row.position,
-                json,
-            },
-        }))
     }
 }
 

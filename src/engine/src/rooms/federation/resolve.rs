@@ -3,18 +3,21 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use parley_protocol::{
-    Pdu, StateEvent,
-    resolution::{EventMap, StateMap, resolve},
+    Pdu, StateEvent, auth,
+    resolution::{EventIdSet, EventMap, StateMap, conflicted, resolve_with},
 };
 use parley_storage::{
     commit::{Assigned, Standing},
     federation::KnownEvent,
 };
+use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, events::StateEventType};
 
+use super::auth_graph::AuthGraphs;
 use crate::{
     EngineError, Result,
     rooms::{
@@ -23,10 +26,50 @@ use crate::{
         room::Room,
         state::{RoomState, StateEntry},
     },
+    stream::committer::NotCommitted,
 };
 
 /// Events that are read at once.
 const BATCH: usize = 1_000;
+/// How long, and how often, it is waited for a state that is being stored.
+const UNTIL_STORED: Duration = Duration::from_millis(2);
+const UNTIL_STORED_ATTEMPTS: usize = 100;
+
+/// Places of states that are kept, of about 400 bytes each.
+const MAX_KEPT: u64 = 60_000;
+
+/// What is kept of resolutions.
+#[derive(Debug)]
+pub(crate) struct Resolutions {
+    graphs: AuthGraphs,
+    /// Stored states, by the snapshot.
+    states: States<i64>,
+    /// What states are resolved to, by their snapshots in order.
+    results: States<Vec<i64>>,
+}
+
+/// States, as many as fit.
+type States<K> = Cache<K, Arc<IdState>, ByPlaces>;
+
+#[derive(Clone, Debug)]
+struct ByPlaces;
+
+impl<K> Weighter<K, Arc<IdState>> for ByPlaces {
+    fn weight(&self, _: &K, state: &Arc<IdState>) -> u64 {
+        state.map.len() as u64 + 1
+    }
+}
+
+impl Default for Resolutions {
+    fn default() -> Self {
+        const STATES: usize = 1_000;
+        Self {
+            graphs: AuthGraphs::default(),
+            states: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
+            results: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
+        }
+    }
+}
 
 /// A state of a room by the ids of its events, with where those are stored.
 #[derive(Clone, Debug, Default)]
@@ -106,15 +149,32 @@ pub(super) fn pdu_of(event: &KnownEvent) -> Option<Pdu> {
 
 impl Rooms {
     /// A stored state.
-    pub(super) async fn id_state(&self, snapshot: i64) -> Result<IdState> {
+    pub(super) async fn id_state(&self, snapshot: i64) -> Result<Arc<IdState>> {
+        if let Some(state) = self.resolutions.states.get(&snapshot) {
+            return Ok(state);
+        }
+        let mut rows = self.database.state_entries(snapshot).await?;
+        for _ in 0..UNTIL_STORED_ATTEMPTS {
+            if !rows.is_empty() {
+                break;
+            }
+            // A snapshot has its number a moment before it is stored. An empty state there is not.
+            tokio::time::sleep(UNTIL_STORED).await;
+            rows = self.database.state_entries(snapshot).await?;
+        }
+        if rows.is_empty() {
+            return Err(NotCommitted::Rebuild.into());
+        }
         let mut ids = IdState::default();
-        for row in self.database.state_entries(snapshot).await? {
+        for row in rows {
             ids.positions
                 .insert(row.event_id.clone(), Assigned::known(row.position));
             ids.map
                 .insert(place(&row.event_type, &row.state_key), row.event_id);
         }
-        Ok(ids)
+        let state = Arc::new(ids);
+        self.resolutions.states.insert(snapshot, Arc::clone(&state));
+        Ok(state)
     }
 
     /// The state that several snapshots are resolved to.
@@ -131,32 +191,38 @@ impl Rooms {
             let resolved = None;
             return Ok(StateBefore { base, resolved });
         }
-        let mut states = Vec::with_capacity(snapshots.len());
-        let mut of_base = StateMap::new();
-        for snapshot in snapshots {
-            let state = self.id_state(*snapshot).await?;
-            if *snapshot == base {
-                of_base = state.map.clone();
+        let mut key: Vec<i64> = snapshots.iter().copied().collect();
+        key.sort_unstable();
+        let state = match self.resolutions.results.get(&key) {
+            Some(state) => state,
+            None => {
+                let mut states = Vec::with_capacity(key.len());
+                for snapshot in &key {
+                    states.push(self.id_state(*snapshot).await?);
+                }
+                let state = Arc::new(self.resolve(room, states, None).await?);
+                self.resolutions.results.insert(key, Arc::clone(&state));
+                state
             }
-            states.push(state);
-        }
-        let state = self.resolve(room, states, None).await?;
-        Ok(before_over(base, &of_base, state))
+        };
+        let of_base = self.id_state(base).await?;
+        Ok(before_over(base, &of_base.map, state.as_ref().clone()))
     }
 
     /// Resolves states. `itself` is an event in them that isn't stored.
     pub(super) async fn resolve(
         &self,
         room: &Room,
-        states: Vec<IdState>,
+        states: Vec<Arc<IdState>>,
         itself: Option<&Pdu>,
     ) -> Result<IdState> {
         let mut positions = HashMap::new();
         let mut maps: Vec<StateMap> = Vec::with_capacity(states.len());
         for state in states {
-            positions.extend(state.positions);
+            let entries = state.positions.iter();
+            positions.extend(entries.map(|(id, position)| (id.clone(), position.clone())));
             if !maps.contains(&state.map) {
-                maps.push(state.map);
+                maps.push(state.map.clone());
             }
         }
         if maps.len() == 1 {
@@ -164,18 +230,15 @@ impl Rooms {
             return Ok(IdState { map, positions });
         }
         metrics::counter!("parley_state_resolutions_total").increment(1);
-        let mut ids: HashSet<OwnedEventId> =
-            maps.iter().flat_map(|map| map.values().cloned()).collect();
-        if let Some(pdu) = itself {
-            ids.extend(pdu.fields.auth_events.iter().cloned());
-        }
-        let (mut events, found) = self.with_auth_chain(ids).await?;
-        if let Some(pdu) = itself {
-            events.insert(pdu.event_id.clone(), Arc::new(pdu.clone()));
-        }
+        let graphs = &self.resolutions.graphs;
+        let chains = graphs
+            .differences(&self.database, room.nid(), &maps, itself)
+            .await?;
+        let (events, found) = self.needed_events(room, &maps, &chains, itself).await?;
         let version = room.version().clone();
-        let resolved = tokio::task::spawn_blocking(move || resolve(&version, &maps, &events)).await;
-        let map = resolved
+        let resolve = move || resolve_with(&version, &maps, chains, &events);
+        let map = tokio::task::spawn_blocking(resolve)
+            .await
             .map_err(|error| EngineError::Internal(error.to_string()))?
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         // The resolution may bring back what stands in none of the states.
@@ -187,6 +250,37 @@ impl Rooms {
             }
         }
         Ok(IdState { map, positions })
+    }
+
+    /// The events that a resolution looks at: what is in conflict, what allows some of the states and not others, and what of
+    /// the rest of the state decides on those.
+    async fn needed_events(
+        &self,
+        room: &Room,
+        maps: &[StateMap],
+        chains: &[EventIdSet],
+        itself: Option<&Pdu>,
+    ) -> Result<(EventMap, HashMap<OwnedEventId, i64>)> {
+        let mut ids = conflicted(maps);
+        ids.extend(chains.iter().flat_map(|chain| chain.iter().cloned()));
+        ids.extend(
+            itself
+                .iter()
+                .flat_map(|pdu| pdu.fields.auth_events.iter().cloned()),
+        );
+        // All of the rest but the members, of whom there may be many.
+        let first = maps.first().into_iter().flatten();
+        let others = first.filter(|((event_type, _), _)| *event_type != StateEventType::RoomMember);
+        ids.extend(others.map(|(_, id)| id.clone()));
+        let (mut events, mut found) = self.with_auth_chain(ids).await?;
+        if let Some(pdu) = itself {
+            events.insert(pdu.event_id.clone(), Arc::new(pdu.clone()));
+        }
+        let members: HashSet<OwnedEventId> = deciding_members(room, maps, &events);
+        let (members, found_members) = self.with_auth_chain(members).await?;
+        events.extend(members);
+        found.extend(found_members);
+        Ok((events, found))
     }
 
     /// Stored events with all that allows them, and where they are stored.
@@ -284,6 +378,26 @@ impl Rooms {
             changes,
         })
     }
+}
+
+/// The member events of states that decide on some events, as far as they aren't among those.
+fn deciding_members(room: &Room, maps: &[StateMap], events: &EventMap) -> HashSet<OwnedEventId> {
+    let mut members = HashSet::new();
+    for pdu in events.values() {
+        let fields = &pdu.fields;
+        let deciding = auth::deciding_state(
+            &fields.event_type,
+            &fields.sender,
+            fields.state_key.as_deref(),
+            &fields.content,
+            room.version(),
+        );
+        for place in deciding.unwrap_or_default() {
+            let standing = maps.iter().filter_map(|map| map.get(&place));
+            members.extend(standing.filter(|id| !events.contains_key(*id)).cloned());
+        }
+    }
+    members
 }
 
 /// A state, as what it changes over a snapshot.

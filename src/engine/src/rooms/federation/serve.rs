@@ -171,6 +171,7 @@ impl Rooms {
             Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
                 Err(EngineError::forbidden(reason))
             }
+            Verdict::Unanchored(reason) => Err(EngineError::not_found(reason)),
         }
     }
 
@@ -298,14 +299,14 @@ impl Rooms {
             // What came before isn't here; but where the event changes nothing, the state after it is the same.
             None if pdu.fields.state_key.is_none() => {
                 let snapshot = event.snapshot.ok_or_else(unknown)?;
-                return self.id_state(snapshot).await;
+                return Ok(self.id_state(snapshot).await?.as_ref().clone());
             }
             None => return Err(unknown()),
         };
         match before.resolved {
             Some(resolved) => Ok(resolved.state),
             None if before.base == 0 => Ok(IdState::default()),
-            None => self.id_state(before.base).await,
+            None => Ok(self.id_state(before.base).await?.as_ref().clone()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Servers that share rooms, with everything but HTTP between them.
 
+mod large;
 mod net;
 
 use std::sync::Arc;
@@ -469,4 +470,175 @@ async fn what_was_received_is_worked_through_once_whatever_is_wrong_with_some_of
     // The gap that the second leaves is filled by the third.
     assert_eq!(two.said(&room_id).await, ["a", "b", "c"]);
     agree(&one, &two, &room_id).await;
+}
+
+/// The content of an event, as a server has it.
+async fn content(server: &Server, event_id: &OwnedEventId) -> serde_json::Value {
+    let json: serde_json::Value = serde_json::from_str(&server.pdu(event_id).await).unwrap();
+    json["content"].clone()
+}
+
+#[tokio::test]
+async fn a_redaction_that_comes_before_its_target_applies_when_that_comes() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let secret = one.say(&room_id, "secret").await;
+    let json = one.pdu(&secret).await;
+    // More than the gap that is asked for, so that the redaction is there first.
+    for count in 0..60 {
+        one.say(&room_id, &count.to_string()).await;
+    }
+    let redaction = one
+        .rooms()
+        .redact(&one.user, &room_id, &secret, "redact", None)
+        .await
+        .unwrap();
+    one.give(&two, &room_id, &redaction).await.unwrap();
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let database = &two.rooms().database;
+    assert!(!database.has_event(&secret).await.unwrap());
+    let verdict = two.rooms().receive(&room, &one.name, &json).await;
+    assert_eq!(verdict.unwrap(), Verdict::Accepted);
+    assert_eq!(content(&two, &secret).await, serde_json::json!({}));
+    let row = database.event(&secret).await.unwrap().unwrap();
+    let redaction = database.event(&redaction).await.unwrap().unwrap();
+    assert_eq!(row.redacted_by, Some(redaction.position));
+}
+
+#[tokio::test]
+async fn a_redaction_by_somebody_without_power_does_nothing_whichever_comes_first() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let said = one.say(&room_id, "mine").await;
+    let json = one.pdu(&said).await;
+    // Built by hand: its server would refuse it.
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let forged = two
+        .rooms()
+        .edit(&room, |edit| {
+            let draft = parley_protocol::EventDraft {
+                sender: two.user.user_id.clone(),
+                event_type: "m.room.redaction".into(),
+                state_key: None,
+                content: Default::default(),
+                redacts: Some(said.clone()),
+                origin_server_ts: ruma::MilliSecondsSinceUnixEpoch::now(),
+            };
+            edit.append(draft, None)
+        })
+        .await
+        .unwrap();
+    let verdict = two.give(&one, &room_id, &forged).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted);
+    assert_eq!(one.said(&room_id).await, ["mine"]);
+    let verdict = two.rooms().receive(&room, &one.name, &json).await;
+    assert_eq!(verdict.unwrap(), Verdict::Accepted);
+    assert_eq!(two.said(&room_id).await, ["mine"]);
+}
+
+#[tokio::test]
+async fn what_is_redacted_is_so_in_the_state_that_came_with_a_join_too() {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one.public_room(RoomVersionId::V11).await;
+    let topic = one.set(&room_id, "m.room.topic", "", r#"{"topic":"secret"}"#);
+    let topic = topic.await.unwrap();
+    two.join(&room_id, &one).await.unwrap();
+    let redaction = one
+        .rooms()
+        .redact(&one.user, &room_id, &topic, "redact", None)
+        .await
+        .unwrap();
+    one.give(&two, &room_id, &redaction).await.unwrap();
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let state = two.rooms().registry.load(&room).await.unwrap();
+    assert_eq!(state.text("m.room.topic", "topic"), None);
+    let position = state.get("m.room.topic", "").unwrap().position.get();
+    let rows = two.rooms().database.events_at(vec![position]).await;
+    assert!(!rows.unwrap()[0].json.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_client_learns_of_state_that_a_resolution_brings_back() {
+    for use_state_after in [false, true] {
+        let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+        let levels = |two_has: u32| {
+            format!(
+                r#"{{"users":{{"{}":100,"{}":{two_has}}},"state_default":50}}"#,
+                one.user.user_id, two.user.user_id
+            )
+        };
+        let first = one.set(&room_id, "m.room.topic", "", r#"{"topic":"first"}"#);
+        let first = first.await.unwrap();
+        let raised = one
+            .set(&room_id, "m.room.power_levels", "", &levels(50))
+            .await;
+        one.give(&two, &room_id, &first).await.unwrap();
+        one.give(&two, &room_id, &raised.unwrap()).await.unwrap();
+        let second = two.set(&room_id, "m.room.topic", "", r#"{"topic":"second"}"#);
+        let second = second.await.unwrap();
+        let (since, room) = two.sync(&room_id, None, use_state_after).await;
+        assert!(room.is_some());
+        // Meanwhile, and not knowing of that, the other has taken the power to do it.
+        let lowered = one
+            .set(&room_id, "m.room.power_levels", "", &levels(0))
+            .await;
+        let lowered = lowered.unwrap();
+        let verdict = one.give(&two, &room_id, &lowered).await.unwrap();
+        assert_eq!(verdict, Verdict::Accepted);
+        let topic = |state: &[(String, String, OwnedEventId)]| {
+            let found = state
+                .iter()
+                .find(|(event_type, _, _)| event_type == "m.room.topic");
+            found.unwrap().2.clone()
+        };
+        assert_eq!(topic(&two.state(&room_id).await), first, "not {second}");
+        let (_, room) = two.sync(&room_id, Some(since), use_state_after).await;
+        let room = room.unwrap();
+        let told = |events: &[Arc<crate::rooms::timeline::TimelineEvent>]| -> Vec<OwnedEventId> {
+            events.iter().map(|event| event.event_id.clone()).collect()
+        };
+        assert_eq!(told(&room.timeline.events), [lowered.clone()]);
+        let mut expected = vec![first];
+        if use_state_after {
+            expected.push(lowered);
+        }
+        assert_eq!(told(&room.state), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_ancestors_cannot_be_had_is_tried_again() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let unheard = one.say(&room_id, "unheard").await;
+    let said = one.say(&room_id, "said").await;
+    let events = vec![ruma::serde::Raw::<()>::from_json_string(
+        one.pdu(&said).await,
+    )];
+    let events = events.into_iter().map(|event| event.unwrap().into_json());
+    net.down.lock().unwrap().insert(one.name.clone());
+    let answers = two.rooms().take_transaction(&one.name, events.collect());
+    assert!(answers.await.unwrap()[0].1.is_ok());
+    let database = &two.rooms().database;
+    while database.next_inbox_retry(&room_id).await.unwrap() == Some(0) {
+        tokio::task::yield_now().await;
+    }
+    assert!(two.said(&room_id).await.is_empty());
+    assert_eq!(database.inbox_count(&room_id).await.unwrap(), 1);
+    assert_eq!(
+        database.inbox_retries(&room_id, &one.name).await.unwrap(),
+        1
+    );
+    net.down.lock().unwrap().clear();
+    // As if its time had come.
+    let json = one.pdu(&said).await;
+    database
+        .put_in_inbox(&room_id, &one.name, vec![(said, json)])
+        .await
+        .unwrap();
+    two.rooms().resume_inbox().await.unwrap();
+    while database.inbox_count(&room_id).await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(two.said(&room_id).await, ["unheard", "said"]);
+    assert!(database.has_event(&unheard).await.unwrap());
 }

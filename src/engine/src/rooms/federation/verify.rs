@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use parley_protocol::{Incoming, IncomingError, RoomVersion, Unverified};
-use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
+use ruma::{OwnedServerName, OwnedServerSigningKeyId, serde::Base64, signatures::PublicKeyMap};
 
 use crate::{
     EngineError, Result,
@@ -50,6 +50,25 @@ impl Rooms {
         let keys = self.keys_for(std::slice::from_ref(&event), version).await;
         let keys = usable(&keys, &event, version);
         event.verify(&keys, version)
+    }
+
+    /// The same; `None` if the keys for that can't be had now.
+    pub(super) async fn verify_if_possible(
+        &self,
+        event: Unverified,
+        version: &RoomVersion,
+    ) -> Result<Option<Incoming>, IncomingError> {
+        let keys = self.keys_for(std::slice::from_ref(&event), version).await;
+        let signers = event.signers(version)?;
+        let has_key = |(server, ids): &(OwnedServerName, Vec<OwnedServerSigningKeyId>)| {
+            ids.iter()
+                .any(|id| keys.contains_key(&(server.clone(), id.clone())))
+        };
+        if !signers.iter().all(has_key) {
+            return Ok(None);
+        }
+        let keys = usable(&keys, &event, version);
+        event.verify(&keys, version).map(Some)
     }
 
     /// The keys that these events claim to be signed with, as far as they are found.

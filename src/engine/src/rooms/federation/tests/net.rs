@@ -33,6 +33,8 @@ use crate::{
         send::Message,
     },
     sessions::Session,
+    stream::token::Token,
+    sync::{self, SyncRequest},
 };
 
 /// The servers.
@@ -203,6 +205,28 @@ impl Server {
             .collect();
         state.sort();
         state
+    }
+
+    /// What the user's client is told of a room since then.
+    pub(super) async fn sync(
+        &self,
+        room_id: &RoomId,
+        since: Option<Token>,
+        use_state_after: bool,
+    ) -> (Token, Option<sync::JoinedRoom>) {
+        let request = SyncRequest {
+            since,
+            filter: Arc::default(),
+            full_state: false,
+            use_state_after,
+            timeout: std::time::Duration::ZERO,
+        };
+        let stopping = tokio_util::sync::CancellationToken::new();
+        let sync = self.engine.sync();
+        let answer = sync.wait(&self.user, &request, &stopping).await.unwrap();
+        let mut joined = answer.rooms.joined.into_iter();
+        let room = joined.find(|joined| joined.room.id() == room_id);
+        (answer.next, room)
     }
 
     /// What was said in a room, as its timeline has it.
