@@ -5,20 +5,30 @@
     reason = "a target fails by panicking; what is expected here is what it tests"
 )]
 
-use std::path::Path;
+mod room;
+
+use std::{collections::BTreeMap, path::Path};
 
 use parley::config::Config;
 use parley_engine::{
     stream::token::Token,
     sync::filter::{room_fits, sender_fits, type_fits},
 };
-use parley_protocol::{Pdu, RoomVersion, StateEvent, auth, client_event::ClientFields, content};
+use parley_protocol::{
+    Pdu, RoomVersion, StateEvent, Unverified, auth,
+    client_event::ClientFields,
+    content,
+    redaction::redacted_json,
+    resolution::{StateMap, resolve},
+};
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
     api::client::filter::{FilterDefinition, RoomEventFilter},
     event_id,
     events::StateEventType,
-    owned_room_id, user_id,
+    owned_room_id, room_id,
+    signatures::PublicKeyMap,
+    user_id,
 };
 use serde_json::value::RawValue;
 
@@ -28,6 +38,9 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("event", event),
+    ("event_auth", event_auth),
+    ("pdu", pdu),
+    ("state_resolution", state_resolution),
     ("filter", filter),
     ("token", token),
     ("canonical_json", canonical_json),
@@ -80,6 +93,93 @@ pub fn event(input: &[u8]) {
         };
         let _ = auth::check(&event, &version, fetch);
         let _ = event.redacts(version.redacts_in_content());
+    }
+}
+
+/// Reading an event of another server, and checking its signatures by no keys at all: it is refused. Its id doesn't depend on
+/// how it is written, nor on what a redaction takes away.
+pub fn pdu(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let room_id = room_id!("!room:x");
+    for version in VERSIONS.iter().filter_map(RoomVersion::new) {
+        let Ok(event) = Unverified::read(text, room_id, &version) else {
+            continue;
+        };
+        let object: CanonicalJsonObject =
+            serde_json::from_str(text).expect("an event that was read is canonical JSON");
+        let canonical = serde_json::to_string(&object).expect("canonical JSON is JSON");
+        let again = Unverified::read(&canonical, room_id, &version)
+            .expect("an event is read however it is written");
+        assert_eq!(again.pdu.event_id, event.pdu.event_id);
+        let redacted = redacted_json(&canonical, &version).expect("an event can be redacted");
+        if let Ok(redacted) = Unverified::read(&redacted, room_id, &version) {
+            assert_eq!(redacted.pdu.event_id, event.pdu.event_id);
+        }
+        let _ = event.signers(&version);
+        assert!(
+            event.verify(&PublicKeyMap::new(), &version).is_err(),
+            "nobody has signed it by a key that is known"
+        );
+    }
+}
+
+/// Writing to a room as the input says: what the state allows is allowed by the events that are named for it.
+pub fn event_auth(input: &[u8]) {
+    for version in &VERSIONS {
+        let Some(mut room) = room::Room::new(version) else {
+            continue;
+        };
+        room.play(input);
+        for pdu in room.events.values() {
+            assert!(
+                room.is_allowed_by_its_auth_events(pdu),
+                "{version}: {} was allowed by the state",
+                pdu.event_id
+            );
+        }
+    }
+}
+
+/// Resolving the branches of a room that is written to as the input says: the outcome doesn't depend on the order of the
+/// branches, a state agrees with itself, and what all branches have stays.
+pub fn state_resolution(input: &[u8]) {
+    for version in VERSIONS
+        .iter()
+        .filter(|version| **version != RoomVersionId::V1)
+    {
+        let Some(mut room) = room::Room::new(version) else {
+            continue;
+        };
+        room.play(input);
+        let mut states: Vec<StateMap> = room
+            .branches
+            .iter()
+            .map(|branch| branch.state.clone())
+            .collect();
+        let sorted = |state: StateMap| -> BTreeMap<(String, String), String> {
+            let entries = state.into_iter();
+            let entries = entries.map(|((event_type, state_key), id)| {
+                ((event_type.to_string(), state_key), id.to_string())
+            });
+            entries.collect()
+        };
+        let resolved = resolve(&room.version, &states, &room.events);
+        let resolved = resolved.expect("states of a room can be resolved");
+        for (place, id) in &states[0] {
+            if states.iter().all(|state| state.get(place) == Some(id)) {
+                assert_eq!(resolved.get(place), Some(id), "{version}: {place:?}");
+            }
+        }
+        let twice = [states[0].clone(), states[0].clone()];
+        let same = resolve(&room.version, &twice, &room.events);
+        let same = same.expect("a state can be resolved with itself");
+        assert_eq!(sorted(same), sorted(states[0].clone()), "{version}");
+        states.reverse();
+        let reversed = resolve(&room.version, &states, &room.events);
+        let reversed = reversed.expect("states of a room can be resolved");
+        assert_eq!(sorted(resolved), sorted(reversed), "{version}");
     }
 }
 
