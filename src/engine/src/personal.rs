@@ -14,7 +14,7 @@ use crate::{
     push::{PushRules, RuleCache, pushers::Pushers},
     receipts::{self, Receipts},
     room_services::RoomServiceParts,
-    rooms::{registry::Registry, relations::RelationMarks, summaries::Summaries, timeline::Events},
+    rooms::{registry::Registry, relations::RelationMarks, summaries::Summaries},
     settings::EngineSettings,
     stream::{
         Stream,
@@ -123,7 +123,6 @@ impl PersonalServices {
         parts: &RoomServiceParts<'_>,
         watchers: Watchers,
         registry: &Arc<Registry>,
-        events: &Arc<Events>,
         committer: &Committer,
     ) -> Self {
         let (database, clock, limits) = (parts.database, parts.clock, &parts.settings.limits);
@@ -145,7 +144,6 @@ impl PersonalServices {
             ),
             unread: Unread::start(
                 database.clone(),
-                events.clone(),
                 receipts.clone(),
                 push.clone(),
                 parts.background,

@@ -110,13 +110,7 @@ impl RoomServices {
         let ignored = watchers.ignored.clone();
         let marks = watchers.relations.clone();
         let summaries = watchers.summaries.clone();
-        let personal = PersonalServices::new(
-            parts,
-            watchers,
-            &shared.registry,
-            &shared.events,
-            &committer,
-        );
+        let personal = PersonalServices::new(parts, watchers, &shared.registry, &committer);
         let key = keys::server_key(database, &settings.server_name, &***clock, random).await?;
         let rooms = Arc::new(Rooms::new(RoomsParts {
             database: (*database).clone(),

@@ -49,8 +49,9 @@ use crate::{
 const MAX_EVENTS: usize = 1_000;
 /// Counts kept in memory, one for each user and room. One takes about 200 bytes, and as much for each thread.
 const COUNTERS: usize = 100_000;
-/// Events kept as push rules see them; one takes about 2 KiB.
-const FACTS: usize = 5_000;
+/// Events kept as push rules see them, so that the members of a room who are told of an event together share them; one
+/// takes about 2 KiB.
+const FACTS: usize = 2_000;
 /// A count is written down when so many events were judged for it.
 const CHECKPOINT_EVENTS: usize = 200;
 /// Counts that wait to be written down; more are left out.
@@ -94,7 +95,6 @@ type Slot = Arc<AsyncMutex<Option<Kept>>>;
 #[derive(Debug)]
 pub struct Unread {
     database: Database,
-    events: Arc<Events>,
     receipts: Receipts,
     push: PushRules,
     counters: Cache<(i64, i64), Slot>,
@@ -117,14 +117,12 @@ struct Subject<'a> {
 impl Unread {
     pub(crate) fn start(
         database: Database,
-        events: Arc<Events>,
         receipts: Receipts,
         push: PushRules,
         background: &Background,
     ) -> Arc<Self> {
         let unread = Arc::new(Self {
             database,
-            events,
             receipts,
             push,
             counters: Cache::new(COUNTERS),
@@ -337,7 +335,8 @@ impl Unread {
         let complete = rows.len() <= MAX_EVENTS;
         rows.truncate(MAX_EVENTS);
         rows.reverse();
-        Ok((self.events.keep(rows)?, complete))
+        // Thousands may be counted once and never be asked for again: they would drive out what clients read.
+        Ok((Events::pass(rows)?, complete))
     }
 
     async fn facts(&self, subject: Subject<'_>, event: &TimelineEvent) -> Arc<Facts> {

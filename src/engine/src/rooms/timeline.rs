@@ -289,12 +289,20 @@ impl Events {
     /// # Errors
     /// If a row is no event.
     pub fn keep(&self, rows: Vec<EventRow>) -> Result<Vec<Arc<TimelineEvent>>> {
+        let events = Self::pass(rows)?;
+        for event in &events {
+            self.cache.insert(event.position, event.clone());
+        }
+        Ok(events)
+    }
+
+    /// Makes events of rows, without keeping them: for who goes through many events once.
+    ///
+    /// # Errors
+    /// If a row is no event.
+    pub fn pass(rows: Vec<EventRow>) -> Result<Vec<Arc<TimelineEvent>>> {
         rows.into_iter()
-            .map(|row| {
-                let event = Arc::new(TimelineEvent::from_row(row)?);
-                self.cache.insert(event.position, event.clone());
-                Ok(event)
-            })
+            .map(|row| Ok(Arc::new(TimelineEvent::from_row(row)?)))
             .collect()
     }
 

@@ -14,7 +14,13 @@ use crate::{
     EngineError, Result,
     ignored::IgnoredUsers,
     receipts::ReadUpTo,
-    rooms::{Rooms, room::Room, state::RoomState, timeline::TimelineEvent, visibility::Access},
+    rooms::{
+        Rooms,
+        room::Room,
+        state::RoomState,
+        timeline::{Events, TimelineEvent},
+        visibility::Access,
+    },
     sessions::Session,
 };
 
@@ -140,7 +146,7 @@ impl Reader<'_> {
             if is_all {
                 window = window.saturating_mul(4);
             }
-            for event in self.unread.events.keep(rows)? {
+            for event in Events::pass(rows)? {
                 let position = event.position;
                 if let Some(notification) = self.notification(event).await? {
                     if list.len() == limit {
