@@ -6,6 +6,7 @@ use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedServerName,
     OwnedServerSigningKeyId, RoomId,
     canonical_json::redact,
+    events::room::policy::POLICY_SERVER_ED25519_SIGNING_KEY_ID,
     signatures::{
         PublicKeyMap, Verified, reference_hash, required_server_signatures_to_verify_event,
         sign_event, verify_event,
@@ -13,7 +14,7 @@ use ruma::{
     state_res::check_pdu_format,
 };
 
-use crate::{MAX_EVENT_BYTES, Pdu, RoomVersion, ServerKey};
+use crate::{MAX_EVENT_BYTES, Pdu, RoomVersion, ServerKey, lenient};
 
 /// Bytes that the JSON of an event may have as it comes, with what other servers put beside it (`unsigned`).
 const MAX_RAW_BYTES: usize = 2 * MAX_EVENT_BYTES;
@@ -58,25 +59,45 @@ fn event_id(
     object: &CanonicalJsonObject,
     version: &RoomVersion,
 ) -> Result<OwnedEventId, IncomingError> {
-    let id = match version.events_carry_ids() {
-        true => match object.get("event_id") {
-            Some(CanonicalJsonValue::String(id)) => id.clone(),
-            _ => return Err(format("`event_id` is missing")),
-        },
-        false => format!(
-            "${}",
-            reference_hash(object, version.rules()).map_err(format)?
-        ),
+    if !version.events_carry_ids() {
+        let hash = hash_of(object, version)?;
+        return OwnedEventId::try_from(format!("${hash}")).map_err(format);
+    }
+    let Some(CanonicalJsonValue::String(id)) = object.get("event_id") else {
+        return Err(format("`event_id` is missing"));
     };
-    OwnedEventId::try_from(id).map_err(format)
+    let id = OwnedEventId::try_from(id.as_str()).map_err(format)?;
+    // Else it could be the hash of an event of another room, which would have no place any more.
+    match id.server_name() {
+        Some(_) => Ok(id),
+        None => Err(format("`event_id` names no server")),
+    }
+}
+
+/// The reference hash of an event.
+fn hash_of(object: &CanonicalJsonObject, version: &RoomVersion) -> Result<String, IncomingError> {
+    match lenient::is_marked(object, version) {
+        true => lenient::reference_hash(object, version).ok_or_else(|| format("it has no hash")),
+        false => reference_hash(object, version.rules()).map_err(format),
+    }
+}
+
+/// Whether two events of the same id are the same, whatever was redacted of them. Of versions in which servers give the
+/// ids, they needn't be.
+pub fn are_same(one: &str, other: &str, version: &RoomVersion) -> bool {
+    let hash = |json: &str| hash_of(&lenient::read(json, version).ok()?, version).ok();
+    !version.events_carry_ids() || hash(one).is_some_and(|one| hash(other) == Some(one))
 }
 
 /// Another server's object as canonical JSON, without what isn't part of the event.
-pub(crate) fn read_object(json: &str) -> Result<CanonicalJsonObject, IncomingError> {
+pub(crate) fn read_object(
+    json: &str,
+    version: &RoomVersion,
+) -> Result<CanonicalJsonObject, IncomingError> {
     if json.len() > MAX_RAW_BYTES {
         return Err(format("it is too large"));
     }
-    let mut object: CanonicalJsonObject = serde_json::from_str(json).map_err(format)?;
+    let mut object = lenient::read(json, version).map_err(format)?;
     object.remove("unsigned");
     object.remove("age_ts");
     Ok(object)
@@ -109,10 +130,13 @@ impl Unverified {
         room_id: &RoomId,
         version: &RoomVersion,
     ) -> Result<Self, IncomingError> {
-        let object = read_object(json)?;
+        let object = read_object(json, version)?;
         check_pdu_format(&object, &version.rules().event_format).map_err(format)?;
+        if !matches!(object.get("content"), Some(CanonicalJsonValue::Object(_))) {
+            return Err(format("`content` is no object"));
+        }
         let event_id = event_id(&object, version)?;
-        let canonical = serde_json::to_string(&object).map_err(format)?;
+        let canonical = lenient::write(&object, version).map_err(format)?;
         let pdu = Pdu::parse(event_id, &canonical).map_err(format)?;
         refuse_null_characters(&pdu)?;
         let is_of_room = match &pdu.fields.room_id {
@@ -148,6 +172,8 @@ impl Unverified {
                 let keys: Vec<OwnedServerSigningKeyId> = match signatures.get(server.as_str()) {
                     Some(CanonicalJsonValue::Object(by_key)) => by_key
                         .keys()
+                        // That one is in the room's state.
+                        .filter(|id| *id != POLICY_SERVER_ED25519_SIGNING_KEY_ID)
                         .filter_map(|id| OwnedServerSigningKeyId::try_from(id.as_str()).ok())
                         .collect(),
                     _ => Vec::new(),
@@ -167,6 +193,10 @@ impl Unverified {
     pub fn sign(&mut self, key: &ServerKey, version: &RoomVersion) -> Result<(), IncomingError> {
         let server = key.server_name().as_str();
         let rules = &version.rules().redaction;
+        if lenient::is_marked(&self.object, version) {
+            let signed = lenient::sign(&mut self.object, key.server_name(), key, version);
+            return signed.ok_or_else(|| format("it can't be signed"));
+        }
         sign_event(server, key, &mut self.object, rules)
             .map_err(|error| IncomingError::Signature(error.to_string()))
     }
@@ -181,22 +211,36 @@ impl Unverified {
         keys: &PublicKeyMap,
         version: &RoomVersion,
     ) -> Result<Incoming, IncomingError> {
-        let verified = verify_event(keys, &self.object, version.rules())
-            .map_err(|error| IncomingError::Signature(error.to_string()))?;
-        match verified {
+        match self.check(keys, version)? {
             Verified::All => Ok(Incoming {
-                json: serde_json::to_string(&self.object).map_err(format)?,
+                json: lenient::write(&self.object, version).map_err(format)?,
                 pdu: self.pdu,
             }),
             Verified::Signatures => {
                 let redacted =
                     redact(self.object, &version.rules().redaction, None).map_err(format)?;
-                let json = serde_json::to_string(&redacted).map_err(format)?;
+                let json = lenient::write(&redacted, version).map_err(format)?;
                 Ok(Incoming {
                     pdu: Pdu::parse(self.pdu.event_id, &json).map_err(format)?,
                     json,
                 })
             }
+        }
+    }
+
+    /// Whether hash and signatures are right, or the signatures alone.
+    fn check(&self, keys: &PublicKeyMap, version: &RoomVersion) -> Result<Verified, IncomingError> {
+        let signature = |error: &dyn ToString| IncomingError::Signature(error.to_string());
+        if !lenient::is_marked(&self.object, version) {
+            return verify_event(keys, &self.object, version.rules())
+                .map_err(|error| signature(&error));
+        }
+        let servers = self.signers(version)?.into_iter().map(|(server, _)| server);
+        lenient::check_signatures(&self.object, servers, keys, version)
+            .map_err(|server| signature(&format!("that of {server} is wrong")))?;
+        match lenient::has_right_hash(&self.object, version) {
+            true => Ok(Verified::All),
+            false => Ok(Verified::Signatures),
         }
     }
 }
@@ -274,6 +318,37 @@ mod tests {
     }
 
     #[test]
+    fn an_event_with_a_fraction_is_taken_in_versions_that_have_them() {
+        let key = key();
+        let version = RoomVersion::new(&RoomVersionId::V5).unwrap();
+        let plain = event(&key, &version);
+        let mut object: CanonicalJsonObject = serde_json::from_str(&plain).unwrap();
+        object.remove("hashes");
+        object.remove("signatures");
+        let json = serde_json::to_string(&object)
+            .unwrap()
+            .replace("\"hello\"", "0.50");
+        let hash = Base64::<ruma::serde::base64::Standard>::new(
+            <sha2::Sha256 as sha2::Digest>::digest(json.as_bytes()).to_vec(),
+        );
+        let hashes = std::format!("\"hashes\":{{\"sha256\":\"{}\"}},\"origin", hash.encode());
+        let json = json.replacen("\"origin", &hashes, 1);
+        let mut event = read(&json.replacen('{', "{\"signatures\":{},", 1), &version).unwrap();
+        event.sign(&key, &version).unwrap();
+        let incoming = event.clone().verify(&keys(&key), &version).unwrap();
+        assert_eq!(incoming.pdu.fields.content.get(), r#"{"body":0.50}"#);
+        assert!(are_same(&incoming.json, &incoming.json, &version));
+        let again = read(&incoming.json, &version).unwrap();
+        assert_eq!(again.pdu.event_id, event.pdu.event_id);
+        let changed = incoming.json.replace("0.50", "0.51");
+        let changed = read(&changed, &version).unwrap();
+        let changed = changed.verify(&keys(&key), &version).unwrap();
+        assert_eq!(changed.pdu.fields.content.get(), "{}");
+        let redacted = crate::redaction::redacted_json(&incoming.json, &version).unwrap();
+        assert!(are_same(&incoming.json, &redacted, &version));
+    }
+
+    #[test]
     fn null_characters_are_for_texts_and_not_for_names() {
         let key = key();
         let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
@@ -302,6 +377,43 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_a_server_gave_is_in_its_domain_which_has_signed_the_event() {
+        let key = key();
+        let version = RoomVersion::new(&RoomVersionId::V1).unwrap();
+        let json = event(&key, &version);
+        let id = read(&json, &version).unwrap().pdu.event_id.to_string();
+        let foreign = json.replace(&id, "$chosen:example.com");
+        let signers = read(&foreign, &version).unwrap().signers(&version);
+        assert!(matches!(signers, Err(IncomingError::Signature(_))));
+        let other = json.replace(&id, "$chosen:example.org");
+        let other = read(&other, &version).unwrap();
+        assert!(other.verify(&keys(&key), &version).is_err());
+        for id_of_nobody in [
+            "$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg",
+            "$",
+            "x:example.org",
+        ] {
+            let named = json.replace(&id, id_of_nobody);
+            assert!(matches!(
+                read(&named, &version),
+                Err(IncomingError::Format(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn an_event_is_the_same_as_its_redacted_form_and_no_other_of_its_id() {
+        let key = key();
+        let version = RoomVersion::new(&RoomVersionId::V2).unwrap();
+        let json = event(&key, &version);
+        let redacted = crate::redaction::redacted_json(&json, &version).unwrap();
+        assert_ne!(redacted, json);
+        assert!(are_same(&json, &redacted, &version));
+        let other = json.replace("\"depth\":3", "\"depth\":4");
+        assert!(!are_same(&json, &other, &version));
+    }
+
+    #[test]
     fn what_is_no_event_or_of_another_room_is_dropped() {
         let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
         let json = event(&key(), &version);
@@ -311,6 +423,7 @@ mod tests {
             json.replace("\"depth\":3", "\"depth\":-3"),
             json.replace("\"depth\":3", "\"depth\":3.5"),
             json.replace("\"prev_events\":[]", "\"prev_events\":{}"),
+            json.replace(r#"{"body":"hello"}"#, "[]"),
             json.replace("hello", &"x".repeat(MAX_EVENT_BYTES)),
             "[]".to_owned(),
             String::new(),

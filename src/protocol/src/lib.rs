@@ -10,15 +10,18 @@ pub mod event_key;
 pub mod incoming;
 pub mod known;
 pub mod pdu;
+pub mod policy;
 pub mod power;
 pub mod redaction;
 pub mod relation;
 pub mod resolution;
 pub mod signing;
 pub mod template;
+pub mod third_party;
 pub mod versions;
 
 mod build;
+mod lenient;
 mod state_event;
 
 pub use self::{

@@ -7,13 +7,13 @@ use ruma::{
     canonical_json::{redact, redact_content_in_place},
 };
 
-use crate::RoomVersion;
+use crate::{RoomVersion, lenient};
 
 /// The redacted form of a PDU's canonical JSON, itself canonical JSON; `None` if the JSON is no event.
 pub fn redacted_json(json: &str, version: &RoomVersion) -> Option<String> {
-    let object: CanonicalJsonObject = serde_json::from_str(json).ok()?;
+    let object = lenient::read(json, version).ok()?;
     let redacted = redact(object, &version.rules().redaction, None).ok()?;
-    serde_json::to_string(&redacted).ok()
+    lenient::write(&redacted, version).ok()
 }
 
 /// What is left of an event's content, JSON; nothing of what is no content.

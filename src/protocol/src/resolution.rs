@@ -1,16 +1,18 @@
 //! State resolution: what a room's state is where its graph has forked.
 //!
 //! The algorithm is ruma's; here it gets what it asks for: auth chains, and since version 12 the subgraph of what is
-//! in conflict.
+//! in conflict. That of version 1 is [`first`].
 //!
 //! <https://spec.matrix.org/v1.19/rooms/v2/#state-resolution>, <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>
+
+mod first;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, state_res};
+use ruma::{EventId, OwnedEventId, room_version_rules::StateResolutionVersion, state_res};
 
 use crate::{Pdu, RoomVersion};
 
@@ -78,6 +80,9 @@ pub fn resolve_with(
     events: &EventMap,
 ) -> Result<StateMap, ResolutionError> {
     let rules = version.rules();
+    if rules.state_res == StateResolutionVersion::V1 {
+        return Ok(first::resolve(version, states, events));
+    }
     let Some(state_rules) = rules.state_res.v2_rules() else {
         return Err(ResolutionError::Version(version.id().to_string()));
     };

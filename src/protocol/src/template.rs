@@ -53,7 +53,7 @@ pub fn complete(
     key: &ServerKey,
 ) -> Result<BuiltEvent, TemplateError> {
     let format = |error: &dyn ToString| TemplateError::Format(error.to_string());
-    let mut object = read_object(template).map_err(|error| format(&error))?;
+    let mut object = read_object(template, version).map_err(|error| format(&error))?;
     // A template needs no time, as the server that completes it puts its own.
     let now = CanonicalJsonValue::Integer(wanted.at.get().into());
     object.insert("origin_server_ts".to_owned(), now);

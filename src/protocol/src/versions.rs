@@ -7,9 +7,9 @@ use ruma::{
     room_version_rules::{EventIdFormatVersion, RoomVersionRules},
 };
 
-/// The versions that rooms can be made in. Version 1, whose state resolution is another, can only be joined, which comes
-/// with federation.
+/// The versions that rooms can be made in, and that this server can be in rooms of.
 pub const CREATABLE: &[RoomVersionId] = &[
+    RoomVersionId::V1,
     RoomVersionId::V2,
     RoomVersionId::V3,
     RoomVersionId::V4,
