@@ -24,6 +24,7 @@ mod certificates;
 mod client;
 mod database;
 mod peer;
+mod resident;
 mod server;
 mod shape;
 
@@ -31,6 +32,7 @@ pub use self::{
     certificates::{authority, authority_pem},
     client::{Answer, Client, PASSWORD},
     peer::{Peer, TestNames},
+    resident::Resident,
     server::{
         TestOptions, TestServer, federated, federated_with, on_each_engine, on_each_engine_with,
     },

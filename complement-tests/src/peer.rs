@@ -34,6 +34,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub struct Peer {
     name: OwnedServerName,
     pair: Ed25519KeyPair,
+    der: Vec<u8>,
     published: Published,
     http: reqwest::Client,
     serving: JoinHandle<()>,
@@ -72,6 +73,7 @@ impl Peer {
         let peer = Self {
             name,
             pair: Ed25519KeyPair::from_der(&der, "peer".to_owned()).expect("a key"),
+            der: der.to_vec(),
             published,
             http: client(),
             serving: tokio::spawn(async move { serving.await.expect("the listener works") }),
@@ -89,6 +91,11 @@ impl Peer {
     /// What it signs with.
     pub fn pair(&self) -> &Ed25519KeyPair {
         &self.pair
+    }
+
+    /// The same key under another name, for those who answer in its stead.
+    pub fn pair_as(&self, version: &str) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_der(&self.der, version.to_owned()).expect("a key")
     }
 
     /// Its key as it would publish it, signed, valid until then.

@@ -46,6 +46,8 @@ const QUESTIONS: usize = 50;
 const PAUSE_MS: i64 = 60 * 1_000;
 /// How long keys that don't hold long enough are taken for what there is.
 const FRESH_MS: i64 = 5 * 60 * 1_000;
+/// How long a server that has just given its keys isn't asked for one that was not among them: anyone can name any.
+const AGAIN_MS: i64 = 10 * 1_000;
 /// How long somebody waits for the keys of one server.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -226,7 +228,8 @@ impl Inner {
         let unknown = wanted
             .iter()
             .any(|key| !entry.keys.contains_key(&key.key_id));
-        if !unknown && now - entry.asked_at < FRESH_MS {
+        let holds = if unknown { AGAIN_MS } else { FRESH_MS };
+        if now - entry.asked_at < holds {
             return;
         }
         self.ask(server, entry, now).await;

@@ -2,7 +2,9 @@
 
 mod check;
 mod error;
+mod exchange;
 mod inbound;
+mod invite_v1;
 mod keys;
 mod outbound;
 mod policy;
@@ -17,6 +19,7 @@ use parley_engine::{Engine, EngineError};
 use parley_protocol::ServerKey;
 use parley_storage::{Database, StorageError};
 use ruma::{EventId, ServerName, api::error::ErrorKind};
+use tokio::sync::Semaphore;
 
 pub use self::{
     check::{Finding, Verdict},
@@ -32,11 +35,15 @@ use self::{
     keys::{Keys, OwnKeys},
     outbound::{
         Client, addresses::AddressFilter, destinations::Destinations, discovery::Discovery,
-        http::Connections, names::Dns, remote::Servers, well_known::WellKnown,
+        http::Connections, identity::IdentityServers, names::Dns, remote::Servers,
+        well_known::WellKnown,
     },
     policy::Policy,
     sender::Sender,
 };
+
+/// Of those who say that an address is a user's, as many as are heard at once.
+const MAX_BINDING: usize = 10;
 
 /// Why federation didn't start. The message is a sentence for an administrator.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +76,9 @@ struct Inner {
     client: Client,
     keys: Keys,
     policy: Policy,
+    identity: IdentityServers,
+    /// Of those who say that an address is a user's, as many as are heard at once.
+    binding: Semaphore,
     /// `None` where nothing is sent by itself.
     sender: Option<Sender>,
 }
@@ -88,6 +98,7 @@ impl Federation {
             let servers = Arc::new(Servers {
                 client: inner.client.clone(),
                 keys: inner.keys.clone(),
+                identity: inner.identity.clone(),
             });
             inner.engine.connect(servers).await?;
             let (engine, database) = (&inner.engine, &inner.database);
@@ -131,6 +142,7 @@ impl Federation {
         let connections = Connections::new(&names, filter, &settings.authorities)
             .map_err(|error| FederationStartError::Connections(error.to_string()))?;
         let clock = engine.clock();
+        let identity = IdentityServers::new(connections.clone(), &settings.identity_servers);
         let well_known =
             WellKnown::new(connections.clone(), Arc::clone(clock), settings.ports.https);
         let discovery = Discovery {
@@ -167,6 +179,8 @@ impl Federation {
             client,
             keys,
             policy,
+            identity,
+            binding: Semaphore::new(MAX_BINDING),
             sender: None,
         })
     }
@@ -207,6 +221,10 @@ impl Federation {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.inner.keys
+    }
+
+    pub(crate) fn binding(&self) -> &Semaphore {
+        &self.inner.binding
     }
 
     pub(crate) fn policy(&self) -> &Policy {

@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod destinations;
 pub(crate) mod discovery;
 pub(crate) mod http;
+pub(crate) mod identity;
 pub(crate) mod names;
 pub(crate) mod remote;
 pub(crate) mod transport;

@@ -23,6 +23,8 @@ pub struct FederationSettings {
     pub allowed_servers: Vec<String>,
     /// Servers that aren't spoken with, in the same form. This has the last word.
     pub denied_servers: Vec<String>,
+    /// Identity servers, host and port, that are asked whose an address is. None is asked that isn't here.
+    pub identity_servers: Vec<String>,
     /// The ports that the specification names. Tests have others.
     pub ports: Ports,
     /// Who knows names; the DNS if `None`.
@@ -40,6 +42,7 @@ impl Default for FederationSettings {
             notaries: Vec::new(),
             allowed_servers: Vec::new(),
             denied_servers: Vec::new(),
+            identity_servers: Vec::new(),
             ports: Ports::default(),
             names: None,
             transport: None,

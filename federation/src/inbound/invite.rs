@@ -19,7 +19,7 @@ pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> R
         origin: &origin,
         room_id: &request.room_id,
         event_id: &request.event_id,
-        version: &request.room_version,
+        version: Some(&request.room_version),
         event: &request.event,
         room_state: &room_state,
     };

@@ -71,6 +71,12 @@ impl Effort {
         max_size: 256 * KIB,
         although_failing: false,
     };
+    /// A policy server's signature. Meanwhile the room waits.
+    pub(crate) const POLICY: Self = Self {
+        timeout: Duration::from_secs(10),
+        max_size: 64 * KIB,
+        although_failing: false,
+    };
     /// A transaction.
     pub(crate) const TRANSACTION: Self = Self {
         timeout: Duration::from_secs(120),
@@ -345,7 +351,7 @@ where
 }
 
 /// What another server said instead of an answer.
-fn refusal(error: Error) -> RemoteError {
+pub(super) fn refusal(error: Error) -> RemoteError {
     let status = error.status_code.as_u16();
     if error.status_code.is_server_error() {
         return RemoteError::Unreachable(format!("it answered with status {}", error.status_code));

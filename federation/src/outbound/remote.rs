@@ -3,13 +3,13 @@
 use futures::future::BoxFuture;
 use http::Response;
 use parley_engine::remote::{
-    EventTemplate, JoinedRoom, KnownKeys, MissingEvents, OutgoingInvite, PublicRooms,
+    EventTemplate, JoinedRoom, KnownKeys, MissingEvents, NotedInvite, OutgoingInvite, PublicRooms,
     PublicRoomsPage, RawPdu, Remote, RemoteError, RemoteFuture, ResolvedAlias, SpaceRooms,
-    StateEvents, StateIds, WantedKey,
+    StateEvents, StateIds, ThirdPartyAddress, WantedKey,
 };
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomAliasId, RoomId,
-    RoomVersionId, ServerName, UInt, UserId,
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedUserId, RoomAliasId,
+    RoomId, RoomVersionId, ServerName, UInt, UserId,
     api::{
         Direction,
         error::ErrorKind,
@@ -25,6 +25,7 @@ use ruma::{
                 RawStrippedState, create_invite, create_join_event, create_knock_event,
                 create_leave_event, prepare_join_event, prepare_knock_event, prepare_leave_event,
             },
+            policy::sign_event,
             query::{get_profile_information, get_room_information},
             space::get_hierarchy,
         },
@@ -34,14 +35,18 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::client::{Client, Effort};
-use crate::keys::Keys;
+use super::{
+    client::{Client, Effort},
+    identity::IdentityServers,
+};
+use crate::{exchange, invite_v1, keys::Keys};
 
 /// The other servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Servers {
     pub(crate) client: Client,
     pub(crate) keys: Keys,
+    pub(crate) identity: IdentityServers,
 }
 
 impl Remote for Servers {
@@ -155,16 +160,38 @@ impl Remote for Servers {
         invite: OutgoingInvite<'a>,
     ) -> RemoteFuture<'a, RawPdu> {
         Box::pin(async move {
+            let (room_id, event_id) = (invite.room_id.to_owned(), invite.event_id.to_owned());
+            // Servers of old know the older way alone, and rooms of these versions alone.
+            let older = match invite.version {
+                RoomVersionId::V1 | RoomVersionId::V2 => {
+                    let (event, state) = (&invite.event, &invite.room_state);
+                    let (room_id, event_id) = (room_id.clone(), event_id.clone());
+                    let request = invite_v1::Request::showing(room_id, event_id, event, state);
+                    Some(request.map_err(nonsense)?)
+                }
+                _ => None,
+            };
             let state = invite.room_state.into_iter().map(RawStrippedState::Pdu);
             let request = create_invite::v2::Request::new(
-                invite.room_id.to_owned(),
-                invite.event_id.to_owned(),
+                room_id,
+                event_id,
                 invite.version.clone(),
                 invite.event,
                 state.collect(),
             );
-            let answer = self.client.send(destination, request, Effort::STEP).await?;
-            Ok(answer.event)
+            let sent = self.client.send(destination, request, Effort::STEP).await;
+            match (sent, older) {
+                (
+                    Err(RemoteError::Refused {
+                        status: 400 | 404, ..
+                    }),
+                    Some(older),
+                ) => {
+                    let answer = self.client.send(destination, older, Effort::STEP).await?;
+                    Ok(answer.event)
+                }
+                (sent, _) => Ok(sent?.event),
+            }
         })
     }
 
@@ -387,6 +414,64 @@ impl Remote for Servers {
                 children: answer.children,
                 inaccessible: answer.inaccessible_children,
             })
+        })
+    }
+
+    fn asks_identity_server(&self, id_server: &str) -> bool {
+        self.identity.asks(id_server)
+    }
+
+    fn look_up_address<'a>(
+        &'a self,
+        address: &'a ThirdPartyAddress,
+    ) -> RemoteFuture<'a, Option<OwnedUserId>> {
+        Box::pin(self.identity.look_up(address))
+    }
+
+    fn note_invite<'a>(
+        &'a self,
+        address: &'a ThirdPartyAddress,
+        room_id: &'a RoomId,
+        sender: &'a UserId,
+        shown: serde_json::Map<String, serde_json::Value>,
+    ) -> RemoteFuture<'a, NotedInvite> {
+        Box::pin(self.identity.note_invite(address, room_id, sender, shown))
+    }
+
+    fn is_key_valid<'a>(&'a self, url: &'a str, public_key: &'a str) -> RemoteFuture<'a, bool> {
+        Box::pin(self.identity.is_key_valid(url, public_key))
+    }
+
+    fn exchange_invite<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event: Box<RawValue>,
+    ) -> RemoteFuture<'a, ()> {
+        let room_id = room_id.to_owned();
+        let request = exchange::Request { room_id, event };
+        Box::pin(async move {
+            self.client.send(destination, request, Effort::STEP).await?;
+            Ok(())
+        })
+    }
+
+    fn sign_by_policy<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        event: RawPdu,
+        insist: bool,
+    ) -> RemoteFuture<'a, String> {
+        let request = sign_event::v1::Request::new(event);
+        let effort = Effort {
+            although_failing: insist,
+            ..Effort::POLICY
+        };
+        Box::pin(async move {
+            let answer = self.client.send(destination, request, effort).await?;
+            let signature = answer.ed25519_signature(destination);
+            let signature = signature.map(ToOwned::to_owned);
+            signature.ok_or_else(|| RemoteError::Nonsense("it holds no signature".to_owned()))
         })
     }
 

@@ -32,6 +32,7 @@ pub mod typing;
 pub mod unread;
 pub mod user_directory;
 
+mod complaints;
 mod erased;
 mod personal;
 mod room_services;

@@ -11,9 +11,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use parley_protocol::third_party::InviteKey;
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName,
-    OwnedServerSigningKeyId, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId,
+    OwnedServerSigningKeyId, OwnedUserId, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId,
     api::{Direction, error::ErrorKind},
     directory::{PublicRoomsChunk, RoomNetwork},
     serde::Base64,
@@ -179,6 +180,30 @@ pub struct SpaceRooms {
     pub children: Vec<Box<RawValue>>,
     /// Children that exist but may not be seen.
     pub inaccessible: Vec<OwnedRoomId>,
+}
+
+/// An address of somebody whom the protocol knows by another name, if at all.
+#[derive(Clone, Debug)]
+pub struct ThirdPartyAddress {
+    /// The identity server to ask, a host with a port or without.
+    pub id_server: String,
+    /// The token that it gave the user who asks.
+    pub access_token: String,
+    /// What kind of address: `email`, `msisdn`.
+    pub medium: String,
+    /// The address.
+    pub address: String,
+}
+
+/// An invitation that an identity server has noted.
+#[derive(Clone, Debug)]
+pub struct NotedInvite {
+    /// What it is found by.
+    pub token: String,
+    /// Keys by which the identity server may sign the token.
+    pub public_keys: Vec<InviteKey>,
+    /// What is shown instead of the address.
+    pub display_name: String,
 }
 
 /// A key of another server that is needed.
@@ -356,6 +381,46 @@ pub trait Remote: fmt::Debug + Send + Sync {
         room_id: &'a RoomId,
         suggested_only: bool,
     ) -> RemoteFuture<'a, SpaceRooms>;
+
+    /// Whether this server asks an identity server at all.
+    fn asks_identity_server(&self, id_server: &str) -> bool;
+
+    /// Asks an identity server whose an address is. `POST /_matrix/identity/v2/lookup`
+    fn look_up_address<'a>(
+        &'a self,
+        address: &'a ThirdPartyAddress,
+    ) -> RemoteFuture<'a, Option<OwnedUserId>>;
+
+    /// Has an identity server note an invitation, and tell the invited person; `shown` is what of the room and of who
+    /// invites. `POST /_matrix/identity/v2/store-invite`
+    fn note_invite<'a>(
+        &'a self,
+        address: &'a ThirdPartyAddress,
+        room_id: &'a RoomId,
+        sender: &'a UserId,
+        shown: serde_json::Map<String, serde_json::Value>,
+    ) -> RemoteFuture<'a, NotedInvite>;
+
+    /// Asks, at the URL that came with it, whether an identity server's key is valid.
+    fn is_key_valid<'a>(&'a self, url: &'a str, public_key: &'a str) -> RemoteFuture<'a, bool>;
+
+    /// Has an invitation of an address exchanged for that of a user; `event` is the beginnings of a member event.
+    /// `PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}`
+    fn exchange_invite<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        room_id: &'a RoomId,
+        event: Box<RawValue>,
+    ) -> RemoteFuture<'a, ()>;
+
+    /// Asks a policy server to sign an event; gives the signature by `ed25519:policy_server`. With `insist`, although it
+    /// failed lately. `POST /_matrix/policy/v1/sign`
+    fn sign_by_policy<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        event: RawPdu,
+        insist: bool,
+    ) -> RemoteFuture<'a, String>;
 
     /// Finds keys: those that are known and valid long enough, else from their servers or from notaries. What isn't
     /// found is left out.

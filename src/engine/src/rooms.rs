@@ -28,6 +28,7 @@ pub mod send;
 pub mod servers;
 pub mod state;
 pub mod summaries;
+pub mod third_party;
 pub mod threads;
 pub mod timeline;
 pub mod upgrade;
@@ -37,6 +38,7 @@ mod guests;
 mod hooks;
 pub(crate) mod indexer;
 mod knock;
+mod policy;
 mod succession;
 mod transactions;
 
@@ -54,6 +56,7 @@ use self::{
     federation::{inbox::Inbox, join::Joining, resolve::Resolutions},
     indexer::Indexer,
     notices::Notices,
+    policy::Vouched,
     registry::Registry,
     relations::RelationMarks,
     room::{Head, Room},
@@ -68,6 +71,7 @@ use crate::{
     appservices::Appservices,
     background::Background,
     clock::{Clock, DistinctTimes},
+    complaints::Complaints,
     erased::Erased,
     ignored::Ignored,
     limits::{Action, LimitKey, Limits},
@@ -115,6 +119,7 @@ pub struct Rooms {
     resolutions: Resolutions,
     joining: Joining,
     reading_past: Joining,
+    complaints: Complaints,
     background: Background,
 }
 
@@ -168,6 +173,7 @@ pub struct RoomsParts {
 impl Rooms {
     /// Puts the service together.
     pub fn new(parts: RoomsParts) -> Self {
+        let complaints = Complaints::new(parts.clock.clone());
         Self {
             database: parts.database,
             registry: parts.registry,
@@ -195,6 +201,7 @@ impl Rooms {
             resolutions: Resolutions::default(),
             joining: Joining::default(),
             reading_past: Joining::default(),
+            complaints,
             background: parts.background,
         }
     }
@@ -237,19 +244,35 @@ impl Rooms {
     ///
     /// `build` is called with the room's lock held, and again if another node has moved the room on; what it returns is
     /// returned once everything it appended is durable and published. If it fails, nothing happened.
+    ///
+    /// Where the room has a policy server, that is asked to sign the events, without the lock, and they are built again.
     pub(crate) async fn edit<T>(
         &self,
         room: &Arc<Room>,
         mut build: impl FnMut(&mut Edit<'_>) -> Result<T>,
     ) -> Result<T> {
+        let mut vouched = Vouched::new(self.now());
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
             let permit = self.committer.reserve().await?;
             let mut guard = room.head.lock().await;
             let head = self.current_head(room, &mut guard).await?;
             let mut edit = Edit::new(room, &self.key, head);
+            edit.need_policy(&vouched);
             let value = build(&mut edit)?;
             if edit.is_empty() {
                 return Ok(value);
+            }
+            let unsigned = edit.take_unsigned();
+            if !unsigned.is_empty() {
+                drop((edit, guard, permit));
+                if turn.is_none() {
+                    // Others may have moved the room on meanwhile.
+                    turn = Some(self.turn_to_ask(room).await?);
+                } else {
+                    self.have_signed(room, unsigned, &mut vouched).await?;
+                }
+                continue;
             }
             let (write, publication, head) = edit.finish(room.clone());
             *guard = Some(head);

@@ -94,6 +94,20 @@ impl Database {
         Ok(row.map(|(revision,)| revision))
     }
 
+    /// Says of which version a room is that this server is not in.
+    pub async fn set_room_version(&self, nid: i64, version: &str) -> Result<()> {
+        let mut transaction = self.write().await?;
+        statement(
+            "UPDATE rooms SET version = $2 WHERE nid = $1 AND EXISTS \
+             (SELECT 1 FROM room_heads WHERE room_nid = $1 AND extremities = '[]')",
+        )
+        .bind(nid)
+        .bind(version)
+        .run(&mut transaction)
+        .await?;
+        transaction.commit().await
+    }
+
     /// All memberships of a user, whatever they are.
     pub async fn memberships_of(&self, user_nid: i64) -> Result<Vec<MembershipRow>> {
         let rows: Vec<(i64, String, String, i64, bool, i64)> = statement(

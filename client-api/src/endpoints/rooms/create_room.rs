@@ -18,6 +18,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::invite;
 use crate::{ApiError, ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
@@ -32,9 +33,6 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
 
 /// What the request asks for, in the engine's terms.
 fn plan(request: Request, server_name: &ServerName) -> Result<RoomPlan> {
-    if !request.invite_3pid.is_empty() {
-        return Err(no_third_parties());
-    }
     let published = match request.visibility {
         Visibility::Public => true,
         Visibility::Private => false,
@@ -74,6 +72,7 @@ fn plan(request: Request, server_name: &ServerName) -> Result<RoomPlan> {
             .map(|name| alias(&name, server_name))
             .transpose()?,
         invite: request.invite,
+        invite_addresses: request.invite_3pid.iter().map(invite::address).collect(),
         is_direct: request.is_direct,
         direct_chat: None,
     })
@@ -122,12 +121,4 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
 
 fn bad_json(error: &serde_json::Error) -> ApiError {
     ApiError::new(ErrorKind::BadJson, error.to_string())
-}
-
-/// Refuses to invite by an email address or telephone number, for which an identity server is needed.
-pub(super) fn no_third_parties() -> ApiError {
-    ApiError::new(
-        ErrorKind::ThreepidDenied,
-        "this server invites by user id only, not by email address or telephone number",
-    )
 }

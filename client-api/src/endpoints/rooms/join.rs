@@ -10,9 +10,11 @@ use crate::{ClientApi, Incoming, Result, endpoints::admit};
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;
     let details = member_content::of_join(&incoming.body, incoming.reason.clone())?;
-    let room_id = api
-        .engine
-        .rooms()
+    let rooms = api.engine.rooms();
+    if let Some(invite) = member_content::invite_by_address(&incoming.body, &incoming.room_id)? {
+        rooms.accept_invite(&incoming.session, &invite).await?;
+    }
+    let room_id = rooms
         .join(&incoming.session, &incoming.room_id, &[], &details)
         .await?;
     Ok(Response::new(room_id))

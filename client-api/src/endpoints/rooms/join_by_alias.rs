@@ -12,9 +12,11 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let details = member_content::of_join(&incoming.body, incoming.reason.clone())?;
     let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias).await?;
     via.extend(incoming.via.iter().cloned());
-    let room_id = api
-        .engine
-        .rooms()
+    let rooms = api.engine.rooms();
+    if let Some(invite) = member_content::invite_by_address(&incoming.body, &room_id)? {
+        rooms.accept_invite(&incoming.session, &invite).await?;
+    }
+    let room_id = rooms
         .join(&incoming.session, &room_id, &via, &details)
         .await?;
     Ok(Response::new(room_id))

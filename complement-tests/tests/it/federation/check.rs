@@ -1,10 +1,15 @@
 //! What an administrator is told of other servers.
 
+use std::time::Duration;
+
 use axum::{Json, Router, routing::get};
 use parley_conformance::{Peer, TestServer, federated};
-use parley_federation::{Finding, Verdict};
+use parley_federation::{DestinationStatus, Finding, Verdict};
 use ruma::ServerName;
 use serde_json::json;
+
+use super::rooms::{hear, join_by, say};
+use crate::rooms::create_public;
 
 async fn check(server: &TestServer, name: &str) -> Vec<Finding> {
     let name = <&ServerName>::try_from(name).unwrap();
@@ -92,6 +97,62 @@ async fn it_is_listed_which_servers_are_not_reached_and_they_are_tried_again_on_
         let listed = servers[0].federation().destinations_status().await.unwrap();
         assert_eq!((listed[0].failures, listed[0].failing_since), (0, None));
         assert!(listed[0].last_success_at.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_server_that_is_gone_has_missed_is_listed_until_it_has_it() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let other = servers[1].name().to_owned();
+        servers[1].stop().await;
+        let said = say(&alice, &room_id, "unheard").await;
+        let status = async |servers: &[TestServer]| {
+            let listed = servers[0].federation().destinations_status().await.unwrap();
+            listed
+                .into_iter()
+                .find(|status| status.server_name == other)
+        };
+        let listed = async |servers: &[TestServer], fits: fn(&DestinationStatus) -> bool| {
+            let until = async {
+                while !status(servers).await.as_ref().is_some_and(fits) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), until)
+                .await
+                .expect("it is listed in time");
+        };
+        listed(servers, |status| {
+            status.failures > 0
+                && status.retry_at > status.failing_since
+                && status.last_error.is_some()
+                && status.last_success_at.is_some()
+                && status.rooms_behind == 1
+        })
+        .await;
+        servers[1].start_again().await;
+        let name = <&ServerName>::try_from(other.as_str()).unwrap();
+        let bob = bob.at(&servers[1]);
+        let again = async {
+            // An attempt that was under way ends in another pause.
+            loop {
+                servers[0].federation().retry(name).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::select! {
+            () = hear(&bob, &room_id, &said) => {}
+            () = again => {}
+        }
+        listed(servers, |status| {
+            (status.failures, status.rooms_behind, status.waiting) == (0, 0, 0)
+        })
+        .await;
     })
     .await;
 }

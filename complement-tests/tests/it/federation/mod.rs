@@ -2,11 +2,15 @@
 
 mod check;
 mod discovery;
+mod hostile;
 mod keys;
+mod policy;
 mod queries;
 mod rooms;
 mod sending;
 mod signatures;
+mod third_party;
+mod versions;
 
 use parley_conformance::{authority_pem, federated};
 

@@ -21,7 +21,7 @@ use super::{
     room::Room,
     send::{aliases_in, check_retention, check_visibility, parse},
 };
-use crate::{EngineError, Result, sessions::Session};
+use crate::{EngineError, Result, remote::ThirdPartyAddress, sessions::Session};
 
 /// The most users that can be invited while a room is made.
 const MAX_INVITES: usize = 500;
@@ -62,6 +62,8 @@ pub struct RoomPlan {
     pub alias: Option<OwnedRoomAliasId>,
     /// Who is invited.
     pub invite: Vec<OwnedUserId>,
+    /// The addresses of who else is invited.
+    pub invite_addresses: Vec<ThirdPartyAddress>,
     /// Whether it is a direct chat; carried to the invitations.
     pub is_direct: bool,
     /// The one direct chat of two users that this room becomes.
@@ -84,6 +86,7 @@ impl RoomPlan {
             topic: None,
             alias: None,
             invite: Vec::new(),
+            invite_addresses: Vec::new(),
             is_direct: false,
             direct_chat: None,
             notices_for: None,
@@ -168,10 +171,19 @@ impl Rooms {
                 tracing::info!(%error, room = %room.id(), %user_id, "a user can't be invited");
             }
         }
+        for address in &plan.invite_addresses {
+            let invited = self
+                .invite_address(session, room.id(), address, &details)
+                .await;
+            if let Err(error) = invited {
+                tracing::info!(%error, room = %room.id(), "an address can't be invited");
+            }
+        }
     }
 
     async fn check_plan(&self, session: &Session, plan: &RoomPlan) -> Result<()> {
-        if plan.invite.len() > MAX_INVITES || plan.initial_state.len() > MAX_INITIAL_STATE {
+        let invited = plan.invite.len() + plan.invite_addresses.len();
+        if invited > MAX_INVITES || plan.initial_state.len() > MAX_INITIAL_STATE {
             return Err(EngineError::invalid_param(format!(
                 "a new room has at most {MAX_INVITES} invited users and {MAX_INITIAL_STATE} events of initial state"
             )));
@@ -189,6 +201,9 @@ impl Rooms {
         }
         for user_id in &plan.invite {
             self.check_invitable(user_id, &session.user_id).await?;
+        }
+        for address in &plan.invite_addresses {
+            self.check_address(address)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parley_protocol::{
     BuildError, BuiltEvent, EventDraft, Placement, ServerKey, StateEvent, auth, build,
-    relation::Relation,
+    policy::PolicyServer, relation::Relation,
 };
 use parley_storage::{
     commit::{
@@ -23,6 +23,7 @@ use ruma::{
 };
 
 use super::{
+    policy::{Unsigned, Vouched, looks_at},
     room::{Head, Room},
     state::{RoomState, StateEntry, membership_of},
 };
@@ -40,6 +41,9 @@ pub struct Edit<'a> {
     room: &'a Room,
     key: &'a ServerKey,
     head: Head,
+    /// What the room's policy server has signed; `None` where it isn't asked.
+    vouched: Option<&'a Vouched>,
+    unsigned: Vec<Unsigned>,
     base_revision: i64,
     new_room: bool,
     changes_state: bool,
@@ -82,6 +86,8 @@ impl<'a> Edit<'a> {
             room,
             key,
             head,
+            vouched: None,
+            unsigned: Vec::new(),
             base_revision,
             new_room,
             changes_state: false,
@@ -102,6 +108,16 @@ impl<'a> Edit<'a> {
             .state
             .as_ref()
             .ok_or_else(|| EngineError::Internal("a room without create event".to_owned()))
+    }
+
+    /// Has the room's policy server, if there is one, have a say in what is appended.
+    pub(super) fn need_policy(&mut self, vouched: &'a Vouched) {
+        self.vouched = Some(vouched);
+    }
+
+    /// What was appended and lacks the signature of the policy server: then nothing of it can be committed.
+    pub(super) fn take_unsigned(&mut self) -> Vec<Unsigned> {
+        std::mem::take(&mut self.unsigned)
     }
 
     /// The room.
@@ -128,13 +144,20 @@ impl<'a> Edit<'a> {
     /// As [`Edit::append`].
     pub fn append_redacting(
         &mut self,
-        draft: EventDraft,
+        mut draft: EventDraft,
         origin: Origin,
         redaction: Option<NewRedaction>,
     ) -> Result<OwnedEventId> {
         let depth = self.head.depth + 1;
-        let built = self.build(draft, depth)?;
+        let policy = self.policy_on(&draft)?;
+        if let Some((vouched, _)) = &policy {
+            vouched.fix(&mut draft);
+        }
+        let mut built = self.build(draft, depth)?;
         self.authorise(&built)?;
+        if let Some((vouched, server)) = policy {
+            self.unsigned.extend(vouched.sign(&mut built, server));
+        }
         if let (Some(redaction), Some(state)) = (&redaction, &mut self.head.state) {
             let version = self.room.version();
             let mut redacted = state.clone();
@@ -144,6 +167,15 @@ impl<'a> Edit<'a> {
             }
         }
         Ok(self.push(built, depth, origin, redaction))
+    }
+
+    /// Who has a say in an event, and what they have signed.
+    fn policy_on(&self, draft: &EventDraft) -> Result<Option<(&'a Vouched, PolicyServer)>> {
+        let Some(vouched) = self.vouched else {
+            return Ok(None);
+        };
+        let server = looks_at(self.state()?, &draft.event_type, draft.state_key.as_deref());
+        Ok(server.map(|server| (vouched, server)))
     }
 
     /// An event as it would be now, if it is allowed; nothing is added.

@@ -556,7 +556,7 @@ impl Rooms {
 }
 
 /// Only who is neither joined nor banned can be invited.
-fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
+pub(super) fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
     match state.membership(user_id) {
         MembershipState::Join => Err(EngineError::forbidden(format!(
             "{user_id} is already in the room"

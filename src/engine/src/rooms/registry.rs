@@ -70,9 +70,57 @@ impl Registry {
         }
         // Another node may have joined it meanwhile.
         let row = self.database.room(room_id).await?;
-        let is_outside = row.is_none_or(|row| row.extremities.is_empty());
-        room.set_outside(is_outside);
-        Ok((!is_outside).then_some(room))
+        let Some(row) = row.filter(|row| !row.extremities.is_empty()) else {
+            return Ok(None);
+        };
+        if row.version != room.version().id().as_str() {
+            self.forget(&room);
+            return Ok(Some(self.room_of_row(&row)?));
+        }
+        room.set_outside(false);
+        Ok(Some(room))
+    }
+
+    /// The room as it is to be entered: of the version that a server in it says that it is, whatever was said with
+    /// invitations before.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(super) async fn to_enter(
+        &self,
+        room_id: &RoomId,
+        version: RoomVersion,
+    ) -> Result<Arc<Room>> {
+        let Some(room) = self.find(room_id).await? else {
+            return Ok(self.outside(room_id, version));
+        };
+        if !room.is_outside() || room.version().id() == version.id() {
+            return Ok(room);
+        }
+        if room.nid() != 0 {
+            let version = version.id().as_str();
+            self.database.set_room_version(room.nid(), version).await?;
+        }
+        self.forget(&room);
+        let room = Room::new(room_id.to_owned(), version, room.assigned_nid());
+        room.set_outside(true);
+        Ok(self.insert(room))
+    }
+
+    /// A room that this server isn't in.
+    pub(super) fn outside(&self, room_id: &RoomId, version: RoomVersion) -> Arc<Room> {
+        let room = Room::new(room_id.to_owned(), version, Assigned::default());
+        room.set_outside(true);
+        self.insert(room)
+    }
+
+    /// Has a room that this server isn't in be read anew.
+    fn forget(&self, room: &Room) {
+        self.alive(|alive| {
+            alive.by_id.remove(room.id());
+            alive.by_nid.remove(&room.nid());
+        });
+        self.kept.remove(room.id());
     }
 
     /// A room by its id, also one of which this server knows just that its users are invited to it; `None` if it doesn't

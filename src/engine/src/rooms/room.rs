@@ -26,6 +26,8 @@ pub struct Room {
     nid: Assigned,
     /// What the next event is built on, events included that are not committed yet. `None`: to be read from storage.
     pub(super) head: Mutex<Option<Head>>,
+    /// Held by who shows what they write to the room's policy server. Others write meanwhile.
+    pub(super) asking: Arc<Mutex<()>>,
     /// Counts how often the head was thrown away. A write that was built on a head of another generation is void.
     generation: AtomicU64,
     /// Whether this server knows of the room just that its users are invited to it, or have knocked.
@@ -105,6 +107,7 @@ impl Room {
             version,
             nid,
             head: Mutex::new(None),
+            asking: Arc::default(),
             generation: AtomicU64::new(0),
             outside: AtomicBool::new(false),
             view: RwLock::new(None),

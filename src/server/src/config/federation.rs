@@ -25,6 +25,8 @@ pub struct Federation {
     pub allowed_servers: Vec<String>,
     /// Servers that this one doesn't speak with.
     pub denied_servers: Vec<String>,
+    /// Identity servers that are asked whose an address is.
+    pub identity_servers: Vec<String>,
 }
 
 impl Default for Federation {
@@ -36,6 +38,7 @@ impl Default for Federation {
             trusted_notaries: Vec::new(),
             allowed_servers: Vec::new(),
             denied_servers: Vec::new(),
+            identity_servers: Vec::new(),
         }
     }
 }
@@ -43,7 +46,18 @@ impl Default for Federation {
 impl Federation {
     pub(super) fn check(&self) -> Result<(), Invalid> {
         check_patterns("federation.allowed_servers", &self.allowed_servers)?;
-        check_patterns("federation.denied_servers", &self.denied_servers)
+        check_patterns("federation.denied_servers", &self.denied_servers)?;
+        match self
+            .identity_servers
+            .iter()
+            .find(|name| ruma::ServerName::parse(name).is_err())
+        {
+            None => Ok(()),
+            Some(name) => Err(Invalid::new(
+                "federation.identity_servers",
+                format!("`{name}` is no host, with a port or without"),
+            )),
+        }
     }
 }
 

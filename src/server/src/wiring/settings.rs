@@ -57,6 +57,7 @@ pub(super) fn federation(config: &Config) -> FederationSettings {
         notaries: federation.trusted_notaries.clone(),
         allowed_servers: federation.allowed_servers.clone(),
         denied_servers: federation.denied_servers.clone(),
+        identity_servers: federation.identity_servers.clone(),
         ..FederationSettings::default()
     }
 }

@@ -109,7 +109,9 @@ impl Rooms {
         let known = self.database.known_events(&ids).await?;
         events.retain(|event| {
             let known = known.get(&event.pdu.event_id);
-            known.is_none_or(|known| known.standing == Standing::Known)
+            known.is_none_or(|known| {
+                known.standing == Standing::Known && known.room_nid == room.nid()
+            })
         });
         let verified = self.verify(events, room.version()).await?;
         let verified: Vec<Incoming> = verified.into_iter().filter_map(Result::ok).collect();
@@ -179,7 +181,7 @@ impl Rooms {
             .cloned()
             .collect();
         self.fetch_with_auth(room, server, missing).await?;
-        let mut known: Known = self.database.known_events(&needed).await?;
+        let mut known: Known = self.known_of(room, &needed).await?;
         let incoming = events
             .into_iter()
             .map(|event| (event.pdu.event_id.clone(), event))

@@ -8,7 +8,7 @@ use std::{
 
 use parley_protocol::Unverified;
 use parley_storage::federation::InboxRow;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
 use serde::Deserialize;
 
 use super::receive::Verdict;
@@ -159,8 +159,13 @@ impl Rooms {
         let room = room.map_err(|error| (None, error))?;
         let unknown = || EngineError::not_found("this server isn't in that room");
         let room = room.ok_or_else(|| (None, unknown()))?;
-        let read = Unverified::read(event.get(), room.id(), room.version())
-            .map_err(|error| (None, EngineError::bad_json(error.to_string())))?;
+        let read = Unverified::read(event.get(), room.id(), room.version());
+        let read = read.map_err(|error| {
+            let reason = error.to_string();
+            self.complaints
+                .about(origin, room.id(), "malformed", &reason);
+            (None, EngineError::bad_json(reason))
+        })?;
         let event_id = read.pdu.event_id;
         self.room_for_server(origin, room.id())
             .await
@@ -271,13 +276,21 @@ impl Rooms {
                     reason = missing;
                     break;
                 }
+                Ok(Verdict::Rejected(reason)) => {
+                    self.complaints.about(&origin, room_id, "rejected", &reason);
+                    return true;
+                }
                 Ok(verdict) => {
                     tracing::trace!(%room_id, %origin, ?verdict, "an event was received");
                     return true;
                 }
-                Err(EngineError::Refused { message, .. }) => {
-                    tracing::debug!(%room_id, %origin, %message, "an event is dropped");
-                    metrics::counter!("parley_dropped_events_total").increment(1);
+                Err(EngineError::Refused { kind, message }) => {
+                    let kind = match kind {
+                        ErrorKind::BadJson => "malformed",
+                        ErrorKind::Forbidden => "refused",
+                        _ => "unknown",
+                    };
+                    self.complaints.about(&origin, room_id, kind, &message);
                     return true;
                 }
                 Err(error) => {
@@ -304,8 +317,7 @@ impl Rooms {
         };
         let is_full = waiting.is_ok_and(|waiting| waiting >= MAX_RETRYING);
         if row.attempts >= MAX_RETRIES || is_full {
-            tracing::info!(%room_id, %origin, reason, "an event is dropped: it can't be taken in");
-            metrics::counter!("parley_dropped_events_total").increment(1);
+            self.complaints.about(origin, room_id, "lost", reason);
             return false;
         }
         tracing::debug!(%room_id, %origin, reason, "an event is tried again later");

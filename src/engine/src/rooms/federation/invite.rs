@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use super::{
     join::{raw, versions},
-    receive::Verdict,
+    receive::{Verdict, check_same},
 };
 use crate::{
     EngineError, Result,
@@ -47,8 +47,8 @@ pub struct SentInvite<'a> {
     pub room_id: &'a RoomId,
     /// The id of the event.
     pub event_id: &'a EventId,
-    /// The room's version.
-    pub version: &'a RoomVersionId,
+    /// The room's version; `None` if it came as servers send it that know versions 1 and 2 only.
+    pub version: Option<&'a RoomVersionId>,
     /// The invitation.
     pub event: &'a RawPdu,
     /// What the user is shown of the room.
@@ -88,6 +88,7 @@ impl Rooms {
                 edit.template(draft.clone())
             })
             .await?;
+        let built = self.vouched_for(room, built).await?;
         let room_state = self.whole_events(&shown).await?;
         let invite = OutgoingInvite {
             room_id: room.id(),
@@ -137,43 +138,32 @@ impl Rooms {
 
     /// Takes an invitation of one of this server's users; gives it back with this server's signature.
     ///
-    /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
+    /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`, and that of v1.
     ///
     /// # Errors
-    /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_BAD_JSON` if it is none, `M_NOT_FOUND` if there is no such user, `M_FORBIDDEN`,
-    /// `M_INVITE_BLOCKED` if the user wants no invitations of that sender.
+    /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_INVALID_PARAM` if it is none, `M_NOT_FOUND` if there is no such user,
+    /// `M_FORBIDDEN`, `M_INVITE_BLOCKED` if the user wants no invitations of that sender.
     pub async fn take_invite(&self, sent: SentInvite<'_>) -> Result<RawPdu> {
-        let version = RoomVersion::new(sent.version).ok_or_else(|| {
-            let version = sent.version;
-            EngineError::refused(
-                ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(
-                    version.clone(),
-                )),
-                format!("this server doesn't support rooms of version {version}"),
-            )
-        })?;
-        let bad = |error: &dyn ToString| EngineError::bad_json(error.to_string());
+        let version = version_of(&sent)?;
         let mut event = Unverified::read(sent.event.get(), sent.room_id, &version)
-            .map_err(|error| bad(&error))?;
+            .map_err(|error| EngineError::invalid_param(error.to_string()))?;
         if event.pdu.event_id != sent.event_id {
-            return Err(bad(&"the event has another id"));
+            return Err(EngineError::invalid_param("the event has another id"));
         }
         let user_id = self.check_invite(&event, sent.origin).await?;
         event
             .sign(&self.key, &version)
-            .map_err(|error| bad(&error))?;
+            .map_err(|error| EngineError::invalid_param(error.to_string()))?;
         let incoming = self
             .verify_one(event, &version)
             .await
-            .map_err(|error| EngineError::forbidden(error.to_string()))?;
-        let room = self.registry.find(sent.room_id).await?;
-        let room = match room {
+            .map_err(|error| EngineError::invalid_param(error.to_string()))?;
+        if version.room_id_is_create_event() {
+            self.check_shown(&sent, &version).await?;
+        }
+        let room = match self.registry.find(sent.room_id).await? {
             Some(room) => room,
-            None => {
-                let room = Room::new(sent.room_id.to_owned(), version, Assigned::default());
-                room.set_outside(true);
-                self.registry.insert(room)
-            }
+            None => self.registry.outside(sent.room_id, version),
         };
         let is_here = !room.is_outside() && self.is_in(&*self.registry.load(&room).await?);
         if !is_here {
@@ -187,6 +177,29 @@ impl Rooms {
             self.put_outside(&room, outsider).await?;
         }
         raw(&incoming.json)
+    }
+
+    /// Checks what an invited user is shown, in versions since 12: events of the room, its create event among them.
+    async fn check_shown(&self, sent: &SentInvite<'_>, version: &RoomVersion) -> Result<()> {
+        let wrong = |error: &dyn ToString| {
+            EngineError::invalid_param(format!("`invite_room_state`: {}", error.to_string()))
+        };
+        let events: Vec<Unverified> = sent
+            .room_state
+            .iter()
+            .take(MAX_SHOWN)
+            .map(|event| Unverified::read(event.get(), sent.room_id, version))
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong(&error))?;
+        let is_create =
+            |event: &Unverified| event.pdu.fields.event_type == TimelineEventType::RoomCreate;
+        if !events.iter().any(is_create) {
+            return Err(wrong(&"the create event is missing"));
+        }
+        for event in self.verify(events, version).await? {
+            event.map_err(|error| wrong(&error))?;
+        }
+        Ok(())
     }
 
     /// Whether an event is an invitation of a user of this server by one of `origin`; gives the user.
@@ -203,14 +216,14 @@ impl Rooms {
         let content: Content = event
             .pdu
             .content_as()
-            .map_err(|error| EngineError::bad_json(error.to_string()))?;
+            .map_err(|error| EngineError::invalid_param(error.to_string()))?;
         if fields.event_type != TimelineEventType::RoomMember
             || content.membership != MembershipState::Invite
         {
-            return Err(EngineError::bad_json("the event is no invitation"));
+            return Err(EngineError::invalid_param("the event is no invitation"));
         }
         if fields.sender.server_name() != origin {
-            return Err(EngineError::forbidden(
+            return Err(EngineError::invalid_param(
                 "the invitation is by a user of another server",
             ));
         }
@@ -239,9 +252,9 @@ impl Rooms {
         let via = serde_json::to_string(&outsider.via).unwrap_or_else(|_| "[]".to_owned());
         let id = outsider.event.pdu.event_id.clone();
         let stored = self.database.known_events([&id]).await?.remove(&id);
-        if stored.is_some() {
+        if let Some(stored) = stored {
             // Sent once more, as the answer to the first was lost.
-            return Ok(());
+            return check_same(room, outsider.event, &stored);
         }
         self.edit_outside(room, |edit| {
             let event = edit.add_outlier(outsider.event, Standing::Known, None, None);
@@ -297,7 +310,10 @@ impl Rooms {
         let mut template = remote
             .make_leave(server, room.id(), &session.user_id)
             .await?;
-        template.version = room.version().id().clone();
+        // What names no version is taken for version 1.
+        if template.version == RoomVersionId::V1 {
+            template.version = room.version().id().clone();
+        }
         let membership = MembershipState::Leave;
         let (leave, _) = self
             .complete(session, room.id(), template, membership, details)
@@ -377,14 +393,7 @@ impl Rooms {
         let room_state = remote
             .send_knock(server, room_id, &knock.pdu.event_id, event)
             .await?;
-        let room = match self.registry.find(room_id).await? {
-            Some(room) => room,
-            None => {
-                let room = Room::new(room_id.to_owned(), version, Assigned::default());
-                room.set_outside(true);
-                self.registry.insert(room)
-            }
-        };
+        let room = self.registry.to_enter(room_id, version).await?;
         let incoming = Incoming {
             pdu: knock.pdu,
             json: knock.json,
@@ -423,6 +432,40 @@ impl Rooms {
             (shown, member.sender)
         }))
     }
+}
+
+/// The version of the room that a user is invited to. Where it isn't named, it is 1 or 2, as the create event says.
+fn version_of(sent: &SentInvite<'_>) -> Result<RoomVersion> {
+    #[derive(Deserialize)]
+    struct Create {
+        #[serde(rename = "type")]
+        event_type: TimelineEventType,
+        content: CreateContent,
+    }
+    #[derive(Deserialize)]
+    struct CreateContent {
+        room_version: Option<String>,
+    }
+    let shown = || {
+        let shown = sent.room_state.iter().take(MAX_SHOWN);
+        shown
+            .filter_map(|event| serde_json::from_str::<Create>(event.get()).ok())
+            .find(|event| event.event_type == TimelineEventType::RoomCreate)
+            .and_then(|create| create.content.room_version)
+    };
+    let version = match sent.version {
+        Some(version) => version.clone(),
+        None if shown().as_deref() == Some("2") => RoomVersionId::V2,
+        None => RoomVersionId::V1,
+    };
+    RoomVersion::new(&version).ok_or_else(|| {
+        EngineError::refused(
+            ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(
+                version.clone(),
+            )),
+            format!("this server doesn't support rooms of version {version}"),
+        )
+    })
 }
 
 /// What may be shown of a room, as clients get it; what has not the shape of a state event is left out.

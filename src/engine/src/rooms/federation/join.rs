@@ -263,14 +263,7 @@ impl Rooms {
         answer: JoinedRoom,
         user_id: &OwnedUserId,
     ) -> Result<()> {
-        let room = match self.registry.find(room_id).await? {
-            Some(room) => room,
-            None => {
-                let room = Room::new(room_id.to_owned(), version, Assigned::default());
-                room.set_outside(true);
-                self.registry.insert(room)
-            }
-        };
+        let room = self.registry.to_enter(room_id, version).await?;
         let join = self.signed_join(&room, join, answer.event.as_ref()).await?;
         if !room.is_outside() && self.is_in(&*self.registry.load(&room).await?) {
             // Another server vouched for the user; the room is here.
@@ -479,7 +472,7 @@ fn nonsense(message: impl Into<std::borrow::Cow<'static, str>>) -> EngineError {
 }
 
 /// An event in the form in which it is sent.
-pub(super) fn raw(json: &str) -> Result<RawPdu> {
+pub(in crate::rooms) fn raw(json: &str) -> Result<RawPdu> {
     RawValue::from_string(json.to_owned()).map_err(|error| EngineError::Internal(error.to_string()))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures::{StreamExt, stream};
 use parley_protocol::{Incoming, Pdu, Unverified};
 use parley_storage::commit::Standing;
-use ruma::{EventId, OwnedEventId, ServerName};
+use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
 
 use super::{
     receive::{Known, check_by_auth_events},
@@ -45,7 +45,7 @@ impl Rooms {
         if needed.iter().all(|id| known.contains_key(id)) {
             return Ok(());
         }
-        known.extend(self.database.known_events(&needed).await?);
+        known.extend(self.known_of(room, &needed).await?);
         if !needed.iter().any(|id| is_missing(&id, known)) {
             return Ok(());
         }
@@ -57,8 +57,19 @@ impl Rooms {
         let missing = needed.iter().filter(|id| is_missing(id, known)).cloned();
         let missing: Vec<OwnedEventId> = missing.collect();
         self.fetch_with_auth(room, origin, missing).await?;
-        known.extend(self.database.known_events(&needed).await?);
+        known.extend(self.known_of(room, &needed).await?);
         Ok(())
+    }
+
+    /// Those of some events that are stored as events of a room.
+    pub(super) async fn known_of<'a>(
+        &self,
+        room: &Room,
+        ids: impl IntoIterator<Item = &'a OwnedEventId>,
+    ) -> Result<Known> {
+        let mut known = self.database.known_events(ids).await?;
+        known.retain(|_, event| event.room_nid == room.nid());
+        Ok(known)
     }
 
     /// Asks for events, and for what allows them, and that, until all is known.
@@ -148,6 +159,7 @@ impl Rooms {
         let asked = unverified.keys().chain(&auth_ids);
         let mut known = self.database.known_events(asked).await?;
         unverified.retain(|id, _| !known.contains_key(id));
+        known.retain(|_, event| event.room_nid == room.nid());
         let verified = self
             .verify(unverified.into_values().collect(), room.version())
             .await?;
@@ -182,7 +194,7 @@ impl Rooms {
             if !self.fill_gap(room, origin, pdu).await? {
                 return Ok(None);
             }
-            known.extend(self.database.known_events(prev).await?);
+            known.extend(self.known_of(room, prev).await?);
         }
         let still = missing(known);
         if still.len() > MAX_MISSING {
@@ -200,7 +212,7 @@ impl Rooms {
             }
         }
         if !still.is_empty() {
-            known.extend(self.database.known_events(prev).await?);
+            known.extend(self.known_of(room, prev).await?);
         }
         // By a part of the states before it, it would be judged otherwise than by all.
         let snapshots = prev.iter().map(|id| known.get(id)?.snapshot);
@@ -269,7 +281,7 @@ impl Rooms {
         if !self.database.has_event(id).await? {
             self.fetch_with_auth(room, origin, only.to_vec()).await?;
         }
-        let mut known = self.database.known_events(only).await?;
+        let mut known = self.known_of(room, only).await?;
         let event = known
             .remove(id)
             .ok_or_else(|| EngineError::not_found(format!("{id} can't be had")))?;
@@ -346,16 +358,21 @@ impl Rooms {
             self.fetch_with_auth(room, origin, missing).await?;
         }
         let mut state = IdState::default();
-        for event in self.database.known_events(&ids.state).await?.into_values() {
-            if event.room_nid == room.nid()
-                && event.standing != Standing::Rejected
+        for event in self.known_of(room, &ids.state).await?.into_values() {
+            if event.standing != Standing::Rejected
                 && let Some(pdu) = pdu_of(&event)
             {
                 let position = parley_storage::commit::Assigned::known(event.position);
                 state.put(&pdu, position);
             }
         }
-        Ok(state)
+        let create = (StateEventType::RoomCreate, String::new());
+        match state.map.contains_key(&create) {
+            true => Ok(state),
+            false => Err(EngineError::not_found(format!(
+                "the state at {id} can't be had: what was given has no create event"
+            ))),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use parley_protocol::{Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth};
+use parley_protocol::{
+    Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth, incoming::are_same,
+};
 use parley_storage::{commit::Standing, federation::KnownEvent};
 use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
 
@@ -32,7 +34,7 @@ const POLITE_ATTEMPTS: usize = 3;
 /// How long it is waited for what has been written to the room but isn't stored yet.
 const UNTIL_STORED: Duration = Duration::from_millis(2);
 
-/// Stored events by their ids.
+/// Stored events of a room by their ids.
 pub(super) type Known = HashMap<OwnedEventId, KnownEvent>;
 
 /// What became of an event.
@@ -57,6 +59,8 @@ struct Allowed {
     /// Where it is stored already, without being in the timeline.
     stored: Option<KnownEvent>,
     redactions: Redactions,
+    /// Why the room's policy server has it not shown.
+    refusal: Option<String>,
 }
 
 /// What is to be written for an event.
@@ -98,7 +102,7 @@ impl Rooms {
         &self,
         room: &Arc<Room>,
         origin: &ServerName,
-        incoming: Incoming,
+        mut incoming: Incoming,
         fill: bool,
     ) -> Result<Verdict> {
         let fields = &incoming.pdu.fields;
@@ -108,6 +112,11 @@ impl Rooms {
             .chain(&fields.prev_events);
         let mut known = self.database.known_events(related).await?;
         let stored = known.remove(&incoming.pdu.event_id);
+        if let Some(stored) = &stored {
+            check_same(room, &incoming, stored)?;
+        }
+        // What stands in another room says nothing of this one.
+        known.retain(|_, event| event.room_nid == room.nid());
         if stored
             .as_ref()
             .is_some_and(|event| event.standing != Standing::Known)
@@ -149,6 +158,7 @@ impl Rooms {
             before
         };
         let mut redactions = self.redacts(room, &incoming.pdu, &before).await?;
+        let refusal = self.judged_by_policy(room, &mut incoming).await?;
         let early = [&incoming.pdu.event_id];
         let early = self.database.early_redactions(room.nid(), early).await?;
         let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
@@ -158,6 +168,7 @@ impl Rooms {
             before,
             stored,
             redactions,
+            refusal,
         };
         self.put(room, allowed).await
     }
@@ -182,7 +193,6 @@ impl Rooms {
         reason: String,
     ) -> Result<Verdict> {
         tracing::debug!(room = %room.id(), event = %incoming.pdu.event_id, reason, "an event is rejected");
-        metrics::counter!("parley_rejected_events_total").increment(1);
         let after = match before {
             Some(before) => Some(DerivedState {
                 chain: self.chain_of(before.base).await?,
@@ -244,7 +254,7 @@ impl Rooms {
     /// Finds where an event goes, and what becomes of the room's current state.
     async fn plan(&self, room: &Room, head: &Head, allowed: &Allowed) -> Result<Plan> {
         let pdu = &allowed.incoming.pdu;
-        if allowed.stored.is_none() && builds_on(head, pdu) {
+        if allowed.stored.is_none() && allowed.refusal.is_none() && builds_on(head, pdu) {
             return Ok(Plan::OnHead);
         }
         let after = self.state_after(&allowed.before, pdu).await?;
@@ -322,9 +332,12 @@ impl Rooms {
         let mut edit = Edit::new(room, &self.key, head);
         let pdu = &allowed.incoming.pdu;
         let state = edit.state()?.clone();
-        let allows = auth::check(pdu, room.version(), |event_type, state_key| {
-            state.event(event_type, state_key)
-        });
+        let allows = match &allowed.refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => auth::check(pdu, room.version(), |event_type, state_key| {
+                state.event(event_type, state_key)
+            }),
+        };
         let verdict = match (allows, plan) {
             (Ok(()), plan) => {
                 edit.append_received(ReceivedEvent {
@@ -427,6 +440,19 @@ impl Head {
             head.extremities.iter().map(|(id, _)| id.clone()).collect()
         };
         self.generation == other.generation && ids(self) == ids(other)
+    }
+}
+
+/// Whether an event is the one that is stored under its id.
+///
+/// # Errors
+/// `M_FORBIDDEN` if it is another. Where ids are hashes, it never is.
+pub(super) fn check_same(room: &Room, incoming: &Incoming, stored: &KnownEvent) -> Result<()> {
+    let is_same =
+        stored.room_nid == room.nid() && are_same(&incoming.json, &stored.json, room.version());
+    match is_same {
+        true => Ok(()),
+        false => Err(EngineError::forbidden("another event has that id")),
     }
 }
 

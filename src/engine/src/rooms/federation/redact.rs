@@ -112,7 +112,8 @@ impl Rooms {
             .await
     }
 
-    /// Whether a user may redact what another has sent: their own server's, or by their power.
+    /// Whether a user may redact what another has sent: their own server's, or by their power. In versions 1 and 2 the
+    /// rules that allowed the redaction have decided on it.
     async fn may_redact(
         &self,
         room: &Room,
@@ -120,7 +121,8 @@ impl Rooms {
         of: &UserId,
         before: &StateBefore,
     ) -> Result<bool> {
-        if sender.server_name() == of.server_name() {
+        let rules = &room.version().rules().authorization;
+        if rules.special_case_room_redaction || sender.server_name() == of.server_name() {
             return Ok(true);
         }
         let places = [StateEventType::RoomCreate, StateEventType::RoomPowerLevels];

@@ -287,7 +287,7 @@ impl Rooms {
         let unknown = || EngineError::not_found("the state at that event isn't known");
         let event = self.known_in(room, event_id).await?;
         let pdu = pdu_of(&event).ok_or_else(unknown)?;
-        let known = self.database.known_events(&pdu.fields.prev_events).await?;
+        let known = self.known_of(room, &pdu.fields.prev_events).await?;
         let snapshots: Option<HashSet<i64>> = pdu
             .fields
             .prev_events

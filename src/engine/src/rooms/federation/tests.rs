@@ -5,7 +5,13 @@ mod net;
 
 use std::sync::Arc;
 
-use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
+use parley_protocol::RoomVersion;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomVersionId,
+    events::room::member::MembershipState, signatures::hash_and_sign_event,
+};
+
+use serde_json::value::RawValue;
 
 use self::net::{Net, Server};
 use super::receive::Verdict;
@@ -71,7 +77,12 @@ async fn what_is_said_at_once_on_both_sides_is_there_on_both() {
 
 #[tokio::test]
 async fn forks_of_the_state_are_resolved_alike_whatever_arrives_first() {
-    for version in [RoomVersionId::V2, RoomVersionId::V10, RoomVersionId::V12] {
+    for version in [
+        RoomVersionId::V1,
+        RoomVersionId::V2,
+        RoomVersionId::V10,
+        RoomVersionId::V12,
+    ] {
         let (_net, one, two, room_id) = two(version.clone()).await;
         let levels = format!(
             r#"{{"users":{{{}"{}":50}},"state_default":50}}"#,
@@ -297,6 +308,128 @@ async fn forged_events_change_nothing() {
     assert_eq!(verdict.unwrap(), Verdict::Accepted);
     assert!(two.said(&room_id).await.is_empty());
     assert_eq!(state, two.state(&room_id).await);
+}
+
+/// An event of a server, changed and signed anew.
+fn changed(
+    server: &Server,
+    json: &str,
+    version: &RoomVersion,
+    change: impl FnOnce(&mut CanonicalJsonObject),
+) -> String {
+    let mut object: CanonicalJsonObject = serde_json::from_str(json).unwrap();
+    object.remove("hashes");
+    object.remove("signatures");
+    change(&mut object);
+    let key = &server.rooms().key;
+    let rules = &version.rules().redaction;
+    hash_and_sign_event(server.name.as_str(), &**key, &mut object, rules).unwrap();
+    serde_json::to_string(&object).unwrap()
+}
+
+fn says(text: &str) -> CanonicalJsonValue {
+    let text = CanonicalJsonValue::String(text.to_owned());
+    CanonicalJsonValue::Object([("body".to_owned(), text)].into())
+}
+
+#[tokio::test]
+async fn an_id_that_was_given_is_not_given_again_in_that_room_or_another() {
+    for version in [RoomVersionId::V1, RoomVersionId::V2] {
+        let (_net, one, two, room_id) = two(version.clone()).await;
+        let version = RoomVersion::new(&version).unwrap();
+        let said = one.say(&room_id, "first").await;
+        one.give(&two, &room_id, &said).await.unwrap();
+        let json = one.pdu(&said).await;
+        let room = two.rooms().room(&room_id).await.unwrap();
+        let again = two.rooms().receive(&room, &one.name, &json).await;
+        assert_eq!(again.unwrap(), Verdict::Known);
+        let other = changed(&one, &json, &version, |event| {
+            event.insert("content".to_owned(), says("second"));
+        });
+        let refused = two.rooms().receive(&room, &one.name, &other).await;
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(two.said(&room_id).await, ["first"]);
+
+        let elsewhere = one.public_room(version.id().clone()).await;
+        two.join(&elsewhere, &one).await.unwrap();
+        let there = one.say(&elsewhere, "there").await;
+        let json = one.pdu(&there).await;
+        let taken = changed(&one, &json, &version, |event| {
+            event.insert("event_id".to_owned(), said.to_string().into());
+        });
+        let room = two.rooms().room(&elsewhere).await.unwrap();
+        let refused = two.rooms().receive(&room, &one.name, &taken).await;
+        assert!(refused.is_err(), "{refused:?}");
+        assert!(two.said(&elsewhere).await.is_empty());
+        one.give(&two, &elsewhere, &there).await.unwrap();
+        assert_eq!(two.said(&elsewhere).await, ["there"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_a_room_keeps_out_is_not_heard_there() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let list = r#"{"allow":["*"],"deny":["two.test"]}"#;
+    let list = one.set(&room_id, "m.room.server_acl", "", list).await;
+    list.unwrap();
+    let said = two.say(&room_id, "after").await;
+    let sent = RawValue::from_string(two.pdu(&said).await).unwrap();
+    let answers = one.rooms().take_transaction(&two.name, vec![sent]).await;
+    assert!(answers.unwrap()[0].1.is_err());
+    let state = one.rooms().state_ids_for(&two.name, &room_id, &said).await;
+    assert!(state.is_err());
+    assert!(one.said(&room_id).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_is_not_built_on_what_stands_in_another_room() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+    let elsewhere = one.public_room(RoomVersionId::V11).await;
+    two.join(&elsewhere, &one).await.unwrap();
+    let there = one.say(&elsewhere, "there").await;
+    one.give(&two, &elsewhere, &there).await.unwrap();
+    let said = one.say(&room_id, "here").await;
+    let json = one.pdu(&said).await;
+    let crossed = changed(&one, &json, &version, |event| {
+        let prev = CanonicalJsonValue::String(there.to_string());
+        event.insert(
+            "prev_events".to_owned(),
+            CanonicalJsonValue::Array(vec![prev]),
+        );
+    });
+    let state = two.state(&room_id).await;
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let verdict = two.rooms().receive(&room, &one.name, &crossed).await;
+    assert!(
+        !matches!(verdict, Ok(Verdict::Accepted | Verdict::SoftFailed(_))),
+        "{verdict:?}"
+    );
+    assert!(two.said(&room_id).await.is_empty());
+    assert_eq!(two.state(&room_id).await, state);
+}
+
+#[tokio::test]
+async fn redactions_of_versions_1_and_2_are_for_the_domain_of_the_event_and_the_power_to_redact() {
+    for version in [RoomVersionId::V1, RoomVersionId::V2] {
+        let (_net, one, two, room_id) = two(version.clone()).await;
+        let said = two.say(&room_id, "of two").await;
+        two.give(&one, &room_id, &said).await.unwrap();
+        let redacted = one
+            .rooms()
+            .redact(&one.user, &room_id, &said, "by-one", None)
+            .await
+            .unwrap();
+        one.give(&two, &room_id, &redacted).await.unwrap();
+        assert!(!two.pdu(&said).await.contains("of two"));
+        let said = one.say(&room_id, "of one").await;
+        one.give(&two, &room_id, &said).await.unwrap();
+        let refused = two
+            .rooms()
+            .redact(&two.user, &room_id, &said, "by-two", None)
+            .await;
+        assert!(refused.is_err());
+    }
 }
 
 #[tokio::test]

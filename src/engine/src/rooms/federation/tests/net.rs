@@ -8,8 +8,8 @@ use std::{
 use futures::future::BoxFuture;
 use parley_storage::{Database, DatabaseSettings};
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId,
-    RoomId, RoomVersionId, ServerName, UserId, api::Direction, api::error::ErrorKind,
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
+    RoomAliasId, RoomId, RoomVersionId, ServerName, UserId, api::Direction, api::error::ErrorKind,
     events::room::member::MembershipState, serde::Base64,
 };
 use serde_json::value::RawValue;
@@ -400,7 +400,7 @@ impl Remote for Way {
                 origin: &self.own,
                 room_id: invite.room_id,
                 event_id: invite.event_id,
-                version: invite.version,
+                version: Some(invite.version),
                 event: &invite.event,
                 room_state: &invite.room_state,
             }
@@ -529,6 +529,49 @@ impl Remote for Way {
         _: &'a RoomId,
         _: bool,
     ) -> RemoteFuture<'a, SpaceRooms> {
+        unused()
+    }
+
+    fn asks_identity_server(&self, _: &str) -> bool {
+        false
+    }
+
+    fn look_up_address<'a>(
+        &'a self,
+        _: &'a ThirdPartyAddress,
+    ) -> RemoteFuture<'a, Option<OwnedUserId>> {
+        unused()
+    }
+
+    fn note_invite<'a>(
+        &'a self,
+        _: &'a ThirdPartyAddress,
+        _: &'a RoomId,
+        _: &'a UserId,
+        _: serde_json::Map<String, serde_json::Value>,
+    ) -> RemoteFuture<'a, NotedInvite> {
+        unused()
+    }
+
+    fn is_key_valid<'a>(&'a self, _: &'a str, _: &'a str) -> RemoteFuture<'a, bool> {
+        unused()
+    }
+
+    fn exchange_invite<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: Box<RawValue>,
+    ) -> RemoteFuture<'a, ()> {
+        unused()
+    }
+
+    fn sign_by_policy<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: RawPdu,
+        _: bool,
+    ) -> RemoteFuture<'a, String> {
         unused()
     }
 
