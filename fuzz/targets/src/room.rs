@@ -50,7 +50,10 @@ impl Room {
         room.write(0, creator, "m.room.create", Some(""), &create);
         let join = json!({ "membership": "join" });
         room.write(0, creator, "m.room.member", Some(creator.as_str()), &join);
-        let levels = json!({ "users": {}, "state_default": 25, "ban": 50 });
+        let mut levels = json!({ "users": {}, "state_default": 25, "ban": 50 });
+        if !room.version.creators_are_privileged() {
+            levels["users"][creator.as_str()] = json!(100);
+        }
         room.write(0, creator, "m.room.power_levels", Some(""), &levels);
         let rule = json!({ "join_rule": "public" });
         room.write(0, creator, "m.room.join_rules", Some(""), &rule);
