@@ -730,7 +730,8 @@ async fn a_client_learns_of_state_that_a_resolution_brings_back() {
         let told = |events: &[Arc<crate::rooms::timeline::TimelineEvent>]| -> Vec<OwnedEventId> {
             events.iter().map(|event| event.event_id.clone()).collect()
         };
-        assert_eq!(told(&room.timeline.events), [lowered.clone()]);
+        let timeline = told(&room.timeline.events);
+        assert_eq!(timeline, std::slice::from_ref(&lowered));
         let mut expected = vec![first];
         if use_state_after {
             expected.push(lowered);

@@ -1,12 +1,13 @@
 //! Forks of a room with ten thousand members.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use parley_protocol::EventDraft;
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId,
     events::room::member::MembershipState,
 };
+use tokio::time::Instant;
 
 use super::{
     agree,
