@@ -1,0 +1,189 @@
+//! What has to hold once the network is whole and everything has been told.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parley_engine::rooms::state::RoomState;
+use ruma::{OwnedEventId, OwnedRoomId};
+
+use crate::{
+    actions::Acknowledged,
+    world::{Failure, StateIds, World, ids},
+};
+
+/// The differences of two states that are shown.
+const SHOWN: usize = 8;
+
+/// Since when which server has been in which room without a break, in milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Stays(BTreeMap<(usize, OwnedRoomId), u64>);
+
+impl Stays {
+    /// Looks where servers are now.
+    pub(crate) async fn look(&mut self, world: &World, now: u64) -> Result<(), Failure> {
+        for room_id in &world.rooms {
+            for (index, server) in world.servers.iter().enumerate() {
+                let key = (index, room_id.clone());
+                match server.state(room_id).await? {
+                    Some(_) => _ = self.0.entry(key).or_insert(now),
+                    None => _ = self.0.remove(&key),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a server was in a room at a time, and has been since.
+    fn since(&self, server: usize, room_id: &OwnedRoomId, time: u64) -> bool {
+        let since = self.0.get(&(server, room_id.clone()));
+        since.is_some_and(|since| *since < time)
+    }
+}
+
+/// What is wrong, a line each; nothing if all is well.
+pub(crate) async fn judge(
+    world: &World,
+    stays: &Stays,
+    acknowledged: &[Acknowledged],
+) -> Result<Vec<String>, Failure> {
+    let mut wrong = Vec::new();
+    for room_id in &world.rooms {
+        let inside = inside(world, room_id).await?;
+        states_agree(world, room_id, &inside, &mut wrong).await?;
+        nothing_is_lost(world, stays, room_id, acknowledged, &mut wrong).await?;
+        redactions_agree(world, room_id, &inside, acknowledged, &mut wrong).await?;
+    }
+    Ok(wrong)
+}
+
+/// The servers that have users in a room, each by its own account.
+async fn inside(
+    world: &World,
+    room_id: &OwnedRoomId,
+) -> Result<BTreeMap<usize, Arc<RoomState>>, Failure> {
+    let mut inside = BTreeMap::new();
+    for (index, server) in world.servers.iter().enumerate() {
+        if let Some(state) = server.state(room_id).await? {
+            inside.insert(index, state);
+        }
+    }
+    Ok(inside)
+}
+
+async fn states_agree(
+    world: &World,
+    room_id: &OwnedRoomId,
+    inside: &BTreeMap<usize, Arc<RoomState>>,
+    wrong: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let Some((first, expected)) = inside.iter().next() else {
+        return Ok(());
+    };
+    let first = &world.servers[*first].name;
+    let expected = ids(expected);
+    for (index, state) in inside {
+        let server = &world.servers[*index];
+        let state = ids(state);
+        let differing = differences(&expected, &state);
+        if !differing.is_empty() {
+            let differing = differing.join("; ");
+            wrong.push(format!(
+                "{room_id}: {first} and {} differ: {differing}",
+                server.name
+            ));
+        }
+        let stored = server.stored_state(room_id).await?;
+        let differing = differences(&state, &stored);
+        if !differing.is_empty() {
+            let (name, differing) = (&server.name, differing.join("; "));
+            wrong.push(format!(
+                "{room_id}: {name} has in memory and stored: {differing}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn differences(one: &StateIds, other: &StateIds) -> Vec<String> {
+    let places = one
+        .keys()
+        .chain(other.keys().filter(|place| !one.contains_key(*place)));
+    let shown = |id: Option<&OwnedEventId>| id.map_or("nothing".to_owned(), ToString::to_string);
+    places
+        .filter(|place| one.get(*place) != other.get(*place))
+        .map(|place| {
+            let (event_type, state_key) = place;
+            let (left, right) = (shown(one.get(place)), shown(other.get(place)));
+            format!("{event_type} {state_key:?}: {left} / {right}")
+        })
+        .take(SHOWN)
+        .collect()
+}
+
+/// What a server acknowledged, it has in the room's timeline; and every server that was in the room then, and stayed, knows it.
+/// What is from before a server came is history, which it asks for when somebody wants to read it.
+async fn nothing_is_lost(
+    world: &World,
+    stays: &Stays,
+    room_id: &OwnedRoomId,
+    acknowledged: &[Acknowledged],
+    wrong: &mut Vec<String>,
+) -> Result<(), Failure> {
+    for event in acknowledged
+        .iter()
+        .filter(|event| event.room_id == *room_id)
+    {
+        let own = &world.servers[event.server];
+        if own.database().event(&event.event_id).await?.is_none() {
+            let (name, id, at) = (&own.name, &event.event_id, event.at);
+            wrong.push(format!(
+                "{room_id}: {name} has lost {id}, acknowledged at {at}"
+            ));
+        }
+        // A server that was put out meanwhile, without knowing it, spoke to nobody.
+        if !stays.since(event.server, room_id, event.at) {
+            continue;
+        }
+        for (index, server) in world.servers.iter().enumerate() {
+            let was_there = stays.since(index, room_id, event.at);
+            if was_there && !server.database().has_event(&event.event_id).await? {
+                let (name, id, at) = (&server.name, &event.event_id, event.at);
+                let of = &own.name;
+                wrong.push(format!(
+                    "{room_id}: {name} never got {id} of {of}, sent at {at}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An event is redacted on all servers in the room that have it in the timeline, or on none.
+async fn redactions_agree(
+    world: &World,
+    room_id: &OwnedRoomId,
+    inside: &BTreeMap<usize, Arc<RoomState>>,
+    acknowledged: &[Acknowledged],
+    wrong: &mut Vec<String>,
+) -> Result<(), Failure> {
+    for event in acknowledged
+        .iter()
+        .filter(|event| event.room_id == *room_id)
+    {
+        let mut redacted = Vec::new();
+        for index in inside.keys() {
+            let server = &world.servers[*index];
+            if let Some(row) = server.database().event(&event.event_id).await? {
+                redacted.push((row.redacted_by.is_some(), &server.name));
+            }
+        }
+        let first = redacted.first().map(|(is_redacted, _)| *is_redacted);
+        if redacted
+            .iter()
+            .any(|(is_redacted, _)| Some(*is_redacted) != first)
+        {
+            let id = &event.event_id;
+            wrong.push(format!("{room_id}: whether {id} is redacted: {redacted:?}"));
+        }
+    }
+    Ok(())
+}
