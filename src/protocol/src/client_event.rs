@@ -45,15 +45,16 @@ impl<'a> ClientFields<'a> {
     /// `room_id` and `unsigned` can be put behind them.
     pub fn body(&self, event_id: &EventId) -> Box<str> {
         let mut body = String::with_capacity(self.content.get().len() + 256);
+        let redacted = self.redacted_event();
         body.push_str("\"content\":");
-        body.push_str(self.content.get());
+        push_content(&mut body, self.content.get(), redacted.as_ref());
         let _ = write!(
             body,
             ",\"event_id\":\"{event_id}\",\"origin_server_ts\":{}",
             self.origin_server_ts
         );
-        if let Some(redacts) = self.redacted_event() {
-            push_member(&mut body, "redacts", &redacts);
+        if let Some(redacted) = redacted {
+            push_member(&mut body, "redacts", &redacted.event_id);
         }
         push_member(&mut body, "sender", &self.sender);
         if let Some(state_key) = &self.state_key {
@@ -63,23 +64,50 @@ impl<'a> ClientFields<'a> {
         body.into_boxed_str()
     }
 
-    /// Clients of either age look for the redacted event in either place, so it stands at the top level whatever the
-    /// room version.
-    fn redacted_event(&self) -> Option<Cow<'a, str>> {
+    /// Clients of either age look for the redacted event in either place, so it stands in both whatever the room version.
+    ///
+    /// <https://spec.matrix.org/v1.19/rooms/v11/#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property>
+    fn redacted_event(&self) -> Option<Redacted<'a>> {
         #[derive(Deserialize)]
         struct Content<'a> {
             #[serde(borrow)]
-            redacts: Option<Cow<'a, str>>,
+            redacts: Option<&'a RawValue>,
         }
         if self.event_type != "m.room.redaction" {
             return None;
         }
-        self.redacts.clone().or_else(|| {
-            serde_json::from_str::<Content<'a>>(self.content.get())
-                .ok()
-                .and_then(|content| content.redacts)
+        let content: Content<'a> = serde_json::from_str(self.content.get()).ok()?;
+        let inside = content
+            .redacts
+            .and_then(|redacts| serde_json::from_str(redacts.get()).ok());
+        Some(Redacted {
+            event_id: self.redacts.clone().or(inside)?,
+            stands_in_content: content.redacts.is_some(),
         })
     }
+}
+
+/// What a redaction redacts.
+struct Redacted<'a> {
+    event_id: Cow<'a, str>,
+    stands_in_content: bool,
+}
+
+/// Appends a content, with what is redacted where that is to stand there and doesn't.
+fn push_content(body: &mut String, content: &str, redacted: Option<&Redacted<'_>>) {
+    let open = content.trim_end().strip_suffix('}');
+    let missing = redacted.filter(|redacted| !redacted.stands_in_content);
+    let (Some(open), Some(redacted)) = (open, missing) else {
+        body.push_str(content);
+        return;
+    };
+    body.push_str(open);
+    if !open.trim_end().ends_with('{') {
+        body.push(',');
+    }
+    body.push_str("\"redacts\":");
+    push_string(body, &redacted.event_id);
+    body.push('}');
 }
 
 fn push_member(body: &mut String, name: &str, value: &str) {
@@ -180,10 +208,34 @@ mod tests {
     }
 
     #[test]
-    fn a_redaction_names_its_target_at_the_top_level_in_every_version() {
-        let pdu = r#"{"content":{"redacts":"$target"},"origin_server_ts":5,"sender":"@a:a","type":"m.room.redaction"}"#;
-        let body = ClientFields::parse(pdu).unwrap().body(event_id!("$id"));
-        assert!(body.contains(r#","redacts":"$target","#), "{body}");
+    fn a_redaction_names_its_target_in_both_places_in_every_version() {
+        let body_of = |inside: &str, beside: &str| {
+            let pdu = format!(
+                r#"{{"content":{{{inside}}},"origin_server_ts":5,{beside}"sender":"@a:a","type":"m.room.redaction"}}"#
+            );
+            let fields = ClientFields::parse(&pdu).unwrap();
+            fields.body(event_id!("$id")).into_string()
+        };
+        let whole = |content: &str, beside: &str| {
+            format!(
+                r#""content":{content},"event_id":"$id","origin_server_ts":5,{beside}"sender":"@a:a","type":"m.room.redaction""#
+            )
+        };
+        let beside = r#""redacts":"$target","#;
+        let alone = r#"{"redacts":"$target"}"#;
+        assert_eq!(body_of(r#""redacts":"$target""#, ""), whole(alone, beside));
+        assert_eq!(body_of("", beside), whole(alone, beside));
+        assert_eq!(
+            body_of(r#""reason":"spam""#, beside),
+            whole(r#"{"reason":"spam","redacts":"$target"}"#, beside)
+        );
+        // What somebody put there stays.
+        for odd in [r#"{"redacts":7}"#, r#"{"redacts":"$other"}"#] {
+            let inside = &odd[1..odd.len() - 1];
+            assert_eq!(body_of(inside, beside), whole(odd, beside));
+        }
+        // A redaction that was redacted.
+        assert_eq!(body_of("", ""), whole("{}", ""));
     }
 
     #[test]
