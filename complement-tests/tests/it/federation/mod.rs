@@ -11,6 +11,7 @@ mod sending;
 mod signatures;
 mod third_party;
 mod versions;
+mod vouching;
 
 use parley_conformance::{authority_pem, federated};
 

@@ -24,6 +24,7 @@ use ruma::{
 
 use super::{
     policy::{Unsigned, Vouched, looks_at},
+    restricted::check_voucher,
     room::{Head, Room},
     state::{RoomState, StateEntry, membership_of},
 };
@@ -230,10 +231,12 @@ impl<'a> Edit<'a> {
 
     fn authorise(&self, built: &BuiltEvent) -> Result<()> {
         let state = self.state()?;
-        auth::check(&built.pdu, self.room.version(), |event_type, state_key| {
+        let version = self.room.version();
+        auth::check(&built.pdu, version, |event_type, state_key| {
             state.event(event_type, state_key)
         })
-        .map_err(EngineError::forbidden)
+        .map_err(EngineError::forbidden)?;
+        check_voucher(&built.pdu, version, self.key.server_name())
     }
 
     fn push(

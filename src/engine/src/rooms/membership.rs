@@ -458,6 +458,8 @@ impl Rooms {
                     if content == before || member.membership != MembershipState::Join {
                         return Ok(());
                     }
+                    // That was for the join: whoever let them in would have to sign this, too.
+                    content.remove(restricted::AUTHORISED_BY);
                     let key = Some(session.user_id.to_string());
                     let draft = self.draft(session, TimelineEventType::RoomMember, key, content);
                     edit.append(draft, Some((session.device_nid, None)))

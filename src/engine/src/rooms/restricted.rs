@@ -2,15 +2,22 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
 
-use parley_protocol::EventDraft;
+use parley_protocol::{EventDraft, Pdu, RoomVersion};
 use ruma::{
-    OwnedRoomId, ServerName, UserId,
+    OwnedRoomId, OwnedUserId, ServerName, UserId,
     api::error::ErrorKind,
-    events::room::join_rules::{AllowRule, JoinRule},
+    events::{
+        TimelineEventType,
+        room::join_rules::{AllowRule, JoinRule},
+    },
 };
+use serde::Deserialize;
 
 use super::{Rooms, room::Room, state::RoomState};
 use crate::{EngineError, Result};
+
+/// The key of a join's content that names who lets the user in.
+pub(super) const AUTHORISED_BY: &str = "join_authorised_via_users_server";
 
 impl Rooms {
     /// Whether a user may join a restricted room because of another that they are in.
@@ -62,9 +69,44 @@ pub(super) fn vouch(
             "nobody of this server in the room may invite",
         )
     })?;
-    draft.content.insert(
-        "join_authorised_via_users_server".to_owned(),
-        voucher.to_string().into(),
-    );
+    draft
+        .content
+        .insert(AUTHORISED_BY.to_owned(), voucher.to_string().into());
     Ok(())
+}
+
+/// Demands of an event that is built here that, if somebody lets its user in, that is somebody of this server: their server
+/// would have to sign it.
+///
+/// <https://spec.matrix.org/v1.19/rooms/v8/#authorization-rules>
+///
+/// # Errors
+/// `M_FORBIDDEN` if it is somebody of another server.
+pub(super) fn check_voucher(
+    pdu: &Pdu,
+    version: &RoomVersion,
+    server_name: &ServerName,
+) -> Result<()> {
+    if pdu.fields.event_type != TimelineEventType::RoomMember
+        || !version.rules().authorization.restricted_join_rule
+    {
+        return Ok(());
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "join_authorised_via_users_server")]
+        voucher: Option<OwnedUserId>,
+    }
+    let content: Content = pdu
+        .content_as()
+        .map_err(|error| EngineError::bad_json(error.to_string()))?;
+    match content.voucher {
+        Some(voucher) if voucher.server_name() != server_name => {
+            Err(EngineError::forbidden(format!(
+                "{} has not signed that {voucher} lets you in",
+                voucher.server_name()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
