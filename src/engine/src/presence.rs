@@ -2,6 +2,7 @@
 //!
 //! Each device says of its user whether they are there, by syncing or by saying so. The user is what the most present of
 //! the devices says; unavailable once they have done nothing for a while, and offline once no device has been heard of.
+//! What another server says of its users holds for a while only, so servers remind each other of who is there.
 //! Only users who are not offline are in memory.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#presence>
@@ -459,11 +460,14 @@ impl Shared {
         if let Some(news) = &change.announce {
             self.parts.nodes.tell(news.clone());
         }
-        if !change.tell {
+        if !change.tell && !change.remind {
             return Ok(());
         }
         let rooms = self.rooms_of(&change.user_id, change.user_nid).await?;
         self.parts.announcer.presence(&change.user_id, &rooms);
+        if !change.tell {
+            return Ok(());
+        }
         let feeds = self.parts.stream.change_fleeting(|count| {
             self.parts
                 .feeds
@@ -566,7 +570,7 @@ impl Listener for Presence {
                 last_active_at,
             } => {
                 let heard = Heard {
-                    node,
+                    node: Some(node),
                     user_nid: *user_nid,
                     says: presence,
                     status_message,

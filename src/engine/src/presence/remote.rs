@@ -5,9 +5,6 @@ use ruma::{UserId, presence::PresenceState as State};
 use super::{MAX_STATUS_BYTES, Presence, users::Heard};
 use crate::{Result, stream::nodes::News};
 
-/// Stands for all other servers among the nodes; no node has that number.
-const ELSEWHERE: u32 = 0;
-
 /// What another server says of one of its users.
 #[derive(Clone, Debug)]
 pub struct RemotePresence {
@@ -20,7 +17,8 @@ pub struct RemotePresence {
 }
 
 impl Presence {
-    /// Takes what another server says of a user of it. Of whom this server has never heard, it isn't kept.
+    /// Takes what another server says of a user of it. Of whom this server has never heard, it isn't kept. It holds for half
+    /// an hour, unless the other server says it again.
     ///
     /// # Errors
     /// If the database fails.
@@ -45,7 +43,7 @@ impl Presence {
             last_active_at,
         });
         let heard = Heard {
-            node: ELSEWHERE,
+            node: None,
             user_nid,
             says: &said.presence,
             status_message: &status_message,

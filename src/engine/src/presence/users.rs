@@ -33,6 +33,8 @@ pub(super) struct User {
     announced: State,
     /// Whether a device was here.
     was_here: bool,
+    /// When other servers were last told.
+    told_elsewhere_at: i64,
     due_at: i64,
 }
 
@@ -55,6 +57,8 @@ enum Source {
     Device(i64),
     /// Another node.
     Node(u32),
+    /// Another server, of which the user is.
+    Elsewhere,
 }
 
 /// Whom it concerns that a user's presence changed.
@@ -62,8 +66,10 @@ enum Source {
 pub(super) struct Change {
     pub(super) user_id: OwnedUserId,
     pub(super) user_nid: i64,
-    /// Whether users here are to be told.
+    /// Whether users here and other servers are to be told.
     pub(super) tell: bool,
+    /// Whether other servers are to be told once more that it is still so.
+    pub(super) remind: bool,
     /// What the other nodes are to be told of the devices here.
     pub(super) announce: Option<News>,
 }
@@ -71,7 +77,8 @@ pub(super) struct Change {
 /// What another node says of a user.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard<'a> {
-    pub(super) node: u32,
+    /// `None`: another server, of which the user is.
+    pub(super) node: Option<u32>,
     pub(super) user_nid: i64,
     pub(super) says: &'a State,
     pub(super) status_message: &'a Option<String>,
@@ -83,7 +90,15 @@ pub(super) struct Heard<'a> {
 pub(super) struct Delays {
     unavailable: i64,
     offline: i64,
+    /// After which a user of another server is offline whose server says nothing more of them.
+    silent: i64,
+    /// After which other servers are told once more who is here, so that they don't take it that this one has gone.
+    remind: i64,
 }
+
+/// Servers remind each other of who is there every 25 minutes. One that hasn't is taken to be gone.
+const SILENT_MS: i64 = 30 * 60 * 1_000;
+const REMIND_MS: i64 = 25 * 60 * 1_000;
 
 impl From<&PresenceSettings> for Delays {
     fn from(settings: &PresenceSettings) -> Self {
@@ -91,6 +106,8 @@ impl From<&PresenceSettings> for Delays {
         Self {
             unavailable: ms(settings.unavailable_after),
             offline: ms(settings.offline_after),
+            silent: SILENT_MS,
+            remind: REMIND_MS,
         }
     }
 }
@@ -111,6 +128,7 @@ impl User {
             untold: false,
             announced: State::Offline,
             was_here: false,
+            told_elsewhere_at: 0,
             due_at: i64::MAX,
         }
     }
@@ -156,7 +174,26 @@ impl User {
             .map(|device| device.heard_at + delays.offline);
         let idle = Some(self.last_active_at + delays.unavailable)
             .filter(|at| *at > now && self.is_said_here(&State::Online));
-        silent.chain(idle).min().unwrap_or(i64::MAX)
+        let elsewhere = self
+            .devices
+            .iter()
+            .filter(|device| device.source == Source::Elsewhere)
+            .map(|device| device.heard_at + delays.silent);
+        let reminder = Some(self.told_elsewhere_at + delays.remind)
+            .filter(|_| self.told != State::Offline && self.is_of_this_server());
+        silent
+            .chain(idle)
+            .chain(elsewhere)
+            .chain(reminder)
+            .min()
+            .unwrap_or(i64::MAX)
+    }
+
+    /// Whether a device of theirs is connected to this server.
+    fn is_of_this_server(&self) -> bool {
+        self.devices
+            .iter()
+            .any(|device| device.source != Source::Elsewhere)
     }
 
     fn device(&mut self, source: Source) -> Option<&mut Device> {
@@ -313,7 +350,7 @@ impl Users {
 
     /// Takes in what another node says of a user.
     pub(super) fn heard(&mut self, user_id: &UserId, heard: Heard<'_>, now: i64) {
-        let source = Source::Node(heard.node);
+        let source = heard.node.map_or(Source::Elsewhere, Source::Node);
         if *heard.says == State::Offline && !self.users.contains_key(user_id) {
             return;
         }
@@ -373,6 +410,12 @@ impl Users {
     /// Finds out what a user's presence is now; says if anybody is to be told.
     pub(super) fn settle(&mut self, user_id: &UserId, now: i64, delays: Delays) -> Option<Change> {
         let user = self.users.get_mut(user_id)?;
+        let before = user.devices.len();
+        user.devices.retain(|device| {
+            device.source != Source::Elsewhere || now - device.heard_at < delays.silent
+        });
+        // The other nodes know of them from this one.
+        let gone_elsewhere = user.devices.len() < before;
         user.devices.retain(|device| {
             !device.is_here() || device.requests > 0 || now - device.heard_at < delays.offline
         });
@@ -380,18 +423,26 @@ impl Users {
         let here = user.state_here(now, delays);
         let untold = std::mem::take(&mut user.untold);
         let tell = untold || user.told != state;
-        let announce = (untold && user.was_here) || user.announced != here;
+        let announce = (untold && user.was_here) || user.announced != here || gone_elsewhere;
         user.told = state;
         user.announced = here;
+        let remind = !tell
+            && user.told != State::Offline
+            && user.is_of_this_server()
+            && now - user.told_elsewhere_at >= delays.remind;
+        if tell || remind {
+            user.told_elsewhere_at = now;
+        }
         let change = Change {
             user_id: user_id.to_owned(),
             user_nid: user.user_nid,
             tell,
+            remind,
             announce: announce.then(|| user.news(user_id)),
         };
         let next = user.next_change(now, delays);
         self.schedule(user_id, next);
-        (tell || announce).then_some(change)
+        (tell || announce || remind).then_some(change)
     }
 
     fn schedule(&mut self, user_id: &UserId, at: i64) {
@@ -450,6 +501,8 @@ mod tests {
     const DELAYS: Delays = Delays {
         unavailable: 300,
         offline: 30,
+        silent: 100_000,
+        remind: 80_000,
     };
 
     /// One user, the time, and what others were told.
@@ -569,7 +622,7 @@ mod tests {
 
     fn heard(scene: &mut Scene, says: &State) -> Option<State> {
         let heard = Heard {
-            node: 7,
+            node: Some(7),
             user_nid: 1,
             says,
             status_message: &None,
@@ -577,6 +630,71 @@ mod tests {
         };
         scene.users.heard(Scene::user(), heard, scene.now);
         scene.settle()
+    }
+
+    fn heard_from_their_server(scene: &mut Scene, says: &State) -> Option<State> {
+        let heard = Heard {
+            node: None,
+            user_nid: 1,
+            says,
+            status_message: &None,
+            last_active_at: scene.now,
+        };
+        scene.users.heard(Scene::user(), heard, scene.now);
+        scene.settle()
+    }
+
+    #[test]
+    fn who_is_of_another_server_is_offline_once_it_says_nothing_more_of_them() {
+        let mut scene = Scene::new();
+        let online = Some(State::Online);
+        assert_eq!(heard_from_their_server(&mut scene, &State::Online), online);
+        assert_eq!(scene.pass(90_000), []);
+        assert_eq!(heard_from_their_server(&mut scene, &State::Online), None);
+        assert_eq!(scene.pass(99_999), []);
+        assert_eq!(scene.pass(1), [State::Offline]);
+        assert_eq!(heard_from_their_server(&mut scene, &State::Online), online);
+        let offline = Some(State::Offline);
+        assert_eq!(
+            heard_from_their_server(&mut scene, &State::Offline),
+            offline
+        );
+    }
+
+    #[test]
+    fn the_other_nodes_are_told_that_a_server_says_nothing_more_of_somebody() {
+        let mut scene = Scene::new();
+        heard_from_their_server(&mut scene, &State::Online);
+        scene.now += 100_000;
+        let change = scene
+            .users
+            .settle(Scene::user(), scene.now, DELAYS)
+            .unwrap();
+        let Some(News::Presence { presence, .. }) = change.announce else {
+            panic!("the other nodes are told");
+        };
+        assert_eq!(presence, State::Offline);
+        assert!(!change.remind);
+    }
+
+    #[test]
+    fn other_servers_are_reminded_of_who_is_here_and_of_nobody_else() {
+        let mut scene = Scene::new();
+        scene
+            .users
+            .request(Scene::user(), 1, Some(&State::Unavailable), scene.now);
+        assert!(scene.settle().is_some());
+        for _ in 0..2 {
+            let due = scene.users.next_due().unwrap();
+            assert_eq!(due, scene.now + 80_000);
+            scene.now = due;
+            let change = scene.users.settle(Scene::user(), due, DELAYS).unwrap();
+            assert!(change.remind && !change.tell && change.announce.is_none());
+        }
+        let mut scene = Scene::new();
+        heard_from_their_server(&mut scene, &State::Unavailable);
+        let due = scene.users.next_due().unwrap();
+        assert_eq!(due, scene.now + 100_000);
     }
 
     #[test]
