@@ -18,7 +18,7 @@ use axum::Router;
 use parley_engine::{Engine, EngineError};
 use parley_protocol::ServerKey;
 use parley_storage::{Database, StorageError};
-use ruma::{EventId, ServerName, api::error::ErrorKind};
+use ruma::api::error::ErrorKind;
 use tokio::sync::Semaphore;
 
 pub use self::{
@@ -189,16 +189,6 @@ impl Federation {
     pub async fn stop(&self) {
         if let Some(sender) = &self.inner.sender {
             sender.stop().await;
-        }
-    }
-
-    /// Has the other servers in a room learn of an event that `origin` gave this one.
-    pub(crate) async fn pass_on(&self, event_id: &EventId, origin: &ServerName) -> Result<()> {
-        if let Some(sender) = &self.inner.sender {
-            let passed = sender.pass_on(event_id, origin).await;
-            passed.map_err(|error| EngineError::from(error).into())
-        } else {
-            Ok(())
         }
     }
 

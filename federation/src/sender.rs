@@ -1,10 +1,11 @@
 //! Tells other servers what happens in the rooms that they are in.
 //!
-//! The sender follows the stream, as the search's indexer does. Each event of a user of this server goes into the queues
-//! ([`queue`]) of the servers in its room, and from there in transactions ([`delivery`]), one at a time for each server.
+//! The sender follows the stream, as the search's indexer does. Each event of a user of this server, and each join, leave
+//! or knock that another server gave this one to tell the rest, goes into the queues ([`queue`]) of the servers in its room,
+//! and from there in transactions ([`delivery`]), one at a time for each server.
 //! What can't be delivered becomes a note in the database, of which server lacks something of which room; when the server is
-//! back, it gets the newest events of those rooms and asks for the rest. So a server that is gone costs one note a room, and
-//! a try now and then. How far the stream was followed is stored behind everything that is neither delivered nor noted:
+//! back, it gets the newest events of those rooms and asks for the rest, and the newest receipts. So a server that is gone
+//! costs one or two notes a room, and a try now and then. How far the stream was followed is stored behind everything that is neither delivered nor noted:
 //! after a crash some is sent twice, and nothing is lost.
 //!
 //! Of several nodes over one database, one sends: who has the lease.
@@ -13,6 +14,7 @@ mod delivery;
 mod edus;
 mod fan_out;
 mod queue;
+mod receipts;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,8 +26,11 @@ use std::{
 };
 
 use parley_engine::Engine;
-use parley_storage::{Database, Engine as DatabaseEngine, StorageError, destinations::BacklogRow};
-use ruma::{EventId, OwnedServerName, ServerName};
+use parley_storage::{
+    Database, Engine as DatabaseEngine, StorageError,
+    destinations::{self, BacklogRow, SenderNotes},
+};
+use ruma::{OwnedServerName, ServerName};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -77,11 +82,41 @@ struct Queues {
     /// When which server is to be tried again.
     retries: BTreeSet<(i64, OwnedServerName)>,
     /// What servers lack and isn't noted yet.
-    unwritten: Lacking,
+    unwritten: Unwritten,
 }
 
-/// What servers lack: the position of an event of a room.
+/// What servers lack: by server and room, a position.
 type Lacking = HashMap<(OwnedServerName, i64), i64>;
+
+/// What is to be noted of what servers lack.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// The newest event.
+    events: Lacking,
+    /// The oldest receipt.
+    receipts: Lacking,
+}
+
+impl Unwritten {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.receipts.is_empty()
+    }
+
+    /// Whether there is something of a server.
+    fn are_of(&self, server: &ServerName) -> bool {
+        let mut keys = self.events.keys().chain(self.receipts.keys());
+        keys.any(|(name, _)| name == server)
+    }
+
+    /// Takes back what couldn't be written.
+    fn put_back(&mut self, old: Self) {
+        for (key, at) in old.events {
+            self.events.entry(key).or_insert(at);
+        }
+        // The oldest counts.
+        self.receipts.extend(old.receipts);
+    }
+}
 
 /// Where the follower is.
 #[derive(Debug, Default)]
@@ -136,21 +171,6 @@ impl Sender {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-    }
-
-    /// Tells the servers in its room of an event that `origin` gave this one to tell.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub(crate) async fn pass_on(
-        &self,
-        event_id: &EventId,
-        origin: &ServerName,
-    ) -> Result<(), StorageError> {
-        match self.inner.database.event(event_id).await? {
-            Some(row) => self.inner.pass_on(&row, origin).await,
-            None => Ok(()),
-        }
     }
 
     /// How many events and other things wait in memory for a server.
@@ -251,9 +271,7 @@ impl Inner {
                 Some(last) if rows.len() as i64 == BATCH => last.position,
                 _ => to,
             };
-            for row in &rows {
-                self.fan_out(row).await?;
-            }
+            self.fan_out(&rows).await?;
             place.looked_at = reached;
         }
         Ok(())
@@ -296,7 +314,7 @@ impl Inner {
     /// Stores how far everything was delivered or noted.
     async fn note(&self, place: &mut Place, now: i64) -> Result<(), StorageError> {
         place.noted_at = now;
-        let (position, lacking) = {
+        let (position, unwritten) = {
             let mut queues = self.queues();
             let waiting = queues.by_server.values().filter_map(Queue::oldest).min();
             let reached = waiting.map_or(place.looked_at, |oldest| place.looked_at.min(oldest - 1));
@@ -306,35 +324,32 @@ impl Inner {
                 std::mem::take(&mut queues.unwritten),
             )
         };
-        if position == place.noted && lacking.is_empty() {
+        if position == place.noted && unwritten.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.write(Some(position), &lacking).await {
-            let mut queues = self.queues();
-            for (key, at) in lacking {
-                queues.unwritten.entry(key).or_insert(at);
-            }
-            return Err(error);
-        }
+        self.write(Some(position), unwritten).await?;
         place.noted = position;
         Ok(())
     }
 
-    async fn write(&self, position: Option<i64>, lacking: &Lacking) -> Result<(), StorageError> {
-        let rows = lacking.iter().map(|((server, room_nid), at)| {
-            let row = BacklogRow {
-                room_nid: *room_nid,
-                position: *at,
-            };
-            (server.to_string(), row)
-        });
-        let ours = self
-            .database
-            .note_sent(&self.node, position, rows.collect());
-        if !ours.await? {
-            self.leads.store(false, Ordering::Release);
+    /// Stores what is to be noted; if that fails, it is to be noted still.
+    async fn write(&self, position: Option<i64>, unwritten: Unwritten) -> Result<(), StorageError> {
+        let notes = SenderNotes {
+            position,
+            events: rows(&unwritten.events),
+            receipts: rows(&unwritten.receipts),
+        };
+        match self.database.note_sent(&self.node, notes).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.leads.store(false, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.queues().unwritten.put_back(unwritten);
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     /// Ends: what is under way may finish, the rest is found again by the next start.
@@ -350,6 +365,7 @@ impl Inner {
         if !self.leads() {
             return;
         }
+        self.queues().give_up_receipts();
         let ended = async {
             self.note(place, self.now()).await?;
             self.database.end_lease(&self.node).await
@@ -373,9 +389,44 @@ impl Queues {
     fn lacks(&mut self, server: &ServerName, room_nid: i64, position: i64, anew: bool) {
         let queue = self.of(server);
         queue.has_backlog = true;
-        if queue.is_behind(room_nid) || anew {
-            self.unwritten
-                .insert((server.to_owned(), room_nid), position);
+        if queue.events.add(room_nid) || anew {
+            let key = (server.to_owned(), room_nid);
+            self.unwritten.events.insert(key, position);
         }
     }
+
+    /// Notes that a server lacks receipts of a room, from that position on. It is stored once for each room.
+    fn lacks_receipts(&mut self, server: &ServerName, room_nid: i64, position: i64) {
+        let queue = self.of(server);
+        queue.has_backlog = true;
+        if queue.receipts.add(room_nid) {
+            let key = (server.to_owned(), room_nid);
+            self.unwritten.receipts.insert(key, position);
+        }
+    }
+
+    /// Notes all receipts that wait for anybody.
+    fn give_up_receipts(&mut self) {
+        let given_up: Vec<_> = self
+            .by_server
+            .iter_mut()
+            .map(|(server, queue)| (server.clone(), queue.give_up_receipts()))
+            .collect();
+        for (server, receipts) in given_up {
+            for (room_nid, position) in receipts {
+                self.lacks_receipts(&server, room_nid, position);
+            }
+        }
+    }
+}
+
+fn rows(lacking: &Lacking) -> destinations::Lacking {
+    let rows = lacking.iter().map(|((server, room_nid), position)| {
+        let row = BacklogRow {
+            room_nid: *room_nid,
+            position: *position,
+        };
+        (server.to_string(), row)
+    });
+    rows.collect()
 }

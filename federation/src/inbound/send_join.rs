@@ -15,7 +15,6 @@ pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> R
         event: &signed.pdu,
     };
     let joined = rooms.take_join(sent, signed.omit_members).await?;
-    federation.pass_on(&signed.event_id, &signed.origin).await?;
     let mut state = RoomState::new();
     state.event = joined.event;
     state.state = joined.state;

@@ -21,7 +21,6 @@ pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> R
         event: &signed.pdu,
     };
     let (room, _) = rooms.take_membership(sent, MembershipState::Knock).await?;
-    federation.pass_on(&signed.event_id, &signed.origin).await?;
     let shown = rooms.shown_to_outsiders(&room).await?;
     Ok(Response::new(
         shown.into_iter().map(RawStrippedState::Pdu).collect(),

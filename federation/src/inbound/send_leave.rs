@@ -18,6 +18,5 @@ pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> R
         event: &signed.pdu,
     };
     rooms.take_membership(sent, MembershipState::Leave).await?;
-    federation.pass_on(&signed.event_id, &signed.origin).await?;
     Ok(Response::new())
 }

@@ -21,7 +21,7 @@ use crate::outbound::client::Effort;
 const ROOMS: i64 = 20;
 
 /// Why a delivery ended before its time.
-enum Stopped {
+pub(super) enum Stopped {
     /// The server didn't take it.
     NotTaken,
     /// What is to be sent can't be read.
@@ -78,21 +78,31 @@ impl Inner {
         Some(sent)
     }
 
-    /// Tells a server that was gone the newest events of the rooms that it lacks something of.
+    /// Tells a server that was gone the newest events of rooms that it lacks something of, or, where it has these, the
+    /// receipts.
     async fn catch_up(&self, server: &ServerName) -> Result<(), Stopped> {
         self.write_notes().await.map_err(Stopped::Unreadable)?;
         let rows = self.database.backlog(server.as_str(), ROOMS).await;
         let rows = rows.map_err(Stopped::Unreadable)?;
-        if rows.is_empty() {
-            let mut queues = self.queues();
-            let has_news = queues.unwritten.keys().any(|(name, _)| name == server);
-            queues.of(server).has_backlog = has_news;
-            return Ok(());
+        if !rows.is_empty() {
+            return self.tell_events(server, rows).await;
         }
+        let rows = self.database.receipt_backlog(server.as_str(), ROOMS).await;
+        let rows = rows.map_err(Stopped::Unreadable)?;
+        if !rows.is_empty() {
+            return self.tell_receipts(server, rows).await;
+        }
+        let mut queues = self.queues();
+        let has_news = queues.unwritten.are_of(server);
+        queues.of(server).has_backlog = has_news;
+        Ok(())
+    }
+
+    async fn tell_events(&self, server: &ServerName, rows: Vec<BacklogRow>) -> Result<(), Stopped> {
         let counts: Vec<(i64, u64)> = {
             let mut queues = self.queues();
-            let queue = queues.of(server);
-            let count = |row: &BacklogRow| (row.room_nid, queue.behind(row.room_nid));
+            let events = &queues.of(server).events;
+            let count = |row: &BacklogRow| (row.room_nid, events.count(row.room_nid));
             rows.iter().map(count).collect()
         };
         let mut events = Vec::new();
@@ -105,14 +115,7 @@ impl Inner {
             let events = events.iter().map(|pdu| copy(&pdu.json)).collect();
             self.transact(server, events, Vec::new()).await?;
         }
-        let told: Vec<i64> = {
-            let mut queues = self.queues();
-            let queue = queues.of(server);
-            let told = counts
-                .iter()
-                .filter(|(room, count)| queue.caught_up(*room, *count));
-            told.map(|(room, _)| *room).collect()
-        };
+        let told = self.queues().of(server).events.caught_up(&counts);
         let ended = self.database.end_backlog(server.as_str(), told).await;
         ended.map_err(Stopped::Unreadable)
     }
@@ -146,7 +149,7 @@ impl Inner {
         Ok(waiting.collect())
     }
 
-    async fn transact(
+    pub(super) async fn transact(
         &self,
         server: &ServerName,
         pdus: Vec<Box<RawValue>>,
@@ -197,9 +200,12 @@ impl Inner {
     async fn give_up(&self, server: &ServerName, stopped: Stopped) {
         {
             let mut queues = self.queues();
-            let rooms = queues.of(server).give_up();
-            for (room_nid, position) in rooms {
+            let given_up = queues.of(server).give_up();
+            for (room_nid, position) in given_up.events {
                 queues.lacks(server, room_nid, position, true);
+            }
+            for (room_nid, position) in given_up.receipts {
+                queues.lacks_receipts(server, room_nid, position);
             }
             queues.of(server).busy = false;
         }
@@ -215,18 +221,11 @@ impl Inner {
 
     /// Stores what is to be noted, without moving on.
     async fn write_notes(&self) -> Result<(), StorageError> {
-        let lacking = std::mem::take(&mut self.queues().unwritten);
-        if lacking.is_empty() {
-            return Ok(());
+        let unwritten = std::mem::take(&mut self.queues().unwritten);
+        match unwritten.is_empty() {
+            true => Ok(()),
+            false => self.write(None, unwritten).await,
         }
-        let written = self.write(None, &lacking).await;
-        if written.is_err() {
-            let mut queues = self.queues();
-            for (key, at) in lacking {
-                queues.unwritten.entry(key).or_insert(at);
-            }
-        }
-        written
     }
 }
 

@@ -7,7 +7,10 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::sync::mpsc;
 
-use super::{Inner, queue::Subject};
+use super::{
+    Inner,
+    queue::{Subject, WaitingEdu},
+};
 
 /// Something fleeting.
 #[derive(Clone, Debug)]
@@ -91,29 +94,36 @@ impl Inner {
         if servers.is_empty() {
             return;
         }
-        let Some((subject, edu)) = self.edu(happened).await else {
+        let position = match &happened {
+            Happened::Receipt(receipt) => Some(receipt.position),
+            _ => None,
+        };
+        let Some((subject, json)) = self.edu(happened).await else {
             return;
         };
-        let Ok(edu) = to_raw_value(&edu) else { return };
-        let edu = Arc::from(edu);
+        let Ok(json) = to_raw_value(&json) else {
+            return;
+        };
+        let edu = WaitingEdu {
+            subject,
+            position,
+            json: json.into(),
+        };
         for server in servers {
-            self.queue_edu(&server, subject.clone(), Arc::clone(&edu))
-                .await;
+            self.queue_edu(&server, edu.clone()).await;
         }
     }
 
-    async fn queue_edu(
-        self: &Arc<Self>,
-        server: &OwnedServerName,
-        subject: Subject,
-        edu: Arc<serde_json::value::RawValue>,
-    ) {
-        // By the time that it is back, it's no longer true.
-        if self.client.destinations().pause(server).await > 0 {
-            return;
+    async fn queue_edu(self: &Arc<Self>, server: &OwnedServerName, edu: WaitingEdu) {
+        if self.client.destinations().pause(server).await == 0 {
+            self.queues().of(server).push_edu(edu);
+            self.deliver_to(server);
+        } else if let (Subject::Receipt(room_nid, ..), Some(position)) = (edu.subject, edu.position)
+        {
+            self.queues().lacks_receipts(server, room_nid, position);
+            self.schedule(server).await;
         }
-        self.queues().of(server).push_edu(subject, edu);
-        self.deliver_to(server);
+        // By the time that it is back, the rest is no longer true.
     }
 
     /// What is said of it, and about what that is.
@@ -132,12 +142,7 @@ impl Inner {
             Happened::Receipt(receipt) => {
                 let room_id = self.room_id(receipt.room_nid).await?;
                 let user = receipt.user_id.as_str();
-                let mut data = json!({ "ts": receipt.received_at });
-                if !receipt.thread.is_empty() {
-                    data["thread_id"] = receipt.thread.as_str().into();
-                }
-                let said = json!({ "data": data, "event_ids": [receipt.event_id] });
-                let content = json!({ room_id: { "m.read": { user: said } } });
+                let content = json!({ room_id: { "m.read": { user: said(&receipt) } } });
                 let thread = receipt.thread.as_str().into();
                 let subject = Subject::Receipt(receipt.room_nid, user.into(), thread);
                 Some((subject, edu("m.receipt", &content)))
@@ -155,12 +160,21 @@ impl Inner {
         }
     }
 
-    async fn room_id(&self, room_nid: i64) -> Option<String> {
+    pub(super) async fn room_id(&self, room_nid: i64) -> Option<String> {
         let room = self.engine.rooms().registry().by_nid(room_nid).await;
         room.ok().map(|room| room.id().to_string())
     }
 }
 
-fn edu(edu_type: &str, content: &Value) -> Value {
+/// What is said of a receipt, beside room and user.
+pub(super) fn said(receipt: &Receipt) -> Value {
+    let mut data = json!({ "ts": receipt.received_at });
+    if !receipt.thread.is_empty() {
+        data["thread_id"] = receipt.thread.as_str().into();
+    }
+    json!({ "data": data, "event_ids": [receipt.event_id] })
+}
+
+pub(super) fn edu(edu_type: &str, content: &Value) -> Value {
     json!({ "edu_type": edu_type, "content": content })
 }

@@ -1,6 +1,6 @@
 //! Whom an event concerns.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parley_storage::{StorageError, events::EventRow};
 use ruma::{OwnedServerName, OwnedUserId, ServerName, events::room::member::MembershipState};
@@ -42,27 +42,42 @@ impl Facts {
 }
 
 impl Inner {
-    /// Sorts an event into the queues of those that it concerns, if it is of a user of this server.
-    pub(super) async fn fan_out(self: &Arc<Self>, row: &EventRow) -> Result<(), StorageError> {
-        let Ok(facts) = serde_json::from_str::<Facts>(&row.json) else {
-            return Ok(());
-        };
-        if facts.sender.server_name() != self.client.own_name() {
-            return Ok(());
+    /// Sorts events into the queues of those that they concern: events of users of this server, and those that this server
+    /// has taken for the others in their rooms.
+    pub(super) async fn fan_out(self: &Arc<Self>, rows: &[EventRow]) -> Result<(), StorageError> {
+        let events: Vec<(&EventRow, Facts)> = rows
+            .iter()
+            .filter_map(|row| Some((row, serde_json::from_str(&row.json).ok()?)))
+            .collect();
+        let is_own = |facts: &Facts| facts.sender.server_name() == self.client.own_name();
+        let others = events
+            .iter()
+            .filter(|(_, facts)| facts.event_type == "m.room.member" && !is_own(facts))
+            .map(|(row, _)| row.position);
+        let taken = self.taken_from(others.collect()).await?;
+        for (row, facts) in &events {
+            let from = taken.get(&row.position);
+            if is_own(facts) || from.is_some() {
+                self.queue_event(row, facts, from.map(AsRef::as_ref))
+                    .await?;
+            }
         }
-        self.queue_event(row, &facts, None).await
+        Ok(())
     }
 
-    /// Sorts an event of a user of another server into the queues of the rest: this server has taken it for them.
-    pub(super) async fn pass_on(
-        self: &Arc<Self>,
-        row: &EventRow,
-        origin: &ServerName,
-    ) -> Result<(), StorageError> {
-        match serde_json::from_str::<Facts>(&row.json) {
-            Ok(facts) => self.queue_event(row, &facts, Some(origin)).await,
-            Err(_) => Ok(()),
+    /// From which servers those of these events were taken that are to be passed on.
+    async fn taken_from(
+        &self,
+        positions: Vec<i64>,
+    ) -> Result<HashMap<i64, OwnedServerName>, StorageError> {
+        if positions.is_empty() {
+            return Ok(HashMap::new());
         }
+        let rows = self.database.passed_on(positions).await?;
+        let rows = rows
+            .into_iter()
+            .filter_map(|(position, origin)| Some((position, origin.try_into().ok()?)));
+        Ok(rows.collect())
     }
 
     async fn queue_event(

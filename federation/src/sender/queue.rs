@@ -30,13 +30,75 @@ pub(super) enum Subject {
     Presence(Box<str>),
 }
 
+/// Something else that waits.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingEdu {
+    pub(super) subject: Subject,
+    /// Of a receipt, which isn't to be lost: where it stands in the stream.
+    pub(super) position: Option<i64>,
+    pub(super) json: Arc<RawValue>,
+}
+
+impl WaitingEdu {
+    /// Of a receipt, its room and position.
+    fn receipt(&self) -> Option<(i64, i64)> {
+        match (&self.subject, self.position) {
+            (Subject::Receipt(room_nid, ..), Some(position)) => Some((*room_nid, position)),
+            _ => None,
+        }
+    }
+}
+
+/// Rooms of which a server lacks something, and how often that was found.
+#[derive(Debug, Default)]
+pub(super) struct Behind(HashMap<i64, u64>);
+
+impl Behind {
+    /// Counts that it lacks something of a room; whether that is new.
+    pub(super) fn add(&mut self, room_nid: i64) -> bool {
+        let count = self.0.entry(room_nid).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+
+    /// How often it was found that it lacks something of a room.
+    pub(super) fn count(&self, room_nid: i64) -> u64 {
+        self.0.get(&room_nid).copied().unwrap_or(0)
+    }
+
+    /// It has been told of rooms, each as of when it was found behind so often; gives those of which that is all.
+    pub(super) fn caught_up(&mut self, counts: &[(i64, u64)]) -> Vec<i64> {
+        let mut told = Vec::with_capacity(counts.len());
+        for (room_nid, count) in counts {
+            if self.count(*room_nid) == *count {
+                self.0.remove(room_nid);
+                told.push(*room_nid);
+            }
+        }
+        told
+    }
+}
+
+/// What a server won't be sent that waited for it: positions by rooms.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct GivenUp {
+    /// The newest event of each room.
+    pub(super) events: HashMap<i64, i64>,
+    /// The oldest receipt of each room.
+    pub(super) receipts: HashMap<i64, i64>,
+}
+
 /// What waits for one server.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pdus: VecDeque<WaitingPdu>,
-    edus: VecDeque<(Subject, Arc<RawValue>)>,
-    /// Rooms of which it lacks something, and how often that was found.
-    behind: HashMap<i64, u64>,
+    edus: VecDeque<WaitingEdu>,
+    /// Receipts of the transaction that is under way: room and position.
+    receipts_under_way: Vec<(i64, i64)>,
+    /// Rooms of which it lacks events.
+    pub(super) events: Behind,
+    /// Rooms of which it lacks receipts.
+    pub(super) receipts: Behind,
     /// Whether there may be notes of what it lacks.
     pub(super) has_backlog: bool,
     /// Whether somebody delivers.
@@ -63,57 +125,54 @@ impl Queue {
         self.pdus.push_back(pdu);
     }
 
-    pub(super) fn push_edu(&mut self, subject: Subject, edu: Arc<RawValue>) {
-        self.edus.retain(|(known, _)| *known != subject);
+    pub(super) fn push_edu(&mut self, edu: WaitingEdu) {
+        self.edus.retain(|known| known.subject != edu.subject);
         if self.edus.len() >= MAX_WAITING_EDUS {
             self.edus.pop_front();
         }
-        self.edus.push_back((subject, edu));
+        self.edus.push_back(edu);
     }
 
-    /// What the next transaction holds. Events stay here until [`Queue::delivered`]; the rest isn't worth a second try.
+    /// What the next transaction holds. Events stay here until [`Queue::delivered`]; of the rest only receipts are
+    /// remembered.
     pub(super) fn next(&mut self) -> (Vec<WaitingPdu>, Vec<Arc<RawValue>>) {
         let pdus = self.pdus.iter().take(MAX_PDUS).cloned().collect();
-        let edus = self.edus.len().min(MAX_EDUS);
-        let edus = self.edus.drain(..edus).map(|(_, edu)| edu).collect();
-        (pdus, edus)
+        let count = self.edus.len().min(MAX_EDUS);
+        let edus: Vec<WaitingEdu> = self.edus.drain(..count).collect();
+        self.receipts_under_way = edus.iter().filter_map(WaitingEdu::receipt).collect();
+        (pdus, edus.into_iter().map(|edu| edu.json).collect())
     }
 
-    /// The first events were delivered.
+    /// The first events were delivered, with what else was in their transaction.
     pub(super) fn delivered(&mut self, count: usize) {
         self.pdus.drain(..count.min(self.pdus.len()));
+        self.receipts_under_way.clear();
     }
 
-    /// Gives up: all events that wait, of each room the newest one's position. Nothing waits any more.
-    pub(super) fn give_up(&mut self) -> HashMap<i64, i64> {
+    /// Gives up: nothing waits any more.
+    pub(super) fn give_up(&mut self) -> GivenUp {
+        let mut given_up = GivenUp {
+            receipts: self.give_up_receipts(),
+            ..GivenUp::default()
+        };
         self.edus.clear();
-        let mut rooms = HashMap::new();
         for pdu in self.pdus.drain(..) {
-            let newest = rooms.entry(pdu.room_nid).or_insert(pdu.position);
+            let newest = given_up.events.entry(pdu.room_nid).or_insert(pdu.position);
             *newest = pdu.position.max(*newest);
         }
-        rooms
+        given_up
     }
 
-    /// Counts that it lacks something of a room; whether that is new.
-    pub(super) fn is_behind(&mut self, room_nid: i64) -> bool {
-        let count = self.behind.entry(room_nid).or_insert(0);
-        *count += 1;
-        *count == 1
-    }
-
-    /// How often it was found that it lacks something of a room.
-    pub(super) fn behind(&self, room_nid: i64) -> u64 {
-        self.behind.get(&room_nid).copied().unwrap_or(0)
-    }
-
-    /// It has been told of a room, as of when it was found behind so often. Whether that is all.
-    pub(super) fn caught_up(&mut self, room_nid: i64, count: u64) -> bool {
-        if self.behind(room_nid) != count {
-            return false;
+    /// Gives up the receipts that wait or are under way: of each room the oldest one's position.
+    pub(super) fn give_up_receipts(&mut self) -> HashMap<i64, i64> {
+        let mut receipts = HashMap::new();
+        let waiting = self.edus.iter().filter_map(WaitingEdu::receipt);
+        for (room_nid, position) in waiting.chain(self.receipts_under_way.drain(..)) {
+            let oldest = receipts.entry(room_nid).or_insert(position);
+            *oldest = position.min(*oldest);
         }
-        self.behind.remove(&room_nid);
-        true
+        self.edus.retain(|edu| edu.receipt().is_none());
+        receipts
     }
 }
 
@@ -145,13 +204,21 @@ mod tests {
         assert_eq!(queue.len(), 70);
     }
 
+    fn edu(subject: Subject, position: Option<i64>, json: &str) -> WaitingEdu {
+        WaitingEdu {
+            subject,
+            position,
+            json: raw(json),
+        }
+    }
+
     #[test]
     fn of_what_is_fleeting_the_newest_about_a_subject_is_sent() {
         let mut queue = Queue::default();
-        let presence = |user: &str| Subject::Presence(user.into());
-        queue.push_edu(presence("a"), raw("1"));
-        queue.push_edu(presence("b"), raw("2"));
-        queue.push_edu(presence("a"), raw("3"));
+        let presence = |user: &str, json: &str| edu(Subject::Presence(user.into()), None, json);
+        queue.push_edu(presence("a", "1"));
+        queue.push_edu(presence("b", "2"));
+        queue.push_edu(presence("a", "3"));
         let texts: Vec<String> = queue
             .next()
             .1
@@ -159,7 +226,7 @@ mod tests {
             .map(|edu| edu.get().to_owned())
             .collect();
         assert_eq!(texts, ["2", "3"]);
-        (0..5_000).for_each(|user| queue.push_edu(presence(&user.to_string()), raw("4")));
+        (0..5_000).for_each(|user| queue.push_edu(presence(&user.to_string(), "4")));
         assert_eq!(queue.len(), MAX_WAITING_EDUS);
         assert_eq!(queue.next().1.len(), MAX_EDUS);
     }
@@ -170,20 +237,45 @@ mod tests {
         for (position, room) in [(1, 7), (2, 8), (3, 7)] {
             queue.push(pdu(position, room));
         }
-        assert_eq!(queue.give_up(), HashMap::from([(7, 3), (8, 2)]));
+        let given_up = queue.give_up();
+        assert_eq!(given_up.events, HashMap::from([(7, 3), (8, 2)]));
+        assert!(given_up.receipts.is_empty());
         assert_eq!(queue.len(), 0);
-        assert!(queue.is_behind(7));
-        assert!(!queue.is_behind(7), "a room is noted once");
+        assert!(queue.events.add(7));
+        assert!(!queue.events.add(7), "a room is noted once");
+    }
+
+    #[test]
+    fn receipts_are_remembered_from_the_oldest_on_until_they_are_delivered() {
+        let receipt = |position, room: i64| {
+            let subject = Subject::Receipt(room, format!("@{position}:a").into(), "".into());
+            edu(subject, Some(position), "1")
+        };
+        let mut queue = Queue::default();
+        queue.push_edu(receipt(4, 7));
+        queue.push_edu(edu(Subject::Typing(7, "@a:a".into()), None, "1"));
+        assert_eq!(queue.next().1.len(), 2);
+        queue.push_edu(receipt(5, 7));
+        queue.push_edu(receipt(6, 8));
+        assert_eq!(queue.give_up().receipts, HashMap::from([(7, 4), (8, 6)]));
+        assert_eq!(queue.give_up(), GivenUp::default());
+
+        queue.push_edu(receipt(9, 7));
+        queue.next();
+        queue.delivered(0);
+        assert_eq!(queue.give_up(), GivenUp::default());
     }
 
     #[test]
     fn what_comes_up_while_a_room_is_told_is_not_forgotten() {
-        let mut queue = Queue::default();
-        queue.is_behind(7);
-        let count = queue.behind(7);
-        queue.is_behind(7);
-        assert!(!queue.caught_up(7, count));
-        let count = queue.behind(7);
-        assert!(queue.caught_up(7, count));
+        let mut behind = Behind::default();
+        behind.add(7);
+        behind.add(8);
+        let counts = [(7, behind.count(7)), (8, behind.count(8))];
+        behind.add(7);
+        assert_eq!(behind.caught_up(&counts), [8]);
+        let counts = [(7, behind.count(7))];
+        assert_eq!(behind.caught_up(&counts), [7]);
+        assert_eq!(behind.count(7), 0);
     }
 }

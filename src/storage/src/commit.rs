@@ -16,7 +16,7 @@ use std::{
 };
 
 use parley_protocol::EventKey;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
 pub use self::event::{
     NewEvent, NewOutlier, NewRedaction, NewSnapshot, Settled, SnapshotChanges, Standing,
@@ -130,6 +130,14 @@ pub enum RoomEffect {
         user_id: OwnedUserId,
         /// The member event that says so, one of the write's outliers.
         event: Assigned,
+    },
+    /// One of the new events is of another server's user, and this server has taken it for all others in the room, who are
+    /// to be told of it.
+    PassOn {
+        /// The event.
+        event: Assigned,
+        /// The server that it was taken from, which needn't be told.
+        origin: OwnedServerName,
     },
     /// It is no longer the direct chat of two users, as one of them is gone from it.
     NoDirectChat {

@@ -1,7 +1,7 @@
 //! How it goes with other servers, and what they lack.
 
 use crate::{
-    Database, Result,
+    Database, Result, Transaction,
     insert::{Column, insert},
     statement::statement,
 };
@@ -26,8 +26,22 @@ pub struct DestinationRow {
 pub struct BacklogRow {
     /// The room.
     pub room_nid: i64,
-    /// The newest event that it must get, even if it is no longer in the room.
+    /// Of events, the newest that it must get, even if it is no longer in the room. Of receipts, the oldest that it lacks.
     pub position: i64,
+}
+
+/// What servers lack: the name of each, and what it lacks.
+pub type Lacking = Vec<(String, BacklogRow)>;
+
+/// What the sender has to note.
+#[derive(Clone, Debug, Default)]
+pub struct SenderNotes {
+    /// Up to which position everything was sent or is in the backlogs; `None` if that stays.
+    pub position: Option<i64>,
+    /// Events that servers lack.
+    pub events: Lacking,
+    /// Receipts that servers lack.
+    pub receipts: Lacking,
 }
 
 type Columns = (Option<i64>, i64, Option<i64>, Option<i64>, Option<String>);
@@ -122,45 +136,40 @@ impl Database {
         Ok(position.map(|(position,)| position))
     }
 
-    /// Notes how far the sender has come, if `position` says so, with what servers lack: name, room and position of each. `false`, and nothing is
-    /// noted, if another node sends meanwhile.
-    pub async fn note_sent(
-        &self,
-        node: &str,
-        position: Option<i64>,
-        lacking: Vec<(String, BacklogRow)>,
-    ) -> Result<bool> {
+    /// Notes how far the sender has come, and what servers lack. `false`, and nothing is noted, if another node sends
+    /// meanwhile.
+    pub async fn note_sent(&self, node: &str, notes: SenderNotes) -> Result<bool> {
         let mut transaction = self.write().await?;
         let noted = statement(
             "UPDATE sender SET position = COALESCE($2, position) WHERE id = 1 AND node = $1",
         )
         .bind(node)
-        .bind(position)
+        .bind(notes.position)
         .run(&mut transaction)
         .await?;
         if noted == 0 {
             return Ok(false);
         }
-        if !lacking.is_empty() {
-            let (mut names, mut rooms, mut positions) = (Vec::new(), Vec::new(), Vec::new());
-            for (name, row) in lacking {
-                names.push(name);
-                rooms.push(row.room_nid);
-                positions.push(row.position);
-            }
-            let columns = vec![
-                Column::Text(names),
-                Column::Int(rooms),
-                Column::Int(positions),
-            ];
-            insert(
-                &mut transaction,
-                "backlogs (server_name, room_nid, position)",
-                columns,
-                "ON CONFLICT (server_name, room_nid) DO UPDATE SET position = excluded.position",
-            )
-            .await?;
+        if let Some(position) = notes.position {
+            statement("DELETE FROM passed_on WHERE position <= $1")
+                .bind(position)
+                .run(&mut transaction)
+                .await?;
         }
+        note_lacking(
+            &mut transaction,
+            "backlogs (server_name, room_nid, position)",
+            notes.events,
+            "ON CONFLICT (server_name, room_nid) DO UPDATE SET position = excluded.position",
+        )
+        .await?;
+        note_lacking(
+            &mut transaction,
+            "receipt_backlogs (server_name, room_nid, position)",
+            notes.receipts,
+            "ON CONFLICT (server_name, room_nid) DO NOTHING",
+        )
+        .await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -177,17 +186,43 @@ impl Database {
 
     /// The servers that lack something.
     pub async fn servers_with_backlog(&self) -> Result<Vec<String>> {
-        let rows: Vec<(String,)> = statement("SELECT DISTINCT server_name FROM backlogs")
-            .all(self)
-            .await?;
+        let rows: Vec<(String,)> = statement(
+            "SELECT server_name FROM backlogs UNION SELECT server_name FROM receipt_backlogs",
+        )
+        .all(self)
+        .await?;
         Ok(rows.into_iter().map(|(name,)| name).collect())
     }
 
-    /// Rooms that a server lacks something of, `limit` at most.
+    /// From where each of these events was taken that are to be passed on to the others in their rooms: position and
+    /// server.
+    pub async fn passed_on(&self, positions: Vec<i64>) -> Result<Vec<(i64, String)>> {
+        statement("SELECT position, origin FROM passed_on WHERE position IN ({ints $1})")
+            .bind(positions)
+            .all(self)
+            .await
+    }
+
+    /// Rooms that a server lacks events of, `limit` at most.
     pub async fn backlog(&self, server_name: &str, limit: i64) -> Result<Vec<BacklogRow>> {
-        let rows: Vec<(i64, i64)> = statement(
-            "SELECT room_nid, position FROM backlogs WHERE server_name = $1 ORDER BY position LIMIT $2",
-        )
+        self.backlog_in("backlogs", server_name, limit).await
+    }
+
+    /// Rooms that a server lacks receipts of, `limit` at most.
+    pub async fn receipt_backlog(&self, server_name: &str, limit: i64) -> Result<Vec<BacklogRow>> {
+        self.backlog_in("receipt_backlogs", server_name, limit)
+            .await
+    }
+
+    async fn backlog_in(
+        &self,
+        table: &str,
+        server_name: &str,
+        limit: i64,
+    ) -> Result<Vec<BacklogRow>> {
+        let rows: Vec<(i64, i64)> = statement(format!(
+            "SELECT room_nid, position FROM {table} WHERE server_name = $1 ORDER BY position LIMIT $2"
+        ))
         .bind(server_name)
         .bind(limit)
         .all(self)
@@ -196,14 +231,46 @@ impl Database {
         Ok(rows.into_iter().map(row).collect())
     }
 
-    /// Notes that a server no longer lacks something of rooms.
+    /// Notes that a server no longer lacks events of rooms.
     pub async fn end_backlog(&self, server_name: &str, rooms: Vec<i64>) -> Result<()> {
+        self.end_backlog_in("backlogs", server_name, rooms).await
+    }
+
+    /// Notes that a server no longer lacks receipts of rooms.
+    pub async fn end_receipt_backlog(&self, server_name: &str, rooms: Vec<i64>) -> Result<()> {
+        self.end_backlog_in("receipt_backlogs", server_name, rooms)
+            .await
+    }
+
+    async fn end_backlog_in(&self, table: &str, server_name: &str, rooms: Vec<i64>) -> Result<()> {
         let mut transaction = self.write().await?;
-        statement("DELETE FROM backlogs WHERE server_name = $1 AND room_nid IN ({ints $2})")
-            .bind(server_name)
-            .bind(rooms)
-            .run(&mut transaction)
-            .await?;
+        statement(format!(
+            "DELETE FROM {table} WHERE server_name = $1 AND room_nid IN ({{ints $2}})"
+        ))
+        .bind(server_name)
+        .bind(rooms)
+        .run(&mut transaction)
+        .await?;
         transaction.commit().await
     }
+}
+
+async fn note_lacking(
+    transaction: &mut Transaction,
+    into: &'static str,
+    lacking: Lacking,
+    conflict: &'static str,
+) -> Result<()> {
+    let (mut names, mut rooms, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, row) in lacking {
+        names.push(name);
+        rooms.push(row.room_nid);
+        positions.push(row.position);
+    }
+    let columns = vec![
+        Column::Text(names),
+        Column::Int(rooms),
+        Column::Int(positions),
+    ];
+    insert(transaction, into, columns, conflict).await
 }

@@ -116,6 +116,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "early redactions",
         include_str!("../../../migrations/0021_early_redactions.sql"),
     ),
+    (
+        22,
+        "catching up",
+        include_str!("../../../migrations/0022_catching_up.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

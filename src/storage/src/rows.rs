@@ -101,6 +101,10 @@ enum Effect {
     NoInvite {
         user: i64,
     },
+    PassOn {
+        event: i64,
+        origin: String,
+    },
     DirectChat {
         low: i64,
         high: i64,
@@ -551,6 +555,10 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
         RoomEffect::NoInvite { user_id, .. } => Effect::NoInvite {
             user: interned.user(user_id.as_str())?,
         },
+        RoomEffect::PassOn { event, origin } => Effect::PassOn {
+            event: event.get(),
+            origin: origin.to_string(),
+        },
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
             high: *one.max(other),
@@ -616,6 +624,11 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
             statement("DELETE FROM remote_invites WHERE room_nid = $1 AND user_nid = $2")
                 .bind(room_nid)
                 .bind(user)
+        }
+        Effect::PassOn { event, origin } => {
+            statement("INSERT INTO passed_on (position, origin) VALUES ($1, $2)")
+                .bind(event)
+                .bind(origin)
         }
         Effect::DirectChat { low, high } => {
             statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")

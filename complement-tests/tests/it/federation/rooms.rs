@@ -92,7 +92,7 @@ async fn membership(client: &Client, room_id: &str, user_id: &str) -> Value {
 }
 
 /// Waits until somebody's server knows what another is in a room.
-async fn becomes(client: &Client, room_id: &str, other: &Client, wanted: &str) {
+pub(super) async fn becomes(client: &Client, room_id: &str, other: &Client, wanted: &str) {
     let known = async {
         loop {
             let path = format!("m.room.member/{}", quoted(&other.user_id));

@@ -7,7 +7,7 @@ use parley_conformance::{Client, Peer, TestServer, federated};
 use ruma::ServerName;
 use serde_json::{Value, json};
 
-use super::rooms::{hear, join_by, read, say, sync_until};
+use super::rooms::{becomes, hear, join_by, read, say, sync_until};
 use crate::rooms::{BASE, act, act_self, create_public, quoted};
 
 /// What is told of a room that isn't an event of its timeline.
@@ -197,6 +197,75 @@ async fn a_server_that_was_gone_catches_up() {
             heard.sort();
             assert_eq!(heard, said, "nothing is missing, nothing twice");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_gone_learns_how_far_others_have_read_meanwhile() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let carol = servers[0].register("carol").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        act_self(&carol, &room_id, "join").await.ok();
+        join_by(&bob, &room_id, &servers[0]).await;
+        let first = say(&bob, &room_id, "first").await;
+        let second = say(&bob, &room_id, "second").await;
+        for client in [&alice, &carol] {
+            hear(client, &room_id, &second).await;
+        }
+        servers[1].stop().await;
+        let reads = async |client: &Client, event_id: &str, thread: Value| {
+            let (room, event) = (quoted(&room_id), quoted(event_id));
+            let path = format!("{BASE}/rooms/{room}/receipt/m.read/{event}");
+            client.post(&path, thread).await.ok();
+        };
+        reads(&alice, &first, json!({})).await;
+        reads(&alice, &second, json!({ "thread_id": "main" })).await;
+        // That outlives a restart of the one that has it.
+        servers[0].restart().await;
+        reads(&carol, &first, json!({})).await;
+        reads(&carol, &second, json!({})).await;
+        servers[1].start_again().await;
+        let name = servers[1].name().to_owned();
+        reach(&servers[0], &name).await;
+        let mut missing = vec![
+            (first.clone(), &alice, Value::Null),
+            (second.clone(), &alice, json!("main")),
+            (second.clone(), &carol, Value::Null),
+        ];
+        let missing = std::cell::RefCell::new(&mut missing);
+        sync_until(&bob, |told| {
+            let mut missing = missing.borrow_mut();
+            if let Some(receipts) = ephemeral(told, &room_id, "m.receipt") {
+                missing.retain(|(event_id, client, thread)| {
+                    let read = &receipts[event_id]["m.read"][&client.user_id];
+                    !read.is_object() || read["thread_id"] != *thread
+                });
+            }
+            missing.is_empty()
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_joined_by_another_server_is_made_known_to_a_third_that_was_gone() {
+    federated(3, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let carol = servers[2].register("carol").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        servers[1].stop().await;
+        join_by(&carol, &room_id, &servers[0]).await;
+        servers[0].restart().await;
+        servers[1].start_again().await;
+        let name = servers[1].name().to_owned();
+        reach(&servers[0], &name).await;
+        becomes(&bob, &room_id, &carol, "join").await;
     })
     .await;
 }

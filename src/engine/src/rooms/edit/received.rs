@@ -202,20 +202,22 @@ impl Edit<'_> {
         position
     }
 
-    /// Puts an event of another server into the timeline. It must be allowed.
-    pub(in crate::rooms) fn append_received(&mut self, received: ReceivedEvent) {
+    /// Puts an event of another server into the timeline; gives its position. It must be allowed.
+    pub(in crate::rooms) fn append_received(&mut self, received: ReceivedEvent) -> Assigned {
         let depth = u64::from(received.incoming.pdu.fields.depth).max(self.head.depth);
         let position = Assigned::default();
         if let Some(redaction) = &received.redactions.redaction {
             self.redact_in_state(redaction);
         }
         match received.beside {
-            None => self.append_on_head(received.incoming, received.redactions, position),
+            None => self.append_on_head(received.incoming, received.redactions, position.clone()),
             Some(beside) => {
+                let position = position.clone();
                 self.append_beside(received.incoming, received.redactions, position, beside);
             }
         }
         self.head.depth = depth;
+        position
     }
 
     fn redact_in_state(&mut self, redaction: &NewRedaction) {

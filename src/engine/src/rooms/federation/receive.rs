@@ -11,8 +11,11 @@ use std::{
 use parley_protocol::{
     Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth, incoming::are_same,
 };
-use parley_storage::{commit::Standing, federation::KnownEvent};
-use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
+use parley_storage::{
+    commit::{RoomEffect, Standing},
+    federation::KnownEvent,
+};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, events::StateEventType};
 
 use super::resolve::{IdState, StateBefore, pdu_of};
 use crate::{
@@ -61,6 +64,8 @@ struct Allowed {
     redactions: Redactions,
     /// Why the room's policy server has it not shown.
     refusal: Option<String>,
+    /// From whom it was taken for all others in the room, who are to be told of it.
+    pass_on_from: Option<OwnedServerName>,
 }
 
 /// What is to be written for an event.
@@ -102,8 +107,32 @@ impl Rooms {
         &self,
         room: &Arc<Room>,
         origin: &ServerName,
+        incoming: Incoming,
+        fill: bool,
+    ) -> Result<Verdict> {
+        self.take_from(room, origin, incoming, fill, None).await
+    }
+
+    /// Takes in an event that `origin` gave this server to tell all others in the room. They are told as of what is written
+    /// by this server's users: it is written with the event that they are to be.
+    pub(super) async fn take_and_pass_on(
+        &self,
+        room: &Arc<Room>,
+        origin: &ServerName,
+        incoming: Incoming,
+    ) -> Result<Verdict> {
+        let pass_on_from = Some(origin.to_owned());
+        self.take_from(room, origin, incoming, true, pass_on_from)
+            .await
+    }
+
+    async fn take_from(
+        &self,
+        room: &Arc<Room>,
+        origin: &ServerName,
         mut incoming: Incoming,
         fill: bool,
+        pass_on_from: Option<OwnedServerName>,
     ) -> Result<Verdict> {
         let fields = &incoming.pdu.fields;
         let related = [&incoming.pdu.event_id].into_iter();
@@ -169,6 +198,7 @@ impl Rooms {
             stored,
             redactions,
             refusal,
+            pass_on_from,
         };
         self.put(room, allowed).await
     }
@@ -340,7 +370,7 @@ impl Rooms {
         };
         let verdict = match (allows, plan) {
             (Ok(()), plan) => {
-                edit.append_received(ReceivedEvent {
+                let position = edit.append_received(ReceivedEvent {
                     incoming: allowed.incoming.clone(),
                     redactions: allowed.redactions.clone(),
                     beside: match plan {
@@ -348,6 +378,10 @@ impl Rooms {
                         _ => None,
                     },
                 });
+                if let Some(origin) = allowed.pass_on_from.clone() {
+                    let event = position;
+                    edit.effect(RoomEffect::PassOn { event, origin });
+                }
                 Verdict::Accepted
             }
             (Err(reason), plan) => {

@@ -164,7 +164,7 @@ impl Rooms {
             .await
             .map_err(|error| EngineError::forbidden(error.to_string()))?;
         let verdict = self
-            .take(&room, sent.origin, incoming.clone(), true)
+            .take_and_pass_on(&room, sent.origin, incoming.clone())
             .await?;
         match verdict {
             Verdict::Accepted | Verdict::Known => Ok((room, incoming)),
