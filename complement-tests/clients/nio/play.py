@@ -4,8 +4,12 @@ of them, may follow as arguments: then only those are played."""
 
 import asyncio
 import sys
+from pathlib import Path
 
-from lib import stage, world
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for `common`
+
+from common import stage
+from lib import world
 from scenes import accounts, away, books, encryption, history, membership, messages, presence, receipts, rooms, sessions, settings  # noqa: F401
 
 ORDER = [accounts, rooms, messages, presence, receipts, settings, membership, history, encryption, away, books, sessions]

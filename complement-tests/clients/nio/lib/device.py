@@ -11,9 +11,10 @@ from uuid import uuid4
 from aiohttp import ClientPayloadError
 from nio import AsyncClient, AsyncClientConfig, MatrixRoom, Response, SyncError, SyncResponse
 
+from common.recorder import Json, Recorder
+from common.waiting import until
 from .env import SERVER_URL
-from .recorder import Json, Recorder
-from .waiting import ok, until
+from .answers import ok
 
 # nio warns of every error response, and of being asked to retry.
 logging.getLogger("nio").setLevel(logging.ERROR)

@@ -7,8 +7,9 @@ from typing import Any
 
 from nio import RoomPreset
 
+from common.waiting import until
 from .device import FILTER, LAZY_FILTER, Device, RecordingClient, new_client, running
-from .waiting import ok, until
+from .answers import ok
 
 SEASON = token_hex(4)
 """Ends each name, so that the play can be given again on the same server."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from nio import RoomPreset, ToDeviceMessage
 
+from common.stage import test
+from common.waiting import same, until
 from lib.device import SYNC_LIMIT, Device
 from lib.env import RESTART_COMMAND, has, restart_server
-from lib.stage import test
-from lib.waiting import ok, same, until
+from lib.answers import ok
 from lib.world import barrier, everyone, new_group
 from scenes.settings import set_account_data
 

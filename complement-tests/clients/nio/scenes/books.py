@@ -1,7 +1,7 @@
 """The books of the whole play: what must hold for each of the four devices from its first sync to its last."""
 
-from lib.stage import test
-from lib.waiting import same
+from common.stage import test
+from common.waiting import same
 from lib.world import everyone
 
 

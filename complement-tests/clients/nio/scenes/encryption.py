@@ -2,11 +2,12 @@
 
 from nio import RoomMessageText, RoomPreset
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device
 from lib.env import without
-from lib.stage import test
-from lib.waiting import ok, same, until
+from lib.answers import ok
 from lib.world import everyone, joined, login
 
 ALGORITHM = "m.megolm.v1.aes-sha2"

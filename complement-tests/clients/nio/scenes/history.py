@@ -2,10 +2,11 @@
 
 from nio import MessageDirection, RoomMessagesResponse
 
+from common.stage import test
+from common.waiting import same
 from lib import world
 from lib.device import Device
-from lib.stage import test
-from lib.waiting import ok, same
+from lib.answers import ok
 from lib.world import login, new_group
 
 PAGE_SIZE = 15

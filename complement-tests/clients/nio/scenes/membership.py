@@ -3,11 +3,12 @@
 from nio import RoomPreset
 from nio.api import RoomVisibility
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device
 from lib.env import without
-from lib.stage import test
-from lib.waiting import ok, refused, same, until
+from lib.answers import ok, refused
 from lib.world import barrier, everyone, new_group
 
 BANNED = ("M_FORBIDDEN", "M_BAD_STATE")

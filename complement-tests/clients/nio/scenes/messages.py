@@ -7,11 +7,12 @@ from typing import Any
 from nio import RedactionEvent
 from nio.api import RelationshipType
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device, Json
 from lib.env import has, without
-from lib.stage import test
-from lib.waiting import ok, refused, same, until
+from lib.answers import ok, refused
 from lib.world import barrier, everyone, new_group
 
 

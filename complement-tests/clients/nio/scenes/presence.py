@@ -2,10 +2,11 @@
 
 import time
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device
-from lib.stage import test
-from lib.waiting import ok, refused, same, until
+from lib.answers import ok, refused
 from lib.world import barrier, login, new_group
 
 

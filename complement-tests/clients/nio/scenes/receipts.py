@@ -2,10 +2,11 @@
 
 from nio.api import ReceiptType
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device
-from lib.stage import test
-from lib.waiting import ok, same, until
+from lib.answers import ok
 from lib.world import barrier, everyone, new_group
 
 

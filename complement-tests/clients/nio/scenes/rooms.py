@@ -2,9 +2,10 @@
 
 from nio import RoomPreset
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
-from lib.stage import test
-from lib.waiting import ok, refused, same, until
+from lib.answers import ok, refused
 from lib.world import barrier, everyone
 
 

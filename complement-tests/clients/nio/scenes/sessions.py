@@ -2,10 +2,11 @@
 
 import json
 
+from common.stage import test
+from common.waiting import same
 from lib import world
 from lib.env import deviates
-from lib.stage import test
-from lib.waiting import ok, refused, same
+from lib.answers import ok, refused
 from lib.world import anonymous, localpart, login, password
 
 

@@ -4,11 +4,12 @@ from typing import Any
 
 from nio.api import PushRuleKind
 
+from common.stage import test
+from common.waiting import same, until
 from lib import world
 from lib.device import Device, Json
 from lib.env import deviates
-from lib.stage import test
-from lib.waiting import ok, same, until
+from lib.answers import ok
 from lib.world import barrier, everyone, new_group
 
 PICTURE = "mxc://localhost/teapot"

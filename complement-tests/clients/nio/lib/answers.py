@@ -1,30 +1,9 @@
-"""Waiting with an end, and answers that must be of one kind."""
+"""Answers that must be of one kind."""
 
-import asyncio
-import inspect
-import time
-from collections.abc import Callable
 from typing import Any
 
 from nio import DeleteDevicesAuthResponse, ErrorResponse, Response
 from nio.responses import RegisterInteractiveResponse
-
-POLL_INTERVAL = 0.015
-DEFAULT_TIMEOUT = 12.0
-
-
-async def until(what: str, probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT) -> Any:
-    """Returns the first true value of `probe`; raises with `what` in the message after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = probe()
-        if inspect.isawaitable(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout} s in vain until {what}")
-        await asyncio.sleep(POLL_INTERVAL)
 
 
 def ok(response: Any) -> Any:
@@ -43,8 +22,3 @@ def refused(response: Any, status: int, *errcodes: str) -> Any:
     got = (response.transport_response.status, response.status_code)
     assert got[0] == status and got[1] in errcodes, f"expected {status} {errcodes}, got {got}: {response}"
     return response
-
-
-def same(actual: Any, expected: Any, what: str = "values") -> None:
-    """Equality with both sides in the message."""
-    assert actual == expected, f"{what} differ:\n  got      {actual!r}\n  expected {expected!r}"
