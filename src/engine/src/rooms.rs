@@ -54,6 +54,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 use self::{
     edit::{Edit, RoomPublication},
     federation::{inbox::Inbox, join::Joining, resolve::Resolutions},
+    hierarchy::told::Hearsay,
     indexer::Indexer,
     notices::Notices,
     policy::Vouched,
@@ -103,6 +104,8 @@ pub struct Rooms {
     erased: Erased,
     marks: Arc<RelationMarks>,
     summaries: Arc<Summaries>,
+    /// What other servers told of rooms that this one isn't in.
+    hearsay: Hearsay,
     account_data: AccountData,
     indexer: Arc<Indexer>,
     clock: Arc<dyn Clock>,
@@ -187,6 +190,7 @@ impl Rooms {
             erased: parts.erased,
             marks: parts.marks,
             summaries: parts.summaries,
+            hearsay: Hearsay::default(),
             account_data: parts.account_data,
             indexer: parts.indexer,
             clock: parts.clock,

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use ruma::{EventId, RoomId};
+use ruma::{EventId, RoomId, events::TimelineEventType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -175,9 +175,30 @@ pub fn push_string(out: &mut String, text: &str) {
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
 pub fn stripped_event(event: &StateEvent) -> Box<RawValue> {
+    stripped(event, false)
+}
+
+/// The stripped form of a state event, with its time.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy>
+pub fn dated_event(event: &StateEvent) -> Box<RawValue> {
+    stripped(event, true)
+}
+
+/// A state event as it is shown to somebody who isn't in the room: stripped; the create event has its time besides, which
+/// MSC4311 asks for and clients do no harm with.
+pub fn shown_event(event: &StateEvent) -> Box<RawValue> {
+    stripped(event, event.event_type == TimelineEventType::RoomCreate)
+}
+
+fn stripped(event: &StateEvent, is_dated: bool) -> Box<RawValue> {
     let mut stripped = String::with_capacity(event.content.get().len() + 128);
     stripped.push_str("{\"content\":");
     stripped.push_str(event.content.get());
+    if is_dated {
+        stripped.push_str(",\"origin_server_ts\":");
+        stripped.push_str(&event.origin_server_ts.get().to_string());
+    }
     push_member(&mut stripped, "sender", event.sender.as_str());
     push_member(&mut stripped, "state_key", &event.state_key);
     push_member(&mut stripped, "type", &event.event_type.to_string());

@@ -85,6 +85,8 @@ pub struct RoomSize {
     pub room_id: OwnedRoomId,
     /// How many users are joined.
     pub joined: i64,
+    /// Whether one of them has an account here.
+    pub is_here: bool,
 }
 
 /// A state event that is shown.
@@ -115,19 +117,21 @@ impl Database {
     /// Rooms by their ids, in no order. Those that this server doesn't have are left out.
     pub async fn room_sizes(&self, rooms: &[impl AsRef<RoomId>]) -> Result<Vec<RoomSize>> {
         let ids: Vec<String> = rooms.iter().map(|id| id.as_ref().to_string()).collect();
-        let rows: Vec<(i64, String, i64)> = statement(
-            "SELECT r.nid, r.room_id, h.joined FROM rooms r JOIN room_heads h ON h.room_nid = r.nid \
-             WHERE r.room_id IN ({texts $1})",
+        let rows: Vec<(i64, String, i64, bool)> = statement(
+            "SELECT r.nid, r.room_id, h.joined, EXISTS (SELECT 1 FROM memberships m \
+             JOIN accounts a ON a.user_nid = m.user_nid WHERE m.room_nid = r.nid AND m.membership = 'join') \
+             FROM rooms r JOIN room_heads h ON h.room_nid = r.nid WHERE r.room_id IN ({texts $1})",
         )
         .bind(ids)
         .all(self)
         .await?;
         rows.into_iter()
-            .map(|(nid, room_id, joined)| {
+            .map(|(nid, room_id, joined, is_here)| {
                 Ok(RoomSize {
                     nid,
                     room_id: read(room_id)?,
                     joined,
+                    is_here,
                 })
             })
             .collect()

@@ -15,9 +15,12 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         (None, Some(address)) => limits.check(Action::Search, address)?,
         (None, None) => {}
     }
-    let (room_id, _) = named_room(&api, &incoming.room_id_or_alias).await?;
+    let (room_id, known) = named_room(&api, &incoming.room_id_or_alias).await?;
+    let via: Vec<_> = incoming.via.iter().cloned().chain(known).collect();
     let rooms = api.engine.rooms();
-    let (summary, membership) = rooms.summary(incoming.session.as_deref(), &room_id).await?;
+    let (summary, membership) = rooms
+        .summary(incoming.session.as_deref(), &room_id, &via)
+        .await?;
     let mut response = Response::new(summary);
     response.membership = membership.map(Into::into);
     Ok(response)

@@ -3,24 +3,22 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#discovering-rooms-within-spaces>
 
 mod servers;
+pub(super) mod told;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use parley_protocol::{StateEvent, client_event::stripped_event};
-use parley_storage::summaries::RoomSize;
+use parley_protocol::{StateEvent, client_event::dated_event};
 use ruma::{
-    OwnedRoomId, RoomId,
+    OwnedRoomId, OwnedServerName, RoomId,
     room::{RoomSummary, RoomType},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::told::{Asking, Told};
 use super::{
     Rooms,
-    summaries::{Shown, Viewer},
+    summaries::{Here, Viewer},
 };
 use crate::{EngineError, Result, sessions::Session};
 
@@ -34,6 +32,8 @@ const MAX_PAGE: usize = 200;
 const MAX_DEPTH: usize = 100;
 /// The most rooms that are looked at for one answer.
 const MAX_ROOMS: usize = 20_000;
+/// Servers of one child that may be asked for it.
+const MAX_VIA: usize = 5;
 /// The most characters of an `order`.
 const MAX_ORDER: usize = 50;
 
@@ -103,15 +103,42 @@ impl Place {
 
 /// A room that is to be looked at.
 struct Step {
-    size: RoomSize,
-    shown: Arc<Shown>,
+    room_id: OwnedRoomId,
     depth: usize,
+    known: Known,
+}
+
+/// What is known of a room before it is looked at.
+enum Known {
+    /// This server is in it.
+    Here(Here),
+    /// Other servers may tell of it.
+    Elsewhere(Box<Elsewhere>),
+}
+
+/// A room that this server isn't in.
+struct Elsewhere {
+    /// Who may tell of it.
+    via: Vec<OwnedServerName>,
+    /// What was told of it along with the space that it is in.
+    summary: Option<RoomSummary>,
+}
+
+/// A room that was looked at.
+struct Found {
+    summary: RoomSummary,
+    children: Vec<Child>,
+    /// What else the server said that told of it.
+    told: Option<Arc<Told>>,
 }
 
 /// A child that a space names.
+#[derive(Clone, Debug)]
 struct Child {
     room_id: OwnedRoomId,
     order: Option<String>,
+    is_suggested: bool,
+    via: Vec<OwnedServerName>,
     event: Arc<StateEvent>,
 }
 
@@ -171,81 +198,138 @@ impl Rooms {
         wanted: usize,
     ) -> Result<Vec<HierarchyRoom>> {
         let viewer = self.viewer(Some(session)).await?;
-        let mut stack = self.look_at(&viewer, &[root.to_owned()], 0).await?;
-        if stack.is_empty() {
-            return Err(EngineError::forbidden(
-                "there is no such room, or you may not see it",
-            ));
-        }
+        let mut asking = Asking::default();
+        let own = root.server_name().map(ToOwned::to_owned);
+        let roots = [(root, own.as_slice())];
+        let mut stack = self.next_steps(&viewer, roots, None, 0).await?;
         let mut seen = HashSet::new();
         let mut rooms = Vec::new();
         while let Some(step) = stack.pop() {
             if rooms.len() >= wanted.min(MAX_ROOMS) {
                 break;
             }
-            if !seen.insert(step.size.nid) {
+            if !seen.insert(step.room_id.clone()) {
                 // A loop, or the child of several spaces.
                 continue;
             }
-            let children = match step.shown.summary().room_type {
-                Some(RoomType::Space) => self.children(&step, suggested_only).await?,
-                _ => Vec::new(),
-            };
-            if step.depth < max_depth && !children.is_empty() {
-                let ids: Vec<_> = children.iter().map(|child| child.room_id.clone()).collect();
-                let mut below = self.look_at(&viewer, &ids, step.depth + 1).await?;
+            self.ask_ahead(&mut asking, &step, &stack).await;
+            let found = self.look_at(&viewer, &step, &asking, suggested_only);
+            let Some(found) = found.await? else { continue };
+            if step.depth < max_depth && !found.children.is_empty() {
+                let children = found.children.iter();
+                let named = children.map(|child| (&*child.room_id, child.via.as_slice()));
+                let told = found.told.as_deref();
+                let mut below = self
+                    .next_steps(&viewer, named, told, step.depth + 1)
+                    .await?;
                 below.reverse();
                 stack.extend(below);
             }
+            let children = found.children.iter();
             rooms.push(HierarchyRoom {
-                summary: step.shown.with_joined(step.size.joined),
-                children: children
-                    .iter()
-                    .map(|child| stripped(&child.event))
-                    .collect(),
+                summary: found.summary,
+                children: children.map(|child| dated_event(&child.event)).collect(),
             });
         }
-        Ok(rooms)
+        match rooms.is_empty() {
+            true => Err(EngineError::forbidden(
+                "there is no such room, or you may not see it",
+            )),
+            false => Ok(rooms),
+        }
     }
 
-    /// Of these rooms, in this order, those that are there and may be shown.
-    async fn look_at(
+    /// Of these rooms, in this order, those that may be shown, or may be found elsewhere. With each, who may tell of it;
+    /// `told` is what the server that named them said.
+    async fn next_steps<'a>(
         &self,
         viewer: &Viewer,
-        rooms: &[OwnedRoomId],
+        rooms: impl IntoIterator<Item = (&'a RoomId, &'a [OwnedServerName])>,
+        told: Option<&Told>,
         depth: usize,
     ) -> Result<Vec<Step>> {
-        // TODO: rooms of other servers come with federation.
-        let sizes = self.database.room_sizes(rooms).await?;
-        let nids: Vec<i64> = sizes.iter().map(|size| size.nid).collect();
-        let shown = self.summaries.of(&nids).await?;
-        let mut sizes: HashMap<_, _> = sizes
-            .into_iter()
-            .map(|size| (size.room_id.clone(), size))
-            .collect();
-        let steps = rooms.iter().filter_map(|room_id| {
-            let size = sizes.remove(room_id)?;
-            let shown = shown.get(&size.nid)?.clone();
-            viewer
-                .may_see(&shown)
-                .then_some(Step { size, shown, depth })
+        let rooms: Vec<_> = rooms.into_iter().collect();
+        let ids: Vec<OwnedRoomId> = rooms.iter().map(|(id, _)| (*id).to_owned()).collect();
+        let mut here = self.rooms_here(&ids).await?;
+        let steps = rooms.into_iter().filter_map(|(room_id, via)| {
+            let known = match here.remove(room_id) {
+                Some(here) => viewer
+                    .may_see(&here.summary())
+                    .then_some(Known::Here(here))?,
+                None => Known::Elsewhere(Box::new(self.elsewhere(room_id, via, told)?)),
+            };
+            Some(Step {
+                room_id: room_id.to_owned(),
+                depth,
+                known,
+            })
         });
         Ok(steps.collect())
     }
 
-    /// The children of a space, in their order.
-    async fn children(&self, step: &Step, suggested_only: bool) -> Result<Vec<Child>> {
-        let Some(room) = self.registry.get(&step.size.room_id).await? else {
+    /// A room, as far as it may be shown.
+    async fn look_at(
+        &self,
+        viewer: &Viewer,
+        step: &Step,
+        asking: &Asking,
+        suggested_only: bool,
+    ) -> Result<Option<Found>> {
+        let elsewhere = match &step.known {
+            Known::Here(here) => {
+                return Ok(Some(Found {
+                    summary: here.summary(),
+                    children: self.children(&step.room_id, here, suggested_only).await?,
+                    told: None,
+                }));
+            }
+            Known::Elsewhere(elsewhere) => elsewhere,
+        };
+        let told = asking.answer(&step.room_id);
+        let summary = match &told {
+            Some(told) => Some(told.summary.clone()),
+            None => elsewhere.summary.clone(),
+        };
+        let Some(summary) = summary.filter(|summary| viewer.may_see(summary)) else {
+            return Ok(None);
+        };
+        let children = told.iter().flat_map(|told| &told.children);
+        Ok(Some(Found {
+            summary,
+            children: children
+                .filter(|child| child.is_suggested || !suggested_only)
+                .cloned()
+                .collect(),
+            told,
+        }))
+    }
+
+    /// The children of a room that this server is in, in their order; none if it is no space.
+    async fn children(
+        &self,
+        room_id: &RoomId,
+        here: &Here,
+        suggested_only: bool,
+    ) -> Result<Vec<Child>> {
+        if here.shown.summary().room_type != Some(RoomType::Space) {
+            return Ok(Vec::new());
+        }
+        let Some(room) = self.registry.get(room_id).await? else {
             return Ok(Vec::new());
         };
         let state = self.registry.load(&room).await?;
-        let entries = state.of_type("m.space.child");
-        let mut children: Vec<Child> = entries
-            .filter_map(|entry| child(&entry.event, suggested_only))
-            .collect();
-        children.sort_by(|one, other| one.key().cmp(&other.key()));
+        let events = state.of_type("m.space.child").map(|entry| &entry.event);
+        let mut children = in_order(events);
+        children.retain(|child| child.is_suggested || !suggested_only);
         Ok(children)
     }
+}
+
+/// The children that events name, in their order.
+fn in_order<'a>(events: impl Iterator<Item = &'a Arc<StateEvent>>) -> Vec<Child> {
+    let mut children: Vec<Child> = events.filter_map(child).collect();
+    children.sort_by(|one, other| one.key().cmp(&other.key()));
+    children
 }
 
 impl Child {
@@ -258,7 +342,7 @@ impl Child {
 }
 
 /// The child that an event names, if it is one.
-fn child(event: &Arc<StateEvent>, suggested_only: bool) -> Option<Child> {
+fn child(event: &Arc<StateEvent>) -> Option<Child> {
     #[derive(Deserialize)]
     struct Content {
         via: Vec<String>,
@@ -269,31 +353,21 @@ fn child(event: &Arc<StateEvent>, suggested_only: bool) -> Option<Child> {
     }
     let room_id = OwnedRoomId::try_from(event.state_key.as_ref()).ok()?;
     let content: Content = event.content_as()?;
-    let is_wanted = !content.via.is_empty()
-        && (!suggested_only || content.suggested == serde_json::Value::Bool(true));
     let valid = |order: &&str| {
         order.len() <= MAX_ORDER && order.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
     };
     let order = content.order.as_str().filter(valid).map(ToOwned::to_owned);
-    is_wanted.then(|| Child {
+    let via = content.via.iter();
+    (!content.via.is_empty()).then(|| Child {
         room_id,
         order,
+        is_suggested: content.suggested == serde_json::Value::Bool(true),
+        via: via
+            .take(MAX_VIA)
+            .filter_map(|server| OwnedServerName::try_from(server.as_str()).ok())
+            .collect(),
         event: event.clone(),
     })
-}
-
-/// A stripped event, with its time.
-fn stripped(event: &StateEvent) -> Box<RawValue> {
-    let stripped = stripped_event(event);
-    let time = event.origin_server_ts.get();
-    let with_time = stripped
-        .get()
-        .strip_suffix('}')
-        .map(|members| RawValue::from_string(format!("{members},\"origin_server_ts\":{time}}}")));
-    match with_time {
-        Some(Ok(event)) => event,
-        _ => stripped,
-    }
 }
 
 /// Reads a token, which must be of the same arguments.

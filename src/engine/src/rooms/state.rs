@@ -13,7 +13,7 @@ use ruma::{
             history_visibility::HistoryVisibility,
             join_rules::{JoinRule, RoomJoinRulesEventContent},
             member::MembershipState,
-            power_levels::RoomPowerLevels,
+            power_levels::{RoomPowerLevels, UserPowerLevel},
         },
     },
 };
@@ -309,6 +309,14 @@ impl RoomState {
         self.servers.contains_key(server)
     }
 
+    /// Whether a user of a server is invited.
+    pub fn invites_server(&self, server: &ServerName) -> bool {
+        let is_invited = |(user_id, member): (&OwnedUserId, &Member)| {
+            member.membership == MembershipState::Invite && user_id.server_name() == server
+        };
+        self.invited > 0 && self.members.iter().any(is_invited)
+    }
+
     /// How many users are joined.
     pub fn joined_count(&self) -> usize {
         self.joined
@@ -322,6 +330,11 @@ impl RoomState {
     /// Who may do what.
     pub fn power_levels(&self) -> &RoomPowerLevels {
         &self.power_levels
+    }
+
+    /// Whether a user stands above all power levels: who made the room, since version 12.
+    pub fn is_privileged(&self, user_id: &UserId) -> bool {
+        self.power_levels.for_user(user_id) == UserPowerLevel::Infinite
     }
 
     /// Each change of the history visibility, oldest first. Before the first, it is `shared`.

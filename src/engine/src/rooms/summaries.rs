@@ -17,14 +17,14 @@ use parley_storage::{
 };
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{
-    EventEncryptionAlgorithm, OwnedRoomId, RoomVersionId, UInt,
+    EventEncryptionAlgorithm, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UInt,
     events::room::{history_visibility::HistoryVisibility, join_rules::JoinRule},
     room::{JoinRuleSummary, RoomSummary, RoomType},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::{Rooms, restricted::allowed_rooms, room::Room, timeline::TimelineEvent};
+use super::{Rooms, room::Room, timeline::TimelineEvent};
 use crate::{EngineError, Result, sessions::Session, stream::observer::Observer};
 
 /// What is kept: about so many bytes.
@@ -59,15 +59,7 @@ impl Shown {
         let join_rule = parts
             .content::<JoinRule>("m.room.join_rules")
             .unwrap_or(JoinRule::Invite);
-        let told = match join_rule.clone().into() {
-            // A rule that nobody knows lets nobody in. Ruma doesn't write it.
-            JoinRuleSummary::Invite
-            | JoinRuleSummary::Knock
-            | JoinRuleSummary::KnockRestricted(_)
-            | JoinRuleSummary::Public
-            | JoinRuleSummary::Restricted(_) => join_rule.clone().into(),
-            _ => JoinRuleSummary::Private,
-        };
+        let told = tellable(join_rule.clone().into());
         let world_readable = parts.text("m.room.history_visibility", "history_visibility");
         let guests = parts.text("m.room.guest_access", "guest_access");
         let mut summary = RoomSummary::new(
@@ -84,8 +76,11 @@ impl Shown {
         summary.canonical_alias = alias.and_then(|alias| alias.try_into().ok());
         summary.room_type = parts.text("m.room.create", "type").map(RoomType::from);
         let version = parts.text("m.room.create", "room_version");
-        summary.room_version =
-            version.and_then(|version| RoomVersionId::try_from(version.as_str()).ok());
+        summary.room_version = match version {
+            Some(version) => RoomVersionId::try_from(version.as_str()).ok(),
+            // A create event from before there were others.
+            None => Some(RoomVersionId::V1),
+        };
         let algorithm = parts.text("m.room.encryption", "algorithm");
         summary.encryption = algorithm.map(EventEncryptionAlgorithm::from);
         Self { summary, join_rule }
@@ -201,42 +196,54 @@ pub struct Viewer {
 
 impl Viewer {
     /// The membership in a room: `leave` where there never was one.
-    pub fn membership(&self, room_id: &ruma::RoomId) -> &str {
+    pub fn membership(&self, room_id: &RoomId) -> &str {
         self.memberships
             .get(room_id)
             .map_or("leave", String::as_str)
     }
 
     /// Whether a room may be shown: to who is in it or could come in, or knock, or read it from outside.
-    pub fn may_see(&self, shown: &Shown) -> bool {
+    pub fn may_see(&self, summary: &RoomSummary) -> bool {
         let is_joined = |room_id: &OwnedRoomId| self.membership(room_id) == "join";
-        if matches!(self.membership(&shown.summary.room_id), "join" | "invite")
-            || shown.summary.world_readable
+        if matches!(self.membership(&summary.room_id), "join" | "invite") || summary.world_readable
         {
             return true;
         }
-        match &shown.join_rule {
-            JoinRule::Public => true,
-            rule @ JoinRule::KnockRestricted(_) => {
-                shown.supports(|rules| rules.knock_restricted_join_rule)
-                    || allowed_rooms(rule).iter().any(is_joined)
+        match &summary.join_rule {
+            JoinRuleSummary::Public => true,
+            JoinRuleSummary::KnockRestricted(rule) => {
+                supports(summary, |rules| rules.knock_restricted_join_rule)
+                    || rule.allowed_room_ids.iter().any(is_joined)
             }
-            JoinRule::Knock => shown.supports(|rules| rules.knocking),
-            rule @ JoinRule::Restricted(_) => allowed_rooms(rule).iter().any(is_joined),
+            JoinRuleSummary::Knock => supports(summary, |rules| rules.knocking),
+            JoinRuleSummary::Restricted(rule) => rule.allowed_room_ids.iter().any(is_joined),
             _ => false,
         }
     }
 }
 
-impl Shown {
-    fn supports(
-        &self,
-        rule: impl FnOnce(&ruma::room_version_rules::AuthorizationRules) -> bool,
-    ) -> bool {
-        let version = self.summary.room_version.as_ref();
-        version
-            .and_then(RoomVersionId::rules)
-            .is_some_and(|rules| rule(&rules.authorization))
+/// Whether the version of a room knows a rule; what isn't said of a room of another server is believed to be so.
+fn supports(
+    summary: &RoomSummary,
+    rule: impl FnOnce(&ruma::room_version_rules::AuthorizationRules) -> bool,
+) -> bool {
+    let Some(version) = &summary.room_version else {
+        return true;
+    };
+    version
+        .rules()
+        .is_some_and(|rules| rule(&rules.authorization))
+}
+
+/// A rule as it may be told. One that nobody knows lets nobody in; ruma doesn't write it.
+pub(super) fn tellable(rule: JoinRuleSummary) -> JoinRuleSummary {
+    match rule {
+        JoinRuleSummary::Invite
+        | JoinRuleSummary::Knock
+        | JoinRuleSummary::KnockRestricted(_)
+        | JoinRuleSummary::Public
+        | JoinRuleSummary::Restricted(_) => rule,
+        _ => JoinRuleSummary::Private,
     }
 }
 
@@ -256,7 +263,8 @@ impl Rooms {
         })
     }
 
-    /// What a room looks like from outside, and the membership of who asks.
+    /// What a room looks like from outside, and the membership of who asks. Where this server isn't in the room, one of the
+    /// servers `via` is asked.
     ///
     /// `GET /room_summary/{roomIdOrAlias}`
     ///
@@ -265,18 +273,58 @@ impl Rooms {
     pub async fn summary(
         &self,
         session: Option<&Session>,
-        room_id: &ruma::RoomId,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
     ) -> Result<(RoomSummary, Option<String>)> {
         let unknown = || EngineError::not_found("there is no such room, or you may not see it");
-        let sizes = self.database.room_sizes(&[room_id]).await?;
-        let size = sizes.first().ok_or_else(unknown)?;
-        let shown = self.summaries.of(&[size.nid]).await?;
-        let shown = shown.get(&size.nid).ok_or_else(unknown)?;
+        let mut here = self.rooms_here(&[room_id.to_owned()]).await?;
+        let summary = match here.remove(room_id) {
+            Some(here) => here.summary(),
+            // Who isn't logged in doesn't make this server ask others.
+            None if session.is_none() => return Err(unknown()),
+            None => {
+                let own = room_id.server_name().map(ToOwned::to_owned);
+                let via: Vec<OwnedServerName> = via.iter().cloned().chain(own).collect();
+                let told = self.told_of(room_id, &via).await.ok_or_else(unknown)?;
+                told.summary.clone()
+            }
+        };
         let viewer = self.viewer(session).await?;
-        if !viewer.may_see(shown) {
+        if !viewer.may_see(&summary) {
             return Err(unknown());
         }
         let membership = session.map(|_| viewer.membership(room_id).to_owned());
-        Ok((shown.with_joined(size.joined), membership))
+        Ok((summary, membership))
+    }
+
+    /// Of these rooms, those that this server is in, or that nobody is in any more.
+    pub(super) async fn rooms_here(
+        &self,
+        rooms: &[OwnedRoomId],
+    ) -> Result<HashMap<OwnedRoomId, Here>> {
+        let mut sizes = self.database.room_sizes(rooms).await?;
+        sizes.retain(|size| size.is_here || size.joined == 0);
+        let nids: Vec<i64> = sizes.iter().map(|size| size.nid).collect();
+        let shown = self.summaries.of(&nids).await?;
+        let here = sizes.into_iter().filter_map(|size| {
+            let shown = shown.get(&size.nid)?.clone();
+            let joined = size.joined;
+            Some((size.room_id, Here { shown, joined }))
+        });
+        Ok(here.collect())
+    }
+}
+
+/// What is shown of a room that this server is in.
+#[derive(Clone, Debug)]
+pub(super) struct Here {
+    pub(super) shown: Arc<Shown>,
+    /// How many users are joined.
+    pub(super) joined: i64,
+}
+
+impl Here {
+    pub(super) fn summary(&self) -> RoomSummary {
+        self.shown.with_joined(self.joined)
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
 
-use std::collections::HashMap;
-
+use parley_protocol::client_event::dated_event;
 use ruma::{OwnedRoomId, RoomId, ServerName, room::RoomSummary};
 
-use super::{HierarchyRoom, Step, stripped};
+use super::HierarchyRoom;
 use crate::{
     EngineError, Result,
-    rooms::{Rooms, restricted::allowed_rooms, summaries::Viewer},
+    rooms::{
+        Rooms,
+        restricted::allowed_rooms,
+        summaries::{Here, Viewer},
+    },
 };
 
 /// A space and its children, for another server.
@@ -35,49 +38,35 @@ impl Rooms {
         suggested_only: bool,
     ) -> Result<ServerHierarchy> {
         let unknown = || EngineError::not_found("there is no such room, or you may not see it");
-        let mut found = self.known_steps(&[room_id.to_owned()]).await?;
-        let step = found.remove(room_id).ok_or_else(unknown)?;
-        if !self.may_server_see(server, room_id, &step).await? {
+        let mut found = self.rooms_here(&[room_id.to_owned()]).await?;
+        let here = found.remove(room_id).ok_or_else(unknown)?;
+        if !self.may_server_see(server, room_id, &here).await? {
             return Err(unknown());
         }
-        let named = self.children(&step, suggested_only).await?;
+        let named = self.children(room_id, &here, suggested_only).await?;
         let ids: Vec<_> = named.iter().map(|child| child.room_id.clone()).collect();
-        let mut below = self.known_steps(&ids).await?;
+        let mut below = self.rooms_here(&ids).await?;
         let (mut children, mut inaccessible) = (Vec::new(), Vec::new());
         for id in ids {
             let Some(child) = below.remove(&id) else {
                 continue;
             };
             match self.may_server_see(server, &id, &child).await? {
-                true => children.push(child.shown.with_joined(child.size.joined)),
+                true => children.push(child.summary()),
                 false => inaccessible.push(id),
             }
         }
         Ok(ServerHierarchy {
             room: HierarchyRoom {
-                summary: step.shown.with_joined(step.size.joined),
-                children: named.iter().map(|child| stripped(&child.event)).collect(),
+                summary: here.summary(),
+                children: named
+                    .iter()
+                    .map(|child| dated_event(&child.event))
+                    .collect(),
             },
             children,
             inaccessible,
         })
-    }
-
-    /// Of these rooms, those that are there.
-    async fn known_steps(&self, rooms: &[OwnedRoomId]) -> Result<HashMap<OwnedRoomId, Step>> {
-        let sizes = self.database.room_sizes(rooms).await?;
-        let nids: Vec<i64> = sizes.iter().map(|size| size.nid).collect();
-        let shown = self.summaries.of(&nids).await?;
-        let steps = sizes.into_iter().filter_map(|size| {
-            let shown = shown.get(&size.nid)?.clone();
-            let step = Step {
-                size,
-                shown,
-                depth: 0,
-            };
-            Some((step.size.room_id.clone(), step))
-        });
-        Ok(steps.collect())
     }
 
     /// Whether a room may be shown to some user of a server.
@@ -85,16 +74,26 @@ impl Rooms {
         &self,
         server: &ServerName,
         room_id: &RoomId,
-        step: &Step,
+        here: &Here,
     ) -> Result<bool> {
-        if Viewer::default().may_see(&step.shown) || self.is_in_room(server, room_id).await? {
+        let is_open = Viewer::default().may_see(here.shown.summary());
+        if is_open || self.has_or_invites(server, room_id).await? {
             return Ok(true);
         }
-        for allowed in allowed_rooms(&step.shown.join_rule) {
+        for allowed in allowed_rooms(&here.shown.join_rule) {
             if self.is_in_room(server, &allowed).await? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether a user of a server is in a room, or invited to it.
+    async fn has_or_invites(&self, server: &ServerName, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.registry.get(room_id).await? else {
+            return Ok(false);
+        };
+        let state = self.registry.load(&room).await?;
+        Ok(state.has_server(server) || state.invites_server(server))
     }
 }
