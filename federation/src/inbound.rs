@@ -39,9 +39,12 @@ mod version;
 
 use axum::{Router, routing::get};
 
-use self::route::{open, signed};
+use self::route::{first_version, open, signed};
 pub(crate) use self::signed::Signed;
 use crate::Federation;
+
+const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
+const SEND_LEAVE_V1: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
 
 /// All endpoints.
 pub(crate) fn router(federation: Federation) -> Router {
@@ -79,5 +82,7 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, state::handle);
     let router = signed(router, state_ids::handle);
     let router = signed(router, timestamp_to_event::handle);
+    let router = first_version(router, SEND_JOIN_V1, send_join::handle);
+    let router = first_version(router, SEND_LEAVE_V1, send_leave::handle);
     router.with_state(federation)
 }

@@ -50,6 +50,8 @@ impl Inner {
             .filter_map(|row| Some((row, serde_json::from_str(&row.json).ok()?)))
             .collect();
         let is_own = |facts: &Facts| facts.sender.server_name() == self.client.own_name();
+        // A join by which this server came into a room is told by the server that let it in.
+        let is_to_send = |row: &EventRow, facts: &Facts| is_own(facts) && !row.brought_state();
         let others = events
             .iter()
             .filter(|(_, facts)| facts.event_type == "m.room.member" && !is_own(facts))
@@ -57,7 +59,7 @@ impl Inner {
         let taken = self.taken_from(others.collect()).await?;
         for (row, facts) in &events {
             let from = taken.get(&row.position);
-            if is_own(facts) || from.is_some() {
+            if is_to_send(row, facts) || from.is_some() {
                 self.queue_event(row, facts, from.map(AsRef::as_ref))
                     .await?;
             }

@@ -313,11 +313,10 @@ impl DelayedEvents {
         let transaction_id = format!("{TRANSACTION}{}", event.delay_id);
         match &event.state_key {
             Some(state_key) => {
+                let event_type = event.event_type.as_str().into();
                 let setting = StateSetting {
-                    event_type: &event.event_type.as_str().into(),
-                    state_key,
-                    content: &content,
                     delayed: Some((event.nid, &transaction_id)),
+                    ..StateSetting::new(&event_type, state_key, &content)
                 };
                 let rooms = &parts.rooms;
                 rooms

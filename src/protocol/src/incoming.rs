@@ -14,10 +14,13 @@ use ruma::{
     state_res::check_pdu_format,
 };
 
-use crate::{MAX_EVENT_BYTES, Pdu, RoomVersion, ServerKey, lenient};
+use crate::{BuiltEvent, MAX_EVENT_BYTES, Pdu, RoomVersion, ServerKey, lenient};
 
 /// Bytes that the JSON of an event may have as it comes, with what other servers put beside it (`unsigned`).
 const MAX_RAW_BYTES: usize = 2 * MAX_EVENT_BYTES;
+
+/// The length of a name in an event, see [`RoomVersion::counts_characters`].
+const MAX_NAME: usize = 255;
 
 /// An event as it came, of the right format, its signatures not checked.
 #[derive(Clone, Debug)]
@@ -34,6 +37,16 @@ pub struct Incoming {
     pub pdu: Pdu,
     /// Canonical JSON of the whole; of the redacted form where the hash showed that something was taken out.
     pub json: String,
+}
+
+/// What this server has built and signed itself.
+impl From<BuiltEvent> for Incoming {
+    fn from(event: BuiltEvent) -> Self {
+        Self {
+            pdu: event.pdu,
+            json: event.json,
+        }
+    }
 }
 
 /// Why an event is dropped.
@@ -103,6 +116,26 @@ pub(crate) fn read_object(
     Ok(object)
 }
 
+/// Whether an object has the format of an event.
+fn check_format(object: &CanonicalJsonObject, version: &RoomVersion) -> Result<(), IncomingError> {
+    let rules = &version.rules().event_format;
+    let is_long = |field: &&str| match object.get(*field) {
+        Some(CanonicalJsonValue::String(name)) => {
+            name.len() > MAX_NAME && name.chars().count() <= MAX_NAME
+        }
+        _ => false,
+    };
+    let long: Vec<&str> = ["type", "state_key"].into_iter().filter(is_long).collect();
+    if long.is_empty() || !version.counts_characters() {
+        return check_pdu_format(object, rules).map_err(format);
+    }
+    let mut shortened = object.clone();
+    for field in long {
+        shortened.insert(field.to_owned(), String::new().into());
+    }
+    check_pdu_format(&shortened, rules).map_err(format)
+}
+
 /// PostgreSQL has no null characters in texts. An event with one where it is stored by its name would make the commit fail
 /// that it is a part of, so there can't be such an event.
 fn refuse_null_characters(pdu: &Pdu) -> Result<(), IncomingError> {
@@ -131,7 +164,7 @@ impl Unverified {
         version: &RoomVersion,
     ) -> Result<Self, IncomingError> {
         let object = read_object(json, version)?;
-        check_pdu_format(&object, &version.rules().event_format).map_err(format)?;
+        check_format(&object, version)?;
         if !matches!(object.get("content"), Some(CanonicalJsonValue::Object(_))) {
             return Err(format("`content` is no object"));
         }
@@ -360,6 +393,24 @@ mod tests {
             read(&named, &version),
             Err(IncomingError::Format(_))
         ));
+    }
+
+    #[test]
+    fn names_are_as_long_as_the_servers_of_their_time_have_counted() {
+        let key = key();
+        for (version, counts_characters) in
+            [(RoomVersionId::V10, true), (RoomVersionId::V11, false)]
+        {
+            let version = RoomVersion::new(&version).unwrap();
+            let named = |length: usize| {
+                let name = "\u{1f4a5}".repeat(length);
+                let json = event(&key, &version).replace("m.room.message", &name);
+                read(&json, &version)
+            };
+            assert!(named(63).is_ok());
+            assert_eq!(named(70).is_ok(), counts_characters);
+            assert!(named(256).is_err());
+        }
     }
 
     #[test]

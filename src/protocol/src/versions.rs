@@ -68,6 +68,12 @@ impl RoomVersion {
         self.rules.authorization.explicitly_privilege_room_creators
     }
 
+    /// Whether the length of names in events is counted in characters. The specification says bytes; but servers have
+    /// counted otherwise until version 11, and rooms have such events.
+    pub fn counts_characters(&self) -> bool {
+        !self.rules.authorization.use_room_create_sender
+    }
+
     /// Whether the redacted event is named in a redaction's `content` (since version 11) or at its top level.
     pub fn redacts_in_content(&self) -> bool {
         self.rules.redaction.content_field_redacts

@@ -34,6 +34,15 @@ pub struct EventRow {
     pub replaced_json: Option<String>,
     /// The id of that.
     pub replaced_id: Option<OwnedEventId>,
+    /// Whether some of what it is built on isn't in the timeline.
+    pub after_gap: bool,
+}
+
+impl EventRow {
+    /// Whether the room's whole state came with it: the join by which this server came into the room.
+    pub fn brought_state(&self) -> bool {
+        self.position > 0 && self.current_snapshot == Some(self.snapshot)
+    }
 }
 
 /// The columns of [`SELECT`].
@@ -50,12 +59,14 @@ pub(crate) type Columns = (
     Option<String>,
     Option<Vec<u8>>,
     Option<i64>,
+    bool,
 );
 
-/// The columns of [`EventRow`], from `events e LEFT JOIN events r`.
+/// The columns of [`EventRow`]. What an event took the place of may have come with a state, and stand in no timeline.
 pub(crate) const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
-     e.device_nid, e.transaction_id, e.json, r.json, r.event_id, e.current_snapshot \
-     FROM events e LEFT JOIN events r ON r.position = e.replaces ";
+     e.device_nid, e.transaction_id, e.json, COALESCE(r.json, o.json), COALESCE(r.event_id, o.event_id), \
+     e.current_snapshot, e.after_gap FROM events e LEFT JOIN events r ON r.position = e.replaces \
+     LEFT JOIN outliers o ON o.position = e.replaces ";
 
 impl TryFrom<Columns> for EventRow {
     type Error = StorageError;
@@ -74,6 +85,7 @@ impl TryFrom<Columns> for EventRow {
             replaced_json: columns.9,
             replaced_id: columns.10.as_deref().map(read_event_id).transpose()?,
             current_snapshot: columns.11,
+            after_gap: columns.12,
         })
     }
 }
@@ -187,6 +199,18 @@ impl Database {
         .bind(span.room_nid)
         .bind(span.after)
         .bind(span.to)
+        .bind(limit)
+        .all(self)
+        .await?;
+        rows(columns)
+    }
+
+    /// The newest events of a room behind which something is missing, newest first, at most `limit`.
+    pub async fn events_after_gaps(&self, room_nid: i64, limit: i64) -> Result<Vec<EventRow>> {
+        let columns: Vec<Columns> = statement(format!(
+            "{SELECT} WHERE e.room_nid = $1 AND e.after_gap ORDER BY e.position DESC LIMIT $2"
+        ))
+        .bind(room_nid)
         .bind(limit)
         .all(self)
         .await?;

@@ -105,6 +105,7 @@ impl Database {
                     json,
                     replaced_json: None,
                     replaced_id: None,
+                    after_gap: false,
                 })
             })
             .collect()

@@ -121,6 +121,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "catching up",
         include_str!("../../../migrations/0022_catching_up.sql"),
     ),
+    (
+        23,
+        "gaps",
+        include_str!("../../../migrations/0023_gaps.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

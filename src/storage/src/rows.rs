@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     redactions: Vec<(i64, NewRedaction)>,
     /// Room, target and position of redactions whose target isn't there.
     early_redactions: (Vec<i64>, Vec<Vec<u8>>, Vec<i64>),
+    /// Events behind which something is missing.
+    after_gaps: Vec<i64>,
     relations: RelationRows,
     shown: ShownRows,
     /// Room, time and position of events of the past, which no indexer comes by.
@@ -239,6 +241,9 @@ impl Rows {
                 self.shown.add(room_nid, event);
             }
         }
+        if event.after_gap {
+            self.after_gaps.push(position);
+        }
         if let Some(redaction) = &event.redaction {
             self.redactions.push((position, redaction.clone()));
         }
@@ -317,6 +322,12 @@ impl Rows {
             "ON CONFLICT DO NOTHING",
         )
         .await?;
+        if !self.after_gaps.is_empty() {
+            statement("UPDATE events SET after_gap = TRUE WHERE position IN ({ints $1})")
+                .bind(self.after_gaps)
+                .run(transaction)
+                .await?;
+        }
         store_heads(transaction, self.heads).await?;
         store_memberships(transaction, self.memberships).await?;
         self.relations.store(transaction).await?;

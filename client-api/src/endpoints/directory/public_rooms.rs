@@ -7,28 +7,24 @@ use parley_engine::{
 };
 use ruma::{
     ServerName, UInt,
-    api::client::directory::get_public_rooms::v3::{Request, Response},
+    api::client::directory::get_public_rooms::v3::Request,
     directory::{PublicRoomsChunk, PublicRoomsChunkInit},
 };
+use serde_json::{Value, json};
 
-use crate::{ClientApi, Incoming, Result};
+use crate::{ApiError, ClientApi, Incoming, RawJson, Result};
 
 /// Rooms of a page whose client doesn't say how many it wants.
 const PAGE: usize = 100;
 
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     if let Some(server) = elsewhere(&api, incoming.server.as_deref()) {
         let page = PublicRoomsPage {
             limit: incoming.limit.map(u64::from),
             since: incoming.since.clone(),
             ..PublicRoomsPage::default()
         };
-        let rooms = ask(&api, server, page).await?;
-        let mut response = Response::new(rooms.chunk);
-        response.next_batch = rooms.next_batch;
-        response.prev_batch = rooms.prev_batch;
-        response.total_room_count_estimate = rooms.total.map(estimate);
-        return Ok(response);
+        return answer(&ask(&api, server, page).await?);
     }
     let request = DirectoryRequest {
         limit: limit(incoming.limit),
@@ -36,11 +32,40 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         ..DirectoryRequest::default()
     };
     let page = api.engine.rooms().directory(&request).await?;
-    let mut response = Response::new(chunk(&page));
-    response.total_room_count_estimate = Some(count(page.total));
-    response.next_batch = page.next;
-    response.prev_batch = page.previous;
-    Ok(response)
+    answer(&listed(&page))
+}
+
+/// A page of rooms. A join rule that is `public` may be left out, which ruma does; but there are clients that look for it.
+pub(super) fn answer(rooms: &PublicRooms) -> Result<RawJson> {
+    let chunk = rooms.chunk.iter().map(|room| {
+        let mut room = serde_json::to_value(room)?;
+        if let Value::Object(fields) = &mut room {
+            let public = || Value::from("public");
+            fields.entry("join_rule").or_insert_with(public);
+        }
+        Ok(room)
+    });
+    let chunk: Result<Vec<Value>, serde_json::Error> = chunk.collect();
+    let chunk = chunk.map_err(|error| {
+        tracing::error!(%error, "a response could not be serialised");
+        ApiError::internal()
+    })?;
+    Ok(RawJson::without_nulls(json!({
+        "chunk": chunk,
+        "next_batch": rooms.next_batch,
+        "prev_batch": rooms.prev_batch,
+        "total_room_count_estimate": rooms.total,
+    })))
+}
+
+/// A page of this server's rooms.
+pub(super) fn listed(page: &DirectoryPage) -> PublicRooms {
+    PublicRooms {
+        chunk: page.rooms.iter().map(describe).collect(),
+        next_batch: page.next.clone(),
+        prev_batch: page.previous.clone(),
+        total: Some(page.total as u64),
+    }
 }
 
 /// The other server whose rooms are asked for, if it is another.
@@ -60,20 +85,8 @@ pub(super) async fn ask(
     Ok(api.engine.rooms().directory_of(server, page).await?)
 }
 
-pub(super) fn estimate(total: u64) -> UInt {
-    UInt::try_from(total).unwrap_or(UInt::MAX)
-}
-
 pub(super) fn limit(limit: Option<UInt>) -> usize {
     limit.map_or(PAGE, |limit| usize::try_from(limit).unwrap_or(PAGE))
-}
-
-pub(super) fn count(count: usize) -> UInt {
-    UInt::try_from(count).unwrap_or(UInt::MAX)
-}
-
-pub(super) fn chunk(page: &DirectoryPage) -> Vec<PublicRoomsChunk> {
-    page.rooms.iter().map(describe).collect()
 }
 
 fn describe(entry: &DirectoryEntry) -> PublicRoomsChunk {

@@ -1,21 +1,23 @@
 //! `POST /_matrix/client/v3/publicRooms`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms>
 
-use parley_engine::{limits::Action, remote::PublicRoomsPage, rooms::directory::DirectoryRequest};
+use parley_engine::{
+    limits::Action,
+    remote::{PublicRooms, PublicRoomsPage},
+    rooms::directory::DirectoryRequest,
+};
 use ruma::{
-    api::client::directory::get_public_rooms_filtered::v3::{Request, Response},
-    directory::RoomNetwork,
+    api::client::directory::get_public_rooms_filtered::v3::Request, directory::RoomNetwork,
 };
 
-use super::public_rooms::{ask, chunk, count, elsewhere, estimate, limit};
-use crate::{ClientApi, Incoming, Result};
+use super::public_rooms::{answer, ask, elsewhere, limit, listed};
+use crate::{ClientApi, Incoming, RawJson, Result};
 
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
+pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let session = &incoming.session;
     api.engine
         .limits()
         .check(Action::Search, session.user_nid)?;
-    let mut response = Response::new();
     if let Some(server) = elsewhere(&api, incoming.server.as_deref()) {
         let page = PublicRoomsPage {
             limit: incoming.limit.map(u64::from),
@@ -24,17 +26,14 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             room_types: room_types(&incoming),
             network: incoming.room_network.clone(),
         };
-        let rooms = ask(&api, server, page).await?;
-        response.chunk = rooms.chunk;
-        response.next_batch = rooms.next_batch;
-        response.prev_batch = rooms.prev_batch;
-        response.total_room_count_estimate = rooms.total.map(estimate);
-        return Ok(response);
+        return answer(&ask(&api, server, page).await?);
     }
-    response.total_room_count_estimate = Some(count(0));
     if let RoomNetwork::ThirdParty(_) = incoming.room_network {
         // There are no bridged networks here.
-        return Ok(response);
+        return answer(&PublicRooms {
+            total: Some(0),
+            ..PublicRooms::default()
+        });
     }
     let request = DirectoryRequest {
         limit: limit(incoming.limit),
@@ -43,11 +42,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         room_types: room_types(&incoming),
     };
     let page = api.engine.rooms().directory(&request).await?;
-    response.chunk = chunk(&page);
-    response.total_room_count_estimate = Some(count(page.total));
-    response.next_batch = page.next;
-    response.prev_batch = page.previous;
-    Ok(response)
+    answer(&listed(&page))
 }
 
 /// The types of rooms that are wanted.

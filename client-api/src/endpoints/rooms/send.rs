@@ -41,7 +41,8 @@ pub(super) async fn handle(
             "the body is the content of the event, a JSON object",
         ));
     }
-    let message = Message::new(&event_type, request.body.json(), request.txn_id.as_str());
+    let mut message = Message::new(&event_type, request.body.json(), request.txn_id.as_str());
+    message.at = request.timestamp.filter(|_| session.appservice.is_some());
     let event_id = api
         .engine
         .rooms()

@@ -303,3 +303,42 @@ async fn a_bridge_that_is_not_limited_is_not_limited() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_bridge_says_when_something_was_sent_and_nobody_else_does() {
+    on_each_engine_with(options, async |server| {
+        let bridge = bridge(server);
+        let alice = server.register("alice").await;
+        let path = "/_matrix/client/v3/createRoom";
+        let plan = json!({ "preset": "public_chat" });
+        let room = bridge.post(path, plan).await.ok();
+        let room = room["room_id"].as_str().unwrap();
+        let base = format!("/_matrix/client/v3/rooms/{room}");
+        alice.post(&format!("{base}/join"), json!({})).await.ok();
+        let time = async |answer: Value| {
+            let id = answer["event_id"].as_str().unwrap();
+            let event = alice.get(&format!("{base}/event/{id}")).await.ok();
+            event["origin_server_ts"].as_i64().unwrap()
+        };
+        let hello = json!({ "msgtype": "m.text", "body": "hello" });
+        let path = format!("{base}/send/m.room.message/1?ts=1234");
+        let said = bridge.put(&path, hello.clone()).await.ok();
+        assert_eq!(time(said.clone()).await, 1234);
+        let path = format!("{base}/state/m.room.topic/?ts=0");
+        let set = bridge.put(&path, json!({ "topic": "x" })).await.ok();
+        assert_eq!(time(set).await, 0);
+        let path = format!("{base}/send/m.room.redaction/1?ts=77");
+        let redacts = json!({ "redacts": said["event_id"] });
+        let redaction = bridge.put(&path, redacts).await.ok();
+        assert_eq!(time(redaction).await, 77);
+        for time in ["-1", "soon", "1.5"] {
+            let path = format!("{base}/send/m.room.message/2?ts={time}");
+            let answer = bridge.put(&path, hello.clone()).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
+        let path = format!("{base}/send/m.room.message/3?ts=1234");
+        let said = alice.put(&path, hello).await.ok();
+        assert!(time(said).await > 1_000_000_000_000);
+    })
+    .await;
+}

@@ -11,7 +11,7 @@ use crate::rooms::{BASE, act_self, create, create_public, get_state, quoted, set
 const ARRIVAL: Duration = Duration::from_secs(20);
 
 /// Asks for joining a room by another server.
-async fn ask_to_join(client: &Client, room_id: &str, server: &TestServer) -> Answer {
+pub(super) async fn ask_to_join(client: &Client, room_id: &str, server: &TestServer) -> Answer {
     let path = format!(
         "{BASE}/join/{}?server_name={}",
         quoted(room_id),

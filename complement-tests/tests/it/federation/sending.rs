@@ -338,3 +338,46 @@ async fn servers_that_are_gone_for_good_keep_nobody_waiting() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_is_told_that_it_lacks_what_its_server_lacks() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let before = say(&alice, &room_id, "before").await;
+        hear(&bob, &room_id, &before).await;
+        let told = bob.get(&format!("{BASE}/sync?timeout=0")).await.ok();
+        let since = told["next_batch"].as_str().unwrap();
+        let own = say(&bob, &room_id, "own").await;
+        hear(&alice, &room_id, &own).await;
+        servers[1].stop().await;
+        // More than another server gives of what is missing.
+        for count in 0..70 {
+            say(&alice, &room_id, &format!("{count:02}")).await;
+        }
+        let last = say(&alice, &room_id, "last").await;
+        servers[1].start_again().await;
+        let name = servers[1].name().to_owned();
+        reach(&servers[0], &name).await;
+        hear(&bob, &room_id, &last).await;
+        for _ in 0..2 {
+            let filter = quoted(r#"{"room":{"timeline":{"limit":100}}}"#);
+            let path = format!("{BASE}/sync?timeout=0&since={since}&filter={filter}");
+            let told = bob.get(&path).await.ok();
+            let timeline = &told["rooms"]["join"][&room_id]["timeline"];
+            assert_eq!(timeline["limited"], true, "{timeline}");
+            let events = timeline["events"].as_array().unwrap();
+            assert!(events.len() <= 51, "{timeline}");
+            assert_eq!(events.last().unwrap()["event_id"], *last);
+            assert!(events.iter().all(|event| event["sender"] == alice.user_id));
+            servers[1].restart().await;
+        }
+        let (mut said, mut heard) = (read(&alice, &room_id).await, read(&bob, &room_id).await);
+        said.sort();
+        heard.sort();
+        assert_eq!(heard, said, "nothing is missing, nothing twice");
+    })
+    .await;
+}

@@ -212,7 +212,7 @@ async fn the_directory_lists_published_rooms_page_by_page() {
         assert_eq!(first["canonical_alias"], "#r3:parley.test");
         assert_eq!((&first["world_readable"], &first["guest_can_join"]), (&json!(false), &json!(false)));
         // `public` is the default, which may be left out.
-        assert!(first.get("join_rule").is_none_or(|rule| rule == "public"), "{first}");
+        assert_eq!(first["join_rule"], "public", "{first}");
         let one = get("limit=2").await;
         assert!(one.get("prev_batch").is_none(), "{one}");
         let two = get(&format!("limit=2&since={}", one["next_batch"].as_str().unwrap())).await;

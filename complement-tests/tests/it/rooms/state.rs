@@ -305,7 +305,7 @@ async fn creators_stand_above_all_since_version_12() {
         };
         for creator in [&alice, &carol] {
             let users = json!({ (creator.user_id.as_str()): 100 });
-            levels(&alice, users).await.is_refused(403, "M_FORBIDDEN");
+            levels(&alice, users).await.is_refused(400, "M_BAD_JSON");
         }
         levels(&carol, json!({ (bob.user_id.as_str()): 100 }))
             .await
@@ -325,6 +325,25 @@ async fn creators_stand_above_all_since_version_12() {
         set_state(&carol, &room_id, "m.room.tombstone", "", end)
             .await
             .ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn additional_creators_are_user_ids() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for creators in [
+            json!("@bob:parley.test"),
+            json!(["@bob:parley.test", 42]),
+            json!(["@bob:parley.test", "bob"]),
+            json!(["@bob:parley.$test"]),
+        ] {
+            let content = json!({ "additional_creators": creators });
+            let plan = json!({ "room_version": "12", "creation_content": content });
+            let answer = alice.post(&format!("{BASE}/createRoom"), plan).await;
+            answer.is_refused(400, "M_INVALID_PARAM");
+        }
     })
     .await;
 }

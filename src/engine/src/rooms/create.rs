@@ -9,7 +9,8 @@ use parley_protocol::{
 };
 use parley_storage::commit::{Assigned, RoomEffect};
 use ruma::{
-    CanonicalJsonObject, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
+    RoomVersionId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -447,27 +448,19 @@ fn add_creators(
     session: &Session,
     plan: &RoomPlan,
 ) -> Result<()> {
+    let user_id = |id: &CanonicalJsonValue| {
+        let id = id.as_str()?;
+        <&UserId>::try_from(id).ok().map(ToString::to_string)
+    };
     let mut creators: Vec<String> = match content.get("additional_creators") {
         None => Vec::new(),
         Some(list) => list
             .as_array()
-            .map(|list| {
-                list.iter()
-                    .filter_map(|id| id.as_str().map(ToOwned::to_owned))
-                    .collect()
-            })
+            .and_then(|list| list.iter().map(user_id).collect())
             .ok_or_else(|| {
                 EngineError::invalid_param("`additional_creators` is a list of user ids")
             })?,
     };
-    if creators
-        .iter()
-        .any(|id| <&UserId>::try_from(id.as_str()).is_err())
-    {
-        return Err(EngineError::invalid_param(
-            "`additional_creators` holds what is no user id",
-        ));
-    }
     if plan.preset == Preset::TrustedPrivateChat {
         creators.extend(plan.invite.iter().map(ToString::to_string));
     }
@@ -530,20 +523,23 @@ pub(super) fn power_levels(
     Ok(levels)
 }
 
+/// The events of a preset. Where guests are kept out there is none that says so, as that is what holds without one.
 fn preset_events(preset: Preset) -> Vec<Step> {
     let (join_rule, guests) = match preset {
-        Preset::PublicChat => ("public", "forbidden"),
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+        Preset::PublicChat => ("public", None),
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", Some("can_join")),
     };
+    let guests =
+        guests.map(|guests| step("m.room.guest_access", &json!({ "guest_access": guests })));
     [
         step("m.room.join_rules", &json!({ "join_rule": join_rule })),
         step(
             "m.room.history_visibility",
             &json!({ "history_visibility": "shared" }),
         ),
-        step("m.room.guest_access", &json!({ "guest_access": guests })),
     ]
     .into_iter()
+    .chain(guests)
     .flatten()
     .collect()
 }

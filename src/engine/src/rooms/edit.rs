@@ -179,6 +179,23 @@ impl<'a> Edit<'a> {
         Ok(server.map(|server| (vouched, server)))
     }
 
+    /// Adds an event that redacts one that isn't here, and may come later.
+    ///
+    /// # Errors
+    /// As [`Edit::append`].
+    pub(super) fn append_redacting_later(
+        &mut self,
+        draft: EventDraft,
+        origin: Origin,
+        target: OwnedEventId,
+    ) -> Result<OwnedEventId> {
+        let event_id = self.append(draft, origin)?;
+        if let Some(entry) = self.events.last_mut() {
+            Arc::make_mut(&mut entry.event).redacts_later = Some(target);
+        }
+        Ok(event_id)
+    }
+
     /// An event as it would be now, if it is allowed; nothing is added.
     ///
     /// # Errors
@@ -283,6 +300,7 @@ impl<'a> Edit<'a> {
             redacts_later: None,
             redacted_by: None,
             relation,
+            after_gap: false,
             settled: None,
             position: position.clone(),
         };

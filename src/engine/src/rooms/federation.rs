@@ -16,6 +16,7 @@ pub(in crate::rooms) mod history;
 
 mod auth_graph;
 mod missing;
+mod put_out;
 mod receive;
 mod redact;
 pub(crate) mod resolve;
@@ -42,6 +43,11 @@ impl Rooms {
     /// Whether this server has users in a room.
     pub(super) fn is_in(&self, state: &RoomState) -> bool {
         state.has_server(self.server_name())
+    }
+
+    /// Whether this server has users in a room, of which it may know just that its users are invited to it.
+    pub(super) async fn is_here(&self, room: &Room) -> Result<bool> {
+        Ok(!room.is_outside() && self.is_in(&*self.registry.load(room).await?))
     }
 
     /// A room that this server is in, for another server that its rules let speak with it.

@@ -53,6 +53,8 @@ impl Rooms {
         if self.needs_others(room_id, &session.user_id).await?
             && self.join_by_others(session, room_id, via, details).await?
         {
+            let room = self.room(room_id).await?;
+            self.follow_predecessor(session, &room).await;
             return Ok(room_id.to_owned());
         }
         let room = self.room(room_id).await?;

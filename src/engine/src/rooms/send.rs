@@ -7,7 +7,8 @@ use parley_protocol::{
 };
 use parley_storage::commit::{NewRedaction, RoomEffect};
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomAliasId, RoomId, UserId,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName,
+    OwnedUserId, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde_json::value::RawValue;
@@ -34,6 +35,10 @@ pub struct Message<'a> {
     pub content: &'a RawValue,
     /// The client's transaction id.
     pub transaction_id: &'a str,
+    /// The time that an application service gives it; `None` for now.
+    ///
+    /// <https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging>
+    pub at: Option<MilliSecondsSinceUnixEpoch>,
     /// The number of the delayed event that this is, if it is one.
     pub(crate) delayed: Option<i64>,
 }
@@ -45,6 +50,7 @@ impl<'a> Message<'a> {
             event_type,
             content,
             transaction_id,
+            at: None,
             delayed: None,
         }
     }
@@ -59,8 +65,39 @@ pub struct StateSetting<'a> {
     pub state_key: &'a str,
     /// Its content.
     pub content: &'a RawValue,
+    /// The time that an application service gives it; `None` for now.
+    pub at: Option<MilliSecondsSinceUnixEpoch>,
     /// The delayed event that this is, if it is one: its number, and what stands for it as a transaction.
     pub(crate) delayed: Option<(i64, &'a str)>,
+}
+
+impl<'a> StateSetting<'a> {
+    /// A state event that is sent when it is asked for.
+    pub fn new(event_type: &'a StateEventType, state_key: &'a str, content: &'a RawValue) -> Self {
+        Self {
+            event_type,
+            state_key,
+            content,
+            at: None,
+            delayed: None,
+        }
+    }
+}
+
+/// An event that is to be redacted.
+struct Redacted {
+    /// Whether who redacts it has sent it.
+    is_own: bool,
+    /// What is left of it, unless it is redacted already.
+    redaction: Option<NewRedaction>,
+}
+
+/// A redaction that a client asks for.
+struct NewRedacting<'a> {
+    target: &'a EventId,
+    /// What else the redaction says.
+    content: CanonicalJsonObject,
+    at: Option<MilliSecondsSinceUnixEpoch>,
 }
 
 impl Rooms {
@@ -89,14 +126,19 @@ impl Rooms {
         };
         self.limit_room(&room)?;
         if message.event_type == "m.room.redaction" {
-            let target = redacts(&content)?;
+            let redacting = NewRedacting {
+                target: &redacts(&content)?,
+                content,
+                at: message.at,
+            };
             return self
-                .redact_new(session, &room, &target, content, key, making)
+                .redact_new(session, &room, redacting, key, making)
                 .await;
         }
         self.check_relation(session, &room, message.event_type, message.content.get())
             .await?;
-        let draft = self.draft(session, message.event_type.into(), None, content);
+        let mut draft = self.draft(session, message.event_type.into(), None, content);
+        draft.origin_server_ts = message.at.unwrap_or(draft.origin_server_ts);
         let origin = Some((session.device_nid, Some(message.transaction_id.to_owned())));
         let sent = self
             .edit(&room, |edit| {
@@ -133,7 +175,12 @@ impl Rooms {
         if let Some(reason) = reason {
             content.insert("reason".to_owned(), reason.into());
         }
-        self.redact_new(session, &room, target, content, key, making)
+        let redacting = NewRedacting {
+            target,
+            content,
+            at: None,
+        };
+        self.redact_new(session, &room, redacting, key, making)
             .await
     }
 
@@ -141,17 +188,67 @@ impl Rooms {
         &self,
         session: &Session,
         room: &Arc<Room>,
-        target: &EventId,
-        content: CanonicalJsonObject,
+        redacting: NewRedacting<'_>,
         key: Key<'_>,
         making: Making,
     ) -> Result<OwnedEventId> {
-        let row = self
-            .database
-            .event(target)
-            .await?
-            .filter(|row| row.room_nid == room.nid())
-            .ok_or_else(|| EngineError::not_found("there is no such event in this room"))?;
+        let target = self.redacted_event(session, room, redacting.target).await?;
+        let mut draft = self.draft(
+            session,
+            TimelineEventType::RoomRedaction,
+            None,
+            redacting.content.clone(),
+        );
+        draft.redacts = Some(redacting.target.to_owned());
+        draft.origin_server_ts = redacting.at.unwrap_or(draft.origin_server_ts);
+        let is_own = matches!(&target, Some(target) if target.is_own);
+        let origin = Some((session.device_nid, Some(key.transaction_id.to_owned())));
+        let sent = self
+            .edit(room, |edit| {
+                let levels = edit.state()?.power_levels();
+                if !is_own && !levels.user_can_redact_event_of_other(&session.user_id) {
+                    return Err(EngineError::forbidden(
+                        "you may not redact events of others in this room",
+                    ));
+                }
+                let (draft, origin) = (draft.clone(), origin.clone());
+                let event_id = match &target {
+                    Some(target) => {
+                        edit.append_redacting(draft, origin, target.redaction.clone())?
+                    }
+                    None => {
+                        let later = redacting.target.to_owned();
+                        edit.append_redacting_later(draft, origin, later)?
+                    }
+                };
+                self.settle(edit, key.delayed, &event_id);
+                Ok(event_id)
+            })
+            .await;
+        self.sent(sent, key, making).await
+    }
+
+    /// The event that is to be redacted; `None` if this server doesn't have it, but another in the room may.
+    async fn redacted_event(
+        &self,
+        session: &Session,
+        room: &Room,
+        target: &EventId,
+    ) -> Result<Option<Redacted>> {
+        let unknown = || EngineError::not_found("there is no such event in this room");
+        let Some(row) = self.database.event(target).await? else {
+            let state = self.registry.load(room).await?;
+            let is_other = |server: &OwnedServerName| server != self.server_name();
+            if !state.servers().any(|(server, _)| is_other(server)) {
+                return Err(unknown());
+            }
+            // Nobody of this server has sent it.
+            session.may_write()?;
+            return Ok(None);
+        };
+        if row.room_nid != room.nid() {
+            return Err(unknown());
+        }
         let fields = ClientFields::parse(&row.json)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         if UNREDACTABLE.contains(&fields.event_type.as_ref()) {
@@ -160,42 +257,24 @@ impl Rooms {
                 fields.event_type
             )));
         }
-        let sender = fields.sender.into_owned();
-        if sender != session.user_id {
+        let is_own = *fields.sender == *session.user_id;
+        if !is_own {
             session.may_write()?;
         }
         let outlier = self.database.outlier_number(target).await?;
         let json = redacted_json(&row.json, room.version())
             .ok_or_else(|| EngineError::Internal("a stored event can't be redacted".to_owned()))?;
-        let mut draft = self.draft(session, TimelineEventType::RoomRedaction, None, content);
-        draft.redacts = Some(target.to_owned());
-        let origin = Some((session.device_nid, Some(key.transaction_id.to_owned())));
-        let sent = self
-            .edit(room, |edit| {
-                if sender != session.user_id
-                    && !edit
-                        .state()?
-                        .power_levels()
-                        .user_can_redact_event_of_other(&session.user_id)
-                {
-                    return Err(EngineError::forbidden(
-                        "you may not redact events of others in this room",
-                    ));
-                }
-                let redaction = NewRedaction {
-                    target: row.position,
-                    event_id: row.event_id.clone(),
-                    outlier,
-                    json: json.clone(),
-                };
-                // An event stays redacted by the first redaction.
-                let redaction = row.redacted_by.is_none().then_some(redaction);
-                let event_id = edit.append_redacting(draft.clone(), origin.clone(), redaction)?;
-                self.settle(edit, key.delayed, &event_id);
-                Ok(event_id)
-            })
-            .await;
-        self.sent(sent, key, making).await
+        let redaction = NewRedaction {
+            target: row.position,
+            event_id: row.event_id,
+            outlier,
+            json,
+        };
+        Ok(Some(Redacted {
+            is_own,
+            // An event stays redacted by the first redaction.
+            redaction: row.redacted_by.is_none().then_some(redaction),
+        }))
     }
 
     /// Has it noted, together with an event, that this was a delayed one.
@@ -241,17 +320,15 @@ impl Rooms {
         state_key: &str,
         content: &RawValue,
     ) -> Result<OwnedEventId> {
-        let setting = StateSetting {
-            event_type,
-            state_key,
-            content,
-            delayed: None,
-        };
+        let setting = StateSetting::new(event_type, state_key, content);
         self.set_state_place(session, room_id, setting).await
     }
 
-    /// The same for what may be a delayed event.
-    pub(crate) async fn set_state_place(
+    /// The same for what may be a delayed event, or has a time that an application service gives it.
+    ///
+    /// # Errors
+    /// As [`Rooms::set_state`].
+    pub async fn set_state_place(
         &self,
         session: &Session,
         room_id: &RoomId,
@@ -274,6 +351,7 @@ impl Rooms {
             event_type,
             state_key,
             content,
+            at,
             delayed,
         } = setting;
         if *event_type == StateEventType::RoomMember {
@@ -282,7 +360,11 @@ impl Rooms {
         }
         let (room, state) = self.joined_room(session, room_id).await?;
         self.limit_room(&room)?;
-        let content = parse(content)?;
+        let mut content = parse(content)?;
+        if *event_type == StateEventType::RoomMember {
+            // Whoever can vouch for a join is the server's to say.
+            content.remove("join_authorised_via_users_server");
+        }
         self.check_state(&room, &state, event_type, &content)
             .await?;
         if let Some(invited) = invited(event_type, state_key, &content)
@@ -291,12 +373,13 @@ impl Rooms {
             self.check_wants_invitation(&invited, &session.user_id)
                 .await?;
         }
-        let draft = self.draft(
+        let mut draft = self.draft(
             session,
             event_type.to_string().into(),
             Some(state_key.to_owned()),
             content,
         );
+        draft.origin_server_ts = at.unwrap_or(draft.origin_server_ts);
         let canonical = serde_json::to_string(&draft.content)
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
         let shut_out = self
@@ -339,6 +422,7 @@ impl Rooms {
             )),
             StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
             StateEventType::RoomHistoryVisibility => check_visibility(content),
+            StateEventType::RoomPowerLevels => check_creators(state, content),
             _ if name == "m.room.retention" => check_retention(content),
             _ => Ok(()),
         }
@@ -491,6 +575,22 @@ pub(super) fn check_retention(content: &CanonicalJsonObject) -> Result<()> {
             "`min_lifetime` is not more than `max_lifetime`",
         )),
         _ => Ok(()),
+    }
+}
+
+/// Who has made a room stands above all power levels, and isn't named in them.
+///
+/// <https://spec.matrix.org/v1.19/rooms/v12/#authorization-rules>
+fn check_creators(state: &RoomState, content: &CanonicalJsonObject) -> Result<()> {
+    let named = content.get("users").and_then(|users| users.as_object());
+    let is_creator = |user_id: &&String| {
+        <&UserId>::try_from(user_id.as_str()).is_ok_and(|user_id| state.is_privileged(user_id))
+    };
+    match named.and_then(|named| named.keys().find(is_creator)) {
+        Some(user_id) => Err(EngineError::bad_json(format!(
+            "{user_id} has made the room and has no level in `users`"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -46,6 +46,10 @@ pub struct TimelineEvent {
     pub redacted_by: Option<i64>,
     /// Whether more of the room's state may have changed with it than its own place: it brought forks of the room together.
     pub settles: bool,
+    /// Whether it came beside the room's head: in the room's graph it doesn't follow what came before it.
+    pub is_beside: bool,
+    /// Whether some of what it is built on isn't in the timeline.
+    pub after_gap: bool,
     content_bytes: usize,
 }
 
@@ -104,6 +108,10 @@ impl TimelineEvent {
             replaced,
             redacted_by: row.redacted_by,
             settles: row.current_snapshot.is_some(),
+            is_beside: row
+                .current_snapshot
+                .is_some_and(|current| current != row.snapshot),
+            after_gap: row.after_gap,
             event_id: row.event_id,
         })
     }
@@ -150,6 +158,10 @@ impl TimelineEvent {
             }),
             redacted_by: event.redacted_by,
             settles: event.changes_other_places(),
+            is_beside: event.settled.as_ref().is_some_and(|settled| {
+                settled.snapshot.id(position) != event.snapshot.id(position)
+            }),
+            after_gap: event.after_gap,
         })
     }
 

@@ -379,6 +379,7 @@ mod tests {
             json,
             replaced_json: None,
             replaced_id: None,
+            after_gap: false,
         };
         access.sees(&TimelineEvent::from_row(row).unwrap(), user)
     }

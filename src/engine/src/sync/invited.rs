@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parley_protocol::{StateEvent, client_event::stripped_event};
+use parley_protocol::{StateEvent, client_event::shown_event};
 use parley_storage::commit::Assigned;
 use serde_json::value::RawValue;
 
@@ -137,6 +137,6 @@ fn shown<'a>(
         .filter_map(|event_type| state.get(event_type, ""))
         .map(|entry| entry.event.as_ref())
         .chain(members)
-        .map(stripped_event)
+        .map(shown_event)
         .collect()
 }

@@ -334,8 +334,9 @@ impl Sync {
             kept = keep(&window.0, filter, &sees, limit);
         }
         let (window, complete) = window;
+        let is_cut = cut_at_gap(&window, &mut kept);
         let first = kept.first().map(|event| event.position);
-        let limited = !complete || dropped_older(&window, filter, &sees, first);
+        let limited = is_cut || !complete || dropped_older(&window, filter, &sees, first);
         let prev_batch = match first {
             Some(position) => position - 1,
             None if limited => to,
@@ -409,6 +410,16 @@ fn keep(
         .collect();
     kept.reverse();
     kept
+}
+
+/// Where this server lacks some of what happened, takes what came before that away, so that the client asks for the rest.
+/// Whether it does.
+fn cut_at_gap(window: &[Arc<TimelineEvent>], kept: &mut Vec<Arc<TimelineEvent>>) -> bool {
+    let Some(last) = window.iter().rfind(|event| event.after_gap) else {
+        return false;
+    };
+    kept.retain(|event| event.position >= last.position);
+    true
 }
 
 /// Whether an event that fits lies in the window before the first that was kept.

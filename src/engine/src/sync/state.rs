@@ -48,7 +48,14 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn new(end: &'a RoomState, timeline: &'a Timeline, after_it: bool) -> Self {
+    /// `whole`: for who knows nothing of the room yet. To them, what came beside the room's head is told as state too: in
+    /// the room's graph it stands before others that came earlier, also those that they don't get.
+    pub(super) fn new(
+        end: &'a RoomState,
+        timeline: &'a Timeline,
+        after_it: bool,
+        whole: bool,
+    ) -> Self {
         let mut seen = Self {
             end,
             timeline: HashSet::new(),
@@ -57,7 +64,8 @@ impl<'a> Seen<'a> {
         if after_it {
             return seen;
         }
-        for event in timeline.events.iter().filter(|event| event.is_state()) {
+        let is_told = |event: &&Arc<TimelineEvent>| event.is_state() && !(whole && event.is_beside);
+        for event in timeline.events.iter().filter(is_told) {
             seen.timeline.insert(event.position);
             let key = (
                 event.event_type.as_ref(),
@@ -111,8 +119,8 @@ impl Sync {
         if !section_has_room(filter, wanted.room.id()) {
             return Ok(Vec::new());
         }
-        let seen = Seen::new(wanted.end, wanted.timeline, stretch.state_after);
         let whole = wanted.after == 0;
+        let seen = Seen::new(wanted.end, wanted.timeline, stretch.state_after, whole);
         let known = self.known_state(stretch, wanted).await?;
         let is_news = |position: &i64| match &known {
             Some(known) => !known.contains(position),

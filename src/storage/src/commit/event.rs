@@ -39,6 +39,8 @@ pub struct NewEvent {
     pub redacted_by: Option<i64>,
     /// How it relates to another event.
     pub relation: Option<Relation>,
+    /// Whether some of what it is built on isn't in the timeline.
+    pub after_gap: bool,
     /// What becomes of the room, where that is not just that the event takes its place in the state.
     pub settled: Option<Box<Settled>>,
     /// Its position, once committed.

@@ -71,6 +71,8 @@ pub(in crate::rooms) struct Beside {
     pub(in crate::rooms) extremities: Vec<(OwnedEventId, Assigned)>,
     /// Whether it is one itself.
     pub(in crate::rooms) is_extremity: bool,
+    /// Whether some of what it is built on isn't in the timeline.
+    pub(in crate::rooms) after_gap: bool,
     /// What changes of the room's current state.
     pub(in crate::rooms) changes: Vec<CurrentChange>,
 }
@@ -264,6 +266,7 @@ impl Edit<'_> {
         let snapshot = beside.after.into_snapshot(&position);
         let mut event = new_event(&incoming, snapshot, position.clone());
         redactions.put_into(&mut event);
+        event.after_gap = beside.after_gap;
         let mut replaced = None;
         if !is_current {
             let state_event = StateEvent::from_pdu(&incoming.pdu).map(Arc::new);
@@ -523,6 +526,7 @@ fn new_event(incoming: &Incoming, snapshot: NewSnapshot, position: Assigned) -> 
         redacts_later: None,
         redacted_by: None,
         relation: Relation::of_content(fields.content.get()),
+        after_gap: false,
         settled: None,
         position,
     }

@@ -35,7 +35,8 @@ pub(in crate::rooms) struct Past {
 }
 
 impl Rooms {
-    /// Reads a stretch of what came before everything that is stored of a room. Whether there is more now.
+    /// Reads a stretch of what came before everything that is stored of a room, or is missing in between. Whether there is
+    /// more now.
     ///
     /// # Errors
     /// If the database fails. Where nobody answers, there is just nothing more.
@@ -67,14 +68,16 @@ impl Rooms {
         Ok(false)
     }
 
-    /// The events on which the oldest stored ones are built, and that aren't stored in the timeline.
+    /// The events on which the oldest stored ones are built, or those behind gaps, and that aren't stored in the timeline.
     async fn before_the_oldest(&self, room: &Room) -> Result<Vec<OwnedEventId>> {
         let span = Span {
             room_nid: room.nid(),
             after: i64::MIN,
             to: i64::MAX,
         };
-        let oldest = self.database.oldest_events(span, OLDEST).await?;
+        let mut oldest = self.database.oldest_events(span, OLDEST).await?;
+        let behind_gaps = self.database.events_after_gaps(room.nid(), OLDEST);
+        oldest.extend(behind_gaps.await?);
         let mut before: Vec<OwnedEventId> = Vec::new();
         for row in oldest {
             let pdu = parley_protocol::Pdu::parse(row.event_id, &row.json);

@@ -155,7 +155,7 @@ impl Rooms {
         }
         let fields: Fields = serde_json::from_str(event.get())
             .map_err(|error| (None, EngineError::bad_json(error.to_string())))?;
-        let room = self.registry.get(&fields.room_id).await;
+        let room = self.registry.find(&fields.room_id).await;
         let room = room.map_err(|error| (None, error))?;
         let unknown = || EngineError::not_found("this server isn't in that room");
         let room = room.ok_or_else(|| (None, unknown()))?;
@@ -166,8 +166,14 @@ impl Rooms {
                 .about(origin, room.id(), "malformed", &reason);
             (None, EngineError::bad_json(reason))
         })?;
-        let event_id = read.pdu.event_id;
-        self.room_for_server(origin, room.id())
+        let event_id = read.pdu.event_id.clone();
+        let taken = async {
+            if self.is_here(&room).await? {
+                return self.room_for_server(origin, room.id()).await.map(|_| ());
+            }
+            self.put_out(&room, &read.pdu).await.map(|_| ())
+        };
+        taken
             .await
             .map_err(|error| (Some(event_id.clone()), error))?;
         Ok(Sorted {
@@ -268,8 +274,13 @@ impl Rooms {
         let mut reason = String::new();
         for _ in 0..ATTEMPTS {
             let result = async {
-                let room = self.room(room_id).await?;
-                self.receive(&room, &origin, &row.json).await
+                let room = self.registry.find(room_id).await?;
+                let unknown = || EngineError::not_found("this server isn't in that room");
+                let room = room.ok_or_else(unknown)?;
+                match self.is_here(&room).await? {
+                    true => self.receive(&room, &origin, &row.json).await,
+                    false => self.receive_outside(&room, &row.json).await,
+                }
             };
             match result.await {
                 Ok(Verdict::Unanchored(missing)) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parley_protocol::{
     BuiltEvent, EventDraft, Incoming, Placement, RoomVersion, Unverified, build,
-    client_event::stripped_event,
+    client_event::{shown_event, stripped_event},
 };
 use parley_storage::{
     accounts,
@@ -165,8 +165,7 @@ impl Rooms {
             Some(room) => room,
             None => self.registry.outside(sent.room_id, version),
         };
-        let is_here = !room.is_outside() && self.is_in(&*self.registry.load(&room).await?);
-        if !is_here {
+        if !self.is_here(&room).await? {
             let outsider = Outsider {
                 user_id: &user_id,
                 membership: MembershipState::Invite,
@@ -289,14 +288,19 @@ impl Rooms {
         let servers: Vec<OwnedServerName> = serde_json::from_str(&invite.via).unwrap_or_default();
         for server in &servers {
             match self.leave_by(session, room, server, &details).await {
-                Ok(leave) => return self.forget_invite(room, &session.user_id, &leave).await,
+                Ok(leave) => {
+                    return self
+                        .forget_invite(room, &session.user_id, &leave.into())
+                        .await;
+                }
                 Err(error) => {
                     tracing::info!(room = %room.id(), %server, %error, "a leave can't be sent");
                 }
             }
         }
         let leave = self.own_leave(session, room, &invite, &details).await?;
-        self.forget_invite(room, &session.user_id, &leave).await
+        self.forget_invite(room, &session.user_id, &leave.into())
+            .await
     }
 
     async fn leave_by(
@@ -394,14 +398,10 @@ impl Rooms {
             .send_knock(server, room_id, &knock.pdu.event_id, event)
             .await?;
         let room = self.registry.to_enter(room_id, version).await?;
-        let incoming = Incoming {
-            pdu: knock.pdu,
-            json: knock.json,
-        };
         let outsider = Outsider {
             user_id: &session.user_id,
             membership: MembershipState::Knock,
-            event: &incoming,
+            event: &knock.into(),
             room_state: &room_state,
             via: vec![server.to_owned()],
         };
@@ -482,15 +482,22 @@ fn stripped(room_state: &[RawPdu]) -> Vec<Box<RawValue>> {
                 event_type: TimelineEventType,
                 state_key: Box<str>,
                 content: Box<RawValue>,
+                /// Of a whole event.
+                origin_server_ts: Option<ruma::MilliSecondsSinceUnixEpoch>,
             }
             let fields: Fields = serde_json::from_str(event.get()).ok()?;
-            Some(stripped_event(&parley_protocol::StateEvent {
+            let show = match fields.origin_server_ts {
+                Some(_) => shown_event,
+                None => stripped_event,
+            };
+            let zero = ruma::MilliSecondsSinceUnixEpoch(ruma::uint!(0));
+            Some(show(&parley_protocol::StateEvent {
                 event_id: ruma::event_id!("$shown").to_owned(),
                 sender: fields.sender,
                 event_type: fields.event_type,
                 state_key: fields.state_key,
                 content: fields.content,
-                origin_server_ts: ruma::MilliSecondsSinceUnixEpoch(ruma::uint!(0)),
+                origin_server_ts: fields.origin_server_ts.unwrap_or(zero),
             }))
         })
         .collect()

@@ -265,7 +265,7 @@ impl Rooms {
     ) -> Result<()> {
         let room = self.registry.to_enter(room_id, version).await?;
         let join = self.signed_join(&room, join, answer.event.as_ref()).await?;
-        if !room.is_outside() && self.is_in(&*self.registry.load(&room).await?) {
+        if self.is_here(&room).await? {
             // Another server vouched for the user; the room is here.
             return match self.take(&room, server, join, true).await? {
                 super::receive::Verdict::SoftFailed(reason)
@@ -368,14 +368,10 @@ impl Rooms {
         &self,
         room: &Arc<Room>,
         user_id: &UserId,
-        leave: &BuiltEvent,
+        leave: &Incoming,
     ) -> Result<()> {
-        let incoming = Incoming {
-            pdu: leave.pdu.clone(),
-            json: leave.json.clone(),
-        };
         self.edit_outside(room, |edit| {
-            let event = edit.add_outlier(&incoming, Standing::Known, None, None);
+            let event = edit.add_outlier(leave, Standing::Known, None, None);
             edit.effect(RoomEffect::NoInvite {
                 user_id: user_id.to_owned(),
                 event,

@@ -30,6 +30,17 @@ const MAX_AUTH_ROUNDS: usize = 20;
 /// Events that a state, or what allows an event, may consist of.
 const MAX_STATE: usize = 200_000;
 
+/// What became of a question for a gap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// What the other server told is taken in. If that is not what was missing, it doesn't tell that.
+    Answered,
+    /// It said no: the state may be had, if not the events.
+    Refused,
+    /// It wasn't reached. To do without would leave a gap that need not stay.
+    Unreachable,
+}
+
 impl Rooms {
     /// Makes sure that what allows an event is known, as far as it can be had.
     pub(super) async fn need_auth_events(
@@ -191,10 +202,14 @@ impl Rooms {
             prev.iter().filter(lacks).cloned().collect()
         };
         if !missing(known).is_empty() && fill {
-            if !self.fill_gap(room, origin, pdu).await? {
+            let asked = self.fill_gap(room, origin, pdu).await?;
+            if asked == Asked::Unreachable {
                 return Ok(None);
             }
             known.extend(self.known_of(room, prev).await?);
+            if asked == Asked::Answered && !missing(known).is_empty() {
+                return Ok(None);
+            }
         }
         let still = missing(known);
         if still.len() > MAX_MISSING {
@@ -219,14 +234,13 @@ impl Rooms {
         Ok(snapshots.collect())
     }
 
-    /// Asks for the events between the room's head and an event, and takes them in. Whether the other server was reached: if
-    /// not, to do without them would leave a gap that need not stay.
+    /// Asks for the events between the room's head and an event, and takes them in.
     async fn fill_gap(
         &self,
         room: &std::sync::Arc<Room>,
         origin: &ServerName,
         pdu: &Pdu,
-    ) -> Result<bool> {
+    ) -> Result<Asked> {
         let remote = self.outside.remote()?;
         let extremities = self.extremities(room).await?;
         let missing = MissingEvents {
@@ -239,7 +253,11 @@ impl Rooms {
             Ok(events) => events,
             Err(error) => {
                 tracing::debug!(room = %room.id(), %error, "a gap stays");
-                return Ok(!matches!(error, RemoteError::Unreachable(_)));
+                return Ok(match error {
+                    RemoteError::Unreachable(_) => Asked::Unreachable,
+                    RemoteError::Nonsense(_) => Asked::Answered,
+                    _ => Asked::Refused,
+                });
             }
         };
         let mut gap = Vec::new();
@@ -260,7 +278,7 @@ impl Rooms {
                 tracing::debug!(room = %room.id(), %error, "an event of a gap is dropped");
             }
         }
-        Ok(true)
+        Ok(Asked::Answered)
     }
 
     async fn extremities(&self, room: &std::sync::Arc<Room>) -> Result<Vec<OwnedEventId>> {

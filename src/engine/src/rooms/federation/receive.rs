@@ -15,7 +15,10 @@ use parley_storage::{
     commit::{RoomEffect, Standing},
     federation::KnownEvent,
 };
-use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, events::StateEventType};
+use ruma::{
+    EventId, OwnedEventId, OwnedServerName, ServerName,
+    events::{StateEventType, TimelineEventType},
+};
 
 use super::resolve::{IdState, StateBefore, pdu_of};
 use crate::{
@@ -55,12 +58,20 @@ pub(super) enum Verdict {
     Unanchored(String),
 }
 
+impl Verdict {
+    fn unanchored() -> Self {
+        Self::Unanchored("what it is built on can't be had".to_owned())
+    }
+}
+
 /// An event that is allowed where it stands in the graph.
 struct Allowed {
     incoming: Incoming,
     before: StateBefore,
     /// Where it is stored already, without being in the timeline.
     stored: Option<KnownEvent>,
+    /// Whether some of what it is built on isn't in the timeline.
+    after_gap: bool,
     redactions: Redactions,
     /// Why the room's policy server has it not shown.
     refusal: Option<String>,
@@ -155,6 +166,14 @@ impl Rooms {
         if fields.prev_events.is_empty() {
             return Err(EngineError::bad_json("the event is built on nothing"));
         }
+        let lacks = |ids: &[OwnedEventId]| !ids.iter().all(|id| known.contains_key(id));
+        if lacks(&fields.auth_events) && lacks(&fields.prev_events) {
+            // What came before it brings most of what allows it.
+            let needed = self.need_prev_events(room, origin, &incoming.pdu, &mut known, fill);
+            if needed.await?.is_none() {
+                return Ok(Verdict::unanchored());
+            }
+        }
         self.need_auth_events(room, origin, &incoming.pdu, &mut known)
             .await?;
         if !fields.auth_events.iter().all(|id| known.contains_key(id)) {
@@ -164,7 +183,8 @@ impl Rooms {
             ));
         }
         if let Err(reason) = check_by_auth_events(&incoming.pdu, room.version(), &known) {
-            return self.reject(room, incoming, stored, None, reason).await;
+            let before = self.before_if_known(room, &incoming.pdu, &known).await?;
+            return self.reject(room, incoming, stored, before, reason).await;
         }
         let on_head = self.state_on_head(room, &incoming.pdu).await?;
         let before = if let Some(before) = on_head.filter(|_| stored.is_none()) {
@@ -174,9 +194,7 @@ impl Rooms {
                 .need_prev_events(room, origin, &incoming.pdu, &mut known, fill)
                 .await?;
             let Some(needed) = needed else {
-                return Ok(Verdict::Unanchored(
-                    "what it is built on can't be had".to_owned(),
-                ));
+                return Ok(Verdict::unanchored());
             };
             let before = self.state_before(room, &needed).await?;
             if let Err(reason) = self.check_by_state(room, &incoming.pdu, &before).await? {
@@ -193,6 +211,7 @@ impl Rooms {
         let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
         redactions.redacted_by = redacted_by;
         let allowed = Allowed {
+            after_gap: is_behind_gap(&incoming.pdu, &known),
             incoming,
             before,
             stored,
@@ -211,6 +230,22 @@ impl Rooms {
             base,
             resolved: None,
         }))
+    }
+
+    /// The state before an event, if what it is built on is here: nobody is asked for the sake of a rejected event, but
+    /// what is built on it needs not ask either.
+    async fn before_if_known(
+        &self,
+        room: &Room,
+        pdu: &Pdu,
+        known: &Known,
+    ) -> Result<Option<StateBefore>> {
+        let prev = pdu.fields.prev_events.iter();
+        let snapshots: Option<HashSet<i64>> = prev.map(|id| known.get(id)?.snapshot).collect();
+        match snapshots {
+            Some(snapshots) => Ok(Some(self.state_before(room, &snapshots).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Stores an event that the rules refuse, so that what is built on it finds it.
@@ -268,7 +303,13 @@ impl Rooms {
             let (verdict, pending) = self.write(room, head, &mut guard, &allowed, plan, permit)?;
             drop(guard);
             match pending.committed().await {
-                Ok(()) => return Ok(verdict),
+                Ok(()) => {
+                    let event_type = &allowed.incoming.pdu.fields.event_type;
+                    if *event_type == TimelineEventType::RoomTombstone {
+                        self.follow_tombstone(room).await;
+                    }
+                    return Ok(verdict);
+                }
                 Err(NotCommitted::Rebuild) => {}
                 Err(failed) => return Err(failed.into()),
             }
@@ -301,6 +342,7 @@ impl Rooms {
                 after: after.clone(),
                 extremities,
                 is_extremity,
+                after_gap: allowed.after_gap,
                 changes,
             })
         };
@@ -488,6 +530,17 @@ pub(super) fn check_same(room: &Room, incoming: &Incoming, stored: &KnownEvent) 
         true => Ok(()),
         false => Err(EngineError::forbidden("another event has that id")),
     }
+}
+
+/// Whether some of what an event is built on isn't in the timeline, though it could be: no more is known of it than the
+/// state there.
+fn is_behind_gap(pdu: &Pdu, known: &Known) -> bool {
+    let is_missing = |id: &OwnedEventId| {
+        known
+            .get(id)
+            .is_none_or(|event| event.standing == Standing::Known)
+    };
+    pdu.fields.prev_events.iter().any(is_missing)
 }
 
 /// Whether an event is built on exactly the room's forward extremities.

@@ -111,7 +111,7 @@ pub(super) fn new_levels(
             // Creators stand above all levels, and must not have one.
             users.remove(session.user_id.as_str());
             users.retain(|user, _| !additional_creators.iter().any(|creator| creator == user));
-        } else if is_creator(old, session) {
+        } else if old.is_privileged(&session.user_id) {
             // Who stood above all levels is on top of them.
             let top = highest(users).max(100);
             let top = Int::new_saturating(top).into();
@@ -119,12 +119,6 @@ pub(super) fn new_levels(
         }
     }
     Ok(content)
-}
-
-/// Whether somebody stands above all levels of a room.
-fn is_creator(state: &RoomState, session: &Session) -> bool {
-    use ruma::events::room::power_levels::UserPowerLevel;
-    state.power_levels().for_user(&session.user_id) == UserPowerLevel::Infinite
 }
 
 fn highest(users: &CanonicalJsonObject) -> i64 {

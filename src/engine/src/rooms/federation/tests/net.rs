@@ -128,12 +128,7 @@ impl Server {
         let content =
             RawValue::from_string(format!("{{\"body\":\"{text}\",\"msgtype\":\"m.text\"}}"))
                 .unwrap();
-        let message = Message {
-            event_type: "m.room.message",
-            content: &content,
-            transaction_id: text,
-            delayed: None,
-        };
+        let message = Message::new("m.room.message", &content, text);
         self.rooms()
             .send(&self.user, room_id, message)
             .await
