@@ -59,8 +59,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    fn unanchored() -> Self {
-        Self::Unanchored("what it is built on can't be had".to_owned())
+    fn unanchored(what: &str) -> Self {
+        Self::Unanchored(format!("what {what} can't be had"))
     }
 }
 
@@ -171,16 +171,14 @@ impl Rooms {
             // What came before it brings most of what allows it.
             let needed = self.need_prev_events(room, origin, &incoming.pdu, &mut known, fill);
             if needed.await?.is_none() {
-                return Ok(Verdict::unanchored());
+                return Ok(Verdict::unanchored("it is built on"));
             }
         }
         self.need_auth_events(room, origin, &incoming.pdu, &mut known)
             .await?;
         if !fields.auth_events.iter().all(|id| known.contains_key(id)) {
             // Not its fault: to refuse it would be for ever.
-            return Ok(Verdict::Unanchored(
-                "what allows it can't be had".to_owned(),
-            ));
+            return Ok(Verdict::unanchored("allows it"));
         }
         if let Err(reason) = check_by_auth_events(&incoming.pdu, room.version(), &known) {
             let before = self.before_if_known(room, &incoming.pdu, &known).await?;
@@ -190,11 +188,9 @@ impl Rooms {
         let before = if let Some(before) = on_head.filter(|_| stored.is_none()) {
             before
         } else {
-            let needed = self
-                .need_prev_events(room, origin, &incoming.pdu, &mut known, fill)
-                .await?;
-            let Some(needed) = needed else {
-                return Ok(Verdict::unanchored());
+            let needed = self.need_prev_events(room, origin, &incoming.pdu, &mut known, fill);
+            let Some(needed) = needed.await? else {
+                return Ok(Verdict::unanchored("it is built on"));
             };
             let before = self.state_before(room, &needed).await?;
             if let Err(reason) = self.check_by_state(room, &incoming.pdu, &before).await? {
