@@ -1,7 +1,10 @@
 //! What rooms that span servers need beyond the timeline: events that stand in none, what other servers sent, and
 //! invitations from outside.
 
-use std::{collections::HashMap, pin::Pin};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+};
 
 use parley_protocol::EventKey;
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
@@ -295,6 +298,12 @@ impl Database {
         origin: &ServerName,
         events: Vec<(OwnedEventId, String)>,
     ) -> Result<()> {
+        // One statement can't put a row in twice; of an event that came twice, the first stays.
+        let mut seen = HashSet::new();
+        let events: Vec<_> = events
+            .into_iter()
+            .filter(|(id, _)| seen.insert(id.clone()))
+            .collect();
         let count = events.len();
         let (ids, jsons) = events
             .into_iter()

@@ -8,7 +8,10 @@ use parley_federation::{DestinationStatus, Finding, Verdict};
 use ruma::ServerName;
 use serde_json::json;
 
-use super::rooms::{hear, join_by, say};
+use super::{
+    rooms::{hear, join_by, say},
+    sending::reach,
+};
 use crate::rooms::create_public;
 
 async fn check(server: &TestServer, name: &str) -> Vec<Finding> {
@@ -136,19 +139,8 @@ async fn what_a_server_that_is_gone_has_missed_is_listed_until_it_has_it() {
         })
         .await;
         servers[1].start_again().await;
-        let name = <&ServerName>::try_from(other.as_str()).unwrap();
-        let bob = bob.at(&servers[1]);
-        let again = async {
-            // An attempt that was under way ends in another pause.
-            loop {
-                servers[0].federation().retry(name).await;
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
-        tokio::select! {
-            () = hear(&bob, &room_id, &said) => {}
-            () = again => {}
-        }
+        reach(&servers[0], &other).await;
+        hear(&bob.at(&servers[1]), &room_id, &said).await;
         listed(servers, |status| {
             (status.failures, status.rooms_behind, status.waiting) == (0, 0, 0)
         })

@@ -328,7 +328,7 @@ async fn what_cannot_be_upgraded_stays_as_it_is() {
         let bob = server.register("bob").await;
         let room_id = create_public(&alice).await;
         for (version, code) in [
-            ("1", "M_UNSUPPORTED_ROOM_VERSION"),
+            ("org.example.unknown", "M_UNSUPPORTED_ROOM_VERSION"),
             ("99", "M_UNSUPPORTED_ROOM_VERSION"),
         ] {
             let body = json!({ "new_version": version });
