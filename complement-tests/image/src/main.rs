@@ -18,11 +18,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-/// The configuration, with `{server_name}` to be filled in.
+/// The configuration, with `{server_name}` and `{registrations}` to be filled in.
 const TEMPLATE: &str = include_str!("../parley.toml");
 
 const DATA: &str = "/data";
 const AUTHORITY: &str = "/complement/ca";
+/// Where Complement puts the registrations of application services.
+const APPSERVICES: &str = "/complement/appservice";
 
 fn main() -> anyhow::Result<()> {
     let server_name =
@@ -47,7 +49,9 @@ fn main() -> anyhow::Result<()> {
     let configuration = data.join("parley.toml");
     write(
         &configuration,
-        &TEMPLATE.replace("{server_name}", &server_name),
+        &TEMPLATE
+            .replace("{server_name}", &server_name)
+            .replace("{registrations}", &registrations(Path::new(APPSERVICES))?),
         0o600,
     )?;
 
@@ -57,6 +61,23 @@ fn main() -> anyhow::Result<()> {
         .arg(&configuration)
         .exec();
     Err(error).context("starting /usr/bin/parley")
+}
+
+/// The registrations of application services in a folder, as TOML has a list of strings. Where there is no folder, there
+/// are none.
+fn registrations(folder: &Path) -> anyhow::Result<String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok("[]".to_owned());
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(format!("{files:?}"))
 }
 
 /// Whether `name` can stand in a certificate and, unescaped, in a TOML string.
@@ -79,7 +100,26 @@ fn write(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_host_name;
+    use std::{fs, path::Path};
+
+    use super::{is_host_name, registrations};
+
+    #[test]
+    fn registrations_of_application_services_are_the_yaml_files_of_the_folder() {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let none = registrations(Path::new(folder)).unwrap();
+        assert_eq!(none, "[]");
+        assert_eq!(registrations(Path::new("/nowhere/at/all")).unwrap(), "[]");
+        let folder = std::env::temp_dir().join(format!("registrations-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["b.yaml", "a.yaml", "notes.txt"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let found = registrations(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        let file = |name: &str| format!("{:?}", folder.join(name));
+        assert_eq!(found, format!("[{}, {}]", file("a.yaml"), file("b.yaml")));
+    }
 
     #[test]
     fn a_server_name_that_could_break_out_of_the_configuration_is_refused() {
