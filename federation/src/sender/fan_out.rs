@@ -12,6 +12,9 @@ use super::{
     queue::{Queue, WaitingPdu},
 };
 
+/// How soon a server is tried again that spoke while an attempt failed, in milliseconds.
+const SOON_MS: i64 = 1_000;
+
 /// What matters of an event.
 #[derive(Debug, Deserialize)]
 struct Facts {
@@ -147,9 +150,10 @@ impl Inner {
     /// Sees to it that a server is tried again when its time has come.
     pub(super) async fn schedule(&self, server: &ServerName) {
         let entry = self.client.destinations().get(server).await;
-        let Some(at) = entry.health().retry_at else {
-            return;
-        };
+        let retry_at = entry.health().retry_at;
+        // Without a time, the server has spoken, or an administrator has, while the attempt that failed was under way: what
+        // came of that was that somebody is at it already, so it must not be the end of it.
+        let at = retry_at.unwrap_or_else(|| self.now() + SOON_MS);
         self.queues().retries.insert((at, server.to_owned()));
     }
 
