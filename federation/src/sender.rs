@@ -113,8 +113,15 @@ impl Unwritten {
         for (key, at) in old.events {
             self.events.entry(key).or_insert(at);
         }
-        // The oldest counts.
-        self.receipts.extend(old.receipts);
+        for (key, at) in old.receipts {
+            self.add_receipt(key, at);
+        }
+    }
+
+    /// Takes a receipt up; the oldest counts.
+    fn add_receipt(&mut self, key: (OwnedServerName, i64), at: i64) {
+        let oldest = self.receipts.entry(key).or_insert(at);
+        *oldest = at.min(*oldest);
     }
 }
 
@@ -395,13 +402,14 @@ impl Queues {
         }
     }
 
-    /// Notes that a server lacks receipts of a room, from that position on. It is stored once for each room.
-    fn lacks_receipts(&mut self, server: &ServerName, room_nid: i64, position: i64) {
+    /// Notes that a server lacks receipts of a room, from that position on. It is stored once for each room, unless it is
+    /// `older` than what may be stored, as what was under way is.
+    fn lacks_receipts(&mut self, server: &ServerName, room_nid: i64, position: i64, older: bool) {
         let queue = self.of(server);
         queue.has_backlog = true;
-        if queue.receipts.add(room_nid) {
-            let key = (server.to_owned(), room_nid);
-            self.unwritten.receipts.insert(key, position);
+        if queue.receipts.add(room_nid) || older {
+            self.unwritten
+                .add_receipt((server.to_owned(), room_nid), position);
         }
     }
 
@@ -414,7 +422,7 @@ impl Queues {
             .collect();
         for (server, receipts) in given_up {
             for (room_nid, position) in receipts {
-                self.lacks_receipts(&server, room_nid, position);
+                self.lacks_receipts(&server, room_nid, position, true);
             }
         }
     }
@@ -429,4 +437,19 @@ fn rows(lacking: &Lacking) -> destinations::Lacking {
         (server.to_string(), row)
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_that_was_under_way_is_noted_though_a_newer_one_was_noted_before() {
+        let mut queues = Queues::default();
+        let server = OwnedServerName::try_from("b").unwrap();
+        queues.lacks_receipts(&server, 7, 11, false);
+        queues.lacks_receipts(&server, 7, 12, false);
+        queues.lacks_receipts(&server, 7, 10, true);
+        assert_eq!(queues.unwritten.receipts[&(server, 7)], 10);
+    }
 }

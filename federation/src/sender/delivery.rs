@@ -205,7 +205,7 @@ impl Inner {
                 queues.lacks(server, room_nid, position, true);
             }
             for (room_nid, position) in given_up.receipts {
-                queues.lacks_receipts(server, room_nid, position);
+                queues.lacks_receipts(server, room_nid, position, true);
             }
             queues.of(server).busy = false;
         }

@@ -120,7 +120,8 @@ impl Inner {
             self.deliver_to(server);
         } else if let (Subject::Receipt(room_nid, ..), Some(position)) = (edu.subject, edu.position)
         {
-            self.queues().lacks_receipts(server, room_nid, position);
+            self.queues()
+                .lacks_receipts(server, room_nid, position, false);
             self.schedule(server).await;
         }
         // By the time that it is back, the rest is no longer true.

@@ -167,7 +167,9 @@ impl Database {
             &mut transaction,
             "receipt_backlogs (server_name, room_nid, position)",
             notes.receipts,
-            "ON CONFLICT (server_name, room_nid) DO NOTHING",
+            "ON CONFLICT (server_name, room_nid) DO UPDATE SET position = CASE \
+             WHEN excluded.position < receipt_backlogs.position THEN excluded.position \
+             ELSE receipt_backlogs.position END",
         )
         .await?;
         transaction.commit().await?;
