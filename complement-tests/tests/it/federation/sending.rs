@@ -25,7 +25,7 @@ async fn types(client: &Client, room_id: &str, types: bool) {
 }
 
 /// Has a server tried again by another, until it is reached.
-pub(super) async fn reach(server: &TestServer, name: &str) {
+async fn reach(server: &TestServer, name: &str) {
     let name = <&ServerName>::try_from(name).unwrap();
     let reached = async {
         loop {
