@@ -75,7 +75,9 @@ mod the_example {
     #[test]
     fn and_what_complement_starts_parley_with_are_both_accepted() {
         let template = include_str!("../../../../complement-tests/image/parley.toml");
-        let text = template.replace("{server_name}", "hs1");
+        let text = template
+            .replace("{server_name}", "hs1")
+            .replace("{registrations}", "[\"/complement/appservice/irc.yaml\"]");
         assert_eq!(read(&text).err(), None);
     }
 
