@@ -31,7 +31,7 @@ use parley_storage::{
     destinations::{self, BacklogRow, SenderNotes},
 };
 use ruma::{OwnedServerName, ServerName};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{edus::Fleeting, queue::Queue};
@@ -68,6 +68,9 @@ struct Inner {
     /// Which node this is.
     node: String,
     queues: Mutex<Queues>,
+    /// Held from when notes are taken out of the queues until they're stored: who reads them then would miss them in either
+    /// place, and leave a server without them.
+    noting: AsyncMutex<()>,
     slots: Semaphore,
     leads: AtomicBool,
     transactions: AtomicU64,
@@ -157,6 +160,7 @@ impl Sender {
                 policy: policy.clone(),
                 node,
                 queues: Mutex::default(),
+                noting: AsyncMutex::default(),
                 slots: Semaphore::new(AT_ONCE),
                 leads: AtomicBool::new(false),
                 transactions: AtomicU64::new(0),
@@ -321,6 +325,7 @@ impl Inner {
     /// Stores how far everything was delivered or noted.
     async fn note(&self, place: &mut Place, now: i64) -> Result<(), StorageError> {
         place.noted_at = now;
+        let _noting = self.noting.lock().await;
         let (position, unwritten) = {
             let mut queues = self.queues();
             let waiting = queues.by_server.values().filter_map(Queue::oldest).min();

@@ -9,7 +9,7 @@ use parley_engine::{clock::Clock, random::Random};
 use parley_storage::{Database, destinations::DestinationRow};
 use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, ServerName};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 /// Servers in memory. One that isn't is read from the database when it is next spoken with.
 const REMEMBERED: usize = 20_000;
@@ -47,6 +47,8 @@ pub(crate) struct Destination {
     health: Mutex<DestinationRow>,
     /// When it was last reached, as it is stored.
     stored_success: Mutex<i64>,
+    /// Held while it is stored: the last one to be stored has to be the newest.
+    storing: AsyncMutex<()>,
 }
 
 impl Destination {
@@ -83,6 +85,7 @@ impl Destinations {
             Ok::<_, std::convert::Infallible>(Arc::new(Destination {
                 slots: Semaphore::new(REQUESTS),
                 stored_success: Mutex::new(row.last_success_at.unwrap_or(0)),
+                storing: AsyncMutex::default(),
                 health: Mutex::new(row),
             }))
         };
@@ -100,7 +103,7 @@ impl Destinations {
     /// A server was reached.
     pub(crate) async fn succeeded(&self, name: &ServerName, entry: &Destination) {
         let now = self.inner.clock.now_ms();
-        let row = {
+        {
             let mut health = entry.health();
             let was_failing = health.failing_since.is_some();
             let mut stored = lock(&entry.stored_success);
@@ -112,15 +115,14 @@ impl Destinations {
                 return;
             }
             *stored = now;
-            health.clone()
-        };
-        self.store(name, &row).await;
+        }
+        self.store(name, entry).await;
     }
 
     /// A server wasn't reached.
     pub(crate) async fn failed(&self, name: &ServerName, entry: &Destination, reason: &str) {
         let now = self.inner.clock.now_ms();
-        let row = {
+        let failures = {
             let mut health = entry.health();
             if health.retry_at.is_some_and(|at| at > now) {
                 // Another request has said so before.
@@ -136,12 +138,12 @@ impl Destinations {
             health.failures += 1;
             health.retry_at = Some(now.saturating_add(pause));
             health.last_error = Some(reason.chars().take(300).collect());
-            health.clone()
+            health.failures
         };
-        if row.failures == 1 {
+        if failures == 1 {
             tracing::info!(server = %name, reason, "another server isn't reached");
         }
-        self.store(name, &row).await;
+        self.store(name, entry).await;
     }
 
     /// A server has spoken: it is worth trying again.
@@ -159,15 +161,14 @@ impl Destinations {
     /// Tries a server again at once. Whether it was to be left alone.
     pub(crate) async fn retry(&self, name: &ServerName) -> bool {
         let entry = self.get(name).await;
-        let row = {
+        {
             let mut health = entry.health();
             if health.retry_at.take().is_none() {
                 return false;
             }
             health.failures = 0;
-            health.clone()
-        };
-        self.store(name, &row).await;
+        }
+        self.store(name, &entry).await;
         self.call_back(name);
         true
     }
@@ -188,8 +189,11 @@ impl Destinations {
         }
     }
 
-    async fn store(&self, name: &ServerName, row: &DestinationRow) {
-        let stored = self.inner.database.set_destination(name.as_str(), row);
+    /// Stores how it goes with a server now.
+    async fn store(&self, name: &ServerName, entry: &Destination) {
+        let _storing = entry.storing.lock().await;
+        let row = entry.health().clone();
+        let stored = self.inner.database.set_destination(name.as_str(), &row);
         if let Err(error) = stored.await {
             tracing::warn!(%error, server = %name, "how it goes with another server can't be stored");
         }

@@ -219,8 +219,9 @@ impl Inner {
         }
     }
 
-    /// Stores what is to be noted, without moving on.
+    /// Stores what is to be noted, without moving on. Nothing is on its way to the database afterwards.
     async fn write_notes(&self) -> Result<(), StorageError> {
+        let _noting = self.noting.lock().await;
         let unwritten = std::mem::take(&mut self.queues().unwritten);
         match unwritten.is_empty() {
             true => Ok(()),

@@ -8,7 +8,10 @@ use parley_federation::{DestinationStatus, Finding, Verdict};
 use ruma::ServerName;
 use serde_json::json;
 
-use super::rooms::{join_by, say};
+use super::{
+    rooms::{hear, join_by, say},
+    sending::reach,
+};
 use crate::rooms::create_public;
 
 async fn check(server: &TestServer, name: &str) -> Vec<Finding> {
@@ -102,7 +105,7 @@ async fn it_is_listed_which_servers_are_not_reached_and_they_are_tried_again_on_
 }
 
 #[tokio::test]
-async fn what_a_server_that_is_gone_has_missed_is_listed() {
+async fn what_a_server_that_is_gone_has_missed_is_listed_until_it_has_it() {
     federated(2, async |servers| {
         let alice = servers[0].register("alice").await;
         let bob = servers[1].register("bob").await;
@@ -110,7 +113,7 @@ async fn what_a_server_that_is_gone_has_missed_is_listed() {
         join_by(&bob, &room_id, &servers[0]).await;
         let other = servers[1].name().to_owned();
         servers[1].stop().await;
-        say(&alice, &room_id, "unheard").await;
+        let said = say(&alice, &room_id, "unheard").await;
         let status = async |servers: &[TestServer]| {
             let listed = servers[0].federation().destinations_status().await.unwrap();
             listed
@@ -133,6 +136,13 @@ async fn what_a_server_that_is_gone_has_missed_is_listed() {
                 && status.last_error.is_some()
                 && status.last_success_at.is_some()
                 && status.rooms_behind == 1
+        })
+        .await;
+        servers[1].start_again().await;
+        reach(&servers[0], &other).await;
+        hear(&bob.at(&servers[1]), &room_id, &said).await;
+        listed(servers, |status| {
+            (status.failures, status.rooms_behind, status.waiting) == (0, 0, 0)
         })
         .await;
     })

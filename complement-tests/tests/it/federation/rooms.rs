@@ -38,12 +38,25 @@ pub(super) async fn say(client: &Client, room_id: &str, text: &str) -> String {
 
 /// Syncs until something is told that fits.
 pub(super) async fn sync_until(client: &Client, fits: impl Fn(&Value) -> bool) -> Value {
-    let mut since = String::new();
+    sync_from(client, &Value::Null, fits).await
+}
+
+/// The same with what came after an answer, where there is one.
+pub(super) async fn sync_from(
+    client: &Client,
+    before: &Value,
+    fits: impl Fn(&Value) -> bool,
+) -> Value {
+    let after = |told: &Value| match told["next_batch"].as_str() {
+        Some(token) => format!("&since={token}"),
+        None => String::new(),
+    };
+    let mut since = after(before);
     let told = async {
         loop {
             let path = format!("{BASE}/sync?timeout=1000{since}");
             let told = client.get(&path).await.ok();
-            since = format!("&since={}", told["next_batch"].as_str().unwrap());
+            since = after(&told);
             if fits(&told) {
                 return told;
             }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::Router;
 use parley_conformance::{Client, Peer, TestServer, federated};
+use parley_federation::DestinationStatus;
 use ruma::ServerName;
 use serde_json::{Value, json};
 
-use super::rooms::{becomes, hear, join_by, read, say, sync_until};
+use super::rooms::{becomes, hear, join_by, read, say, sync_from, sync_until};
 use crate::rooms::{BASE, act, act_self, create_public, quoted};
 
 /// What is told of a room that isn't an event of its timeline.
@@ -24,26 +25,30 @@ async fn types(client: &Client, room_id: &str, types: bool) {
     client.put(&path, body).await.ok();
 }
 
-/// Has a server tried again by another, until it is reached.
-async fn reach(server: &TestServer, name: &str) {
+/// Has a server tried again by another, until it is reached and has everything.
+pub(super) async fn reach(server: &TestServer, name: &str) {
     let name = <&ServerName>::try_from(name).unwrap();
+    let status = async || {
+        let all = server.federation().destinations_status().await.unwrap();
+        all.into_iter()
+            .find(|status| status.server_name == name.as_str())
+    };
     let reached = async {
         loop {
             server.federation().retry(name).await;
-            let all = server.federation().destinations_status().await.unwrap();
-            let status = all
-                .iter()
-                .find(|status| status.server_name == name.as_str());
-            if status
-                .is_none_or(|status| status.failing_since.is_none() && status.rooms_behind == 0)
-            {
+            let is_reached = |status: DestinationStatus| {
+                status.failing_since.is_none() && status.rooms_behind == 0
+            };
+            if status().await.is_none_or(is_reached) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
-    reached.expect("the server is reached in time");
+    if reached.is_err() {
+        panic!("the server isn't reached in time: {:#?}", status().await);
+    }
 }
 
 /// Waits until somebody is in no room any more.
@@ -107,7 +112,7 @@ async fn presence_is_seen_on_other_servers() {
         let path = format!("{BASE}/presence/{}/status", quoted(&bob.user_id));
         let at_sea = json!({ "presence": "online", "status_msg": "at sea" });
         bob.put(&path, at_sea).await.ok();
-        sync_until(&alice, |told| {
+        let told = sync_until(&alice, |told| {
             let events = told["presence"]["events"].as_array().into_iter().flatten();
             let mut events = events.filter(|event| event["sender"] == bob.user_id);
             events.any(|event| {
@@ -118,7 +123,8 @@ async fn presence_is_seen_on_other_servers() {
         .await;
         let away = json!({ "presence": "offline" });
         bob.put(&path, away).await.ok();
-        sync_until(&alice, |told| {
+        // A client that begins isn't told who is offline.
+        sync_from(&alice, &told, |told| {
             let events = told["presence"]["events"].as_array().into_iter().flatten();
             let mut events = events.filter(|event| event["sender"] == bob.user_id);
             events.any(|event| event["content"]["presence"] == "offline")
