@@ -152,8 +152,8 @@ impl Rooms {
         Ok(!vouches)
     }
 
-    /// The servers to ask, each once: those that the client names, that of an invitation, that of the room's id, those
-    /// that were in the room when this one was.
+    /// The servers to ask, each once: that of an invitation, and those that the client names; if it names none, that of the
+    /// room's id, and those that were in the room when this one was.
     pub(super) async fn servers_for(
         &self,
         session: &Session,
@@ -171,15 +171,14 @@ impl Rooms {
                     serde_json::from_str(&invite.via).unwrap_or_default();
                 servers.extend(known);
             }
-            servers.extend(via.iter().cloned());
-            servers.extend(room_id.server_name().map(ToOwned::to_owned));
-            if !room.is_outside() {
+            if via.is_empty() && !room.is_outside() {
                 let state = self.registry.load(&room).await?;
                 servers.extend(self.servers_to_ask(&state));
             }
-        } else {
-            servers.extend(via.iter().cloned());
-            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
+        match via.is_empty() {
+            true => servers.extend(room_id.server_name().map(ToOwned::to_owned)),
+            false => servers.extend(via.iter().cloned()),
         }
         if self.outside.get().is_none() {
             servers.clear();
