@@ -3,7 +3,7 @@
 from common.waiting import same, until
 
 from lib.person import PATIENCE
-from lib.world import Side, both_ways, enter, keep, lacks, parley
+from lib.world import Side, both_ways, enter, keep
 
 COUNT = 500
 
@@ -45,8 +45,6 @@ async def _(side: Side) -> None:
     await enter(side, guest, room_id)
     room = keep(room_id, host, guest)
     room.without.add(secret)
-    if lacks("visibility-of-itself") and guest.home is parley:
-        room.without |= {e["event_id"] for e in await host.state(room_id) if e["type"] == "m.room.history_visibility"}
     public = await host.say(room_id, "for you, too")
     await guest.sees(room_id, public)
     ids = [event["event_id"] for event in await guest.history(room_id)]

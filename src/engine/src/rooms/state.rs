@@ -385,13 +385,17 @@ pub fn membership_of(event: &StateEvent) -> MembershipState {
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 pub fn visibility_of(event: &StateEvent) -> HistoryVisibility {
+    visibility_of_content(event.content.get())
+}
+
+/// The same of the content alone, which is JSON.
+pub fn visibility_of_content(content: &str) -> HistoryVisibility {
     #[derive(Deserialize)]
     struct Content {
         history_visibility: HistoryVisibility,
     }
-    let visibility = event
-        .content_as::<Content>()
-        .map_or(HistoryVisibility::Shared, |content| {
+    let visibility = serde_json::from_str(content)
+        .map_or(HistoryVisibility::Shared, |content: Content| {
             content.history_visibility
         });
     match visibility {

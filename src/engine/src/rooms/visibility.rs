@@ -21,7 +21,7 @@ use parley_protocol::StateEvent;
 use super::{
     Rooms,
     room::Room,
-    state::{RoomState, membership_of, visibility_of},
+    state::{RoomState, membership_of, visibility_of, visibility_of_content},
     timeline::TimelineEvent,
 };
 use crate::{EngineError, Result, erased::ErasedUsers};
@@ -123,10 +123,7 @@ impl Access {
     /// [`Rooms::look_up_past`].
     pub fn sees(&self, event: &TimelineEvent, user_id: &UserId) -> bool {
         if event.position < 0 {
-            let then = self.then(event);
-            return then.is_some_and(|(visibility, membership)| {
-                self.allows(&visibility, &membership, event.position)
-            });
+            return self.sees_past(event);
         }
         let (visibility, visibility_before) = at(
             &self.visibilities,
@@ -153,6 +150,24 @@ impl Access {
                 at(&self.memberships, event.position, MembershipState::Leave).0,
                 MembershipState::Knock
             ))
+    }
+
+    /// Whether the user may see an event of the past. One that changes the visibility is judged by the better of before and
+    /// after.
+    fn sees_past(&self, event: &TimelineEvent) -> bool {
+        let Some((visibility, membership)) = self.then(event) else {
+            return false;
+        };
+        let is_change = event.event_type.as_ref() == "m.room.history_visibility"
+            && event.state_key.as_deref() == Some("");
+        let before = is_change.then(|| {
+            let replaced = event.replaced.as_ref();
+            replaced.map_or(HistoryVisibility::Shared, |replaced| {
+                visibility_of_content(&replaced.content)
+            })
+        });
+        let mut visibilities = [Some(visibility), before].into_iter().flatten();
+        visibilities.any(|visibility| self.allows(&visibility, &membership, event.position))
     }
 
     /// Whether an event is shown redacted: its sender asked to be forgotten before the user could see it.

@@ -400,10 +400,14 @@ impl Edit<'_> {
     pub(in crate::rooms) fn add_past(&mut self, past: Past) {
         let mut chain = past.before.chain;
         let mut changes = past.before.changes;
+        let mut standing = past.standing;
         for (incoming, redacted_by) in past.events {
             let position = Assigned::default();
             let fields = &incoming.pdu.fields;
+            let mut replaces = None;
             if let Some(state_key) = &fields.state_key {
+                let place = (fields.event_type.to_string(), state_key.clone());
+                replaces = standing.insert(place, position.clone());
                 changes.push(PlaceChange {
                     event_type: fields.event_type.to_string(),
                     state_key: state_key.clone(),
@@ -432,6 +436,7 @@ impl Edit<'_> {
             };
             let mut new = new_event(&incoming, snapshot.clone(), position);
             new.redacted_by = redacted_by;
+            new.replaces = replaces;
             // Of the room as it is now, it changes nothing.
             new.settled = Some(Box::new(Settled {
                 snapshot: NewSnapshot::Same(snapshot_id(&snapshot)),

@@ -3,15 +3,22 @@
 //! What is read gets places before everything that is stored, the newest first: positions below those of the stream, so
 //! that /messages reads on into the past, and /sync never tells of it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use parley_protocol::Incoming;
-use parley_storage::{commit::Standing, events::Span};
+use parley_storage::{
+    commit::{Assigned, Standing},
+    events::Span,
+};
 use ruma::{OwnedEventId, OwnedServerName, ServerName};
 
 use super::{
     missing::{judge, read_all},
     receive::Known,
+    resolve::IdState,
 };
 use crate::{
     EngineError, Result,
@@ -30,6 +37,8 @@ const OLDEST: i64 = 20;
 pub(in crate::rooms) struct Past {
     /// The state before the oldest.
     pub(in crate::rooms) before: DerivedState,
+    /// What stood, before the oldest, in the places that the events take: by type and state key, the event's position.
+    pub(in crate::rooms) standing: HashMap<(String, String), Assigned>,
     /// The events, each with the position of the redaction that came before it.
     pub(in crate::rooms) events: Vec<(Incoming, Option<i64>)>,
 }
@@ -122,6 +131,7 @@ impl Rooms {
         let Some(oldest) = allowed.first() else {
             return Ok(false);
         };
+        let mut standing = HashMap::new();
         let before = match oldest.pdu.fields.prev_events.is_empty() {
             true => DerivedState {
                 chain: Vec::new(),
@@ -129,6 +139,7 @@ impl Rooms {
             },
             false => {
                 let state = self.fetch_state(room, server, &oldest.pdu.event_id).await?;
+                standing = standing_in(&state, &allowed);
                 let before = self.over_current(room, state).await?;
                 DerivedState {
                     chain: self.chain_of(before.base).await?,
@@ -145,7 +156,11 @@ impl Rooms {
         for event in allowed {
             events.push(self.redacted_before(room, event, &early).await?);
         }
-        let past = Past { before, events };
+        let past = Past {
+            before,
+            standing,
+            events,
+        };
         let written = self
             .edit(room, |edit| {
                 edit.add_past(past.clone());
@@ -201,4 +216,15 @@ impl Rooms {
         });
         Ok(allowed)
     }
+}
+
+/// What stands in a state in the places that some events take.
+fn standing_in(state: &IdState, events: &[Incoming]) -> HashMap<(String, String), Assigned> {
+    let standing = events.iter().filter_map(|event| {
+        let fields = &event.pdu.fields;
+        let (event_type, state_key) = (fields.event_type.to_string(), fields.state_key.clone()?);
+        let position = state.standing(&event_type, &state_key)?;
+        Some(((event_type, state_key), position))
+    });
+    standing.collect()
 }

@@ -121,6 +121,11 @@ impl IdState {
     fn position(&self, event_id: &OwnedEventId) -> Option<Assigned> {
         self.positions.get(event_id).cloned()
     }
+
+    /// The position of what stands in a place.
+    pub(super) fn standing(&self, event_type: &str, state_key: &str) -> Option<Assigned> {
+        self.position(self.map.get(&place(event_type, state_key))?)
+    }
 }
 
 fn place(event_type: &str, state_key: &str) -> (StateEventType, String) {
