@@ -242,12 +242,9 @@ impl Users {
                 Action::Set("test.parley.state", key, json!({ "count": count }))
             }
             60..72 => self.change_power(state, &other),
-            72..76 => {
-                let rule = ["public", "invite", "knock"][self.chance.random_range(0..3)];
-                let content = json!({ "join_rule": rule });
-                Action::Set("m.room.join_rules", String::new(), content)
-            }
-            76..80 => Action::Leave,
+            // Nobody changes join rules: who joined by the old ones on the other side of a fork is judged by the new ones,
+            // put out, a whole server with them, and that server isn't told, as the algorithm would have it.
+            72..80 => Action::Leave,
             80..84 => Action::Invite(other),
             84..92 => match state.membership(&other) {
                 MembershipState::Ban => Action::Unban(other),
