@@ -24,8 +24,8 @@ use crate::{
     time::{Quiet, Time},
 };
 
-/// How much time passes while a server stops, and how much of it at once, in milliseconds. It's always the same: how long
-/// connections to a database take to close is the machine's to say.
+/// How much time passes while a server stops, once or, where it waits for an answer, several times, and how much of it at
+/// once, in milliseconds. It's much, as how long connections to a database take to close is the machine's to say.
 const STOP: u64 = 10_000;
 const STOP_TICK: u64 = 100;
 /// Users of each server.
@@ -130,8 +130,9 @@ impl World {
                 running.engine.stop().await;
                 running.database.close().await;
             });
-            time.pass(STOP, STOP_TICK).await;
-            stopped.await?;
+            while !stopped.is_finished() {
+                time.pass(STOP, STOP_TICK).await;
+            }
         }
         self.quiet.forget(&server.name);
         // What was cut off ends.
