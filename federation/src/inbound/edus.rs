@@ -75,16 +75,16 @@ async fn receipts(
             continue;
         }
         let thread = match &receipt.data.thread {
-            ReceiptThread::Main => Some("main"),
-            ReceiptThread::Thread(root) => Some(root.as_str()),
+            ReceiptThread::Main => Some("main".to_owned()),
+            ReceiptThread::Thread(root) => Some(root.to_string()),
             _ => None,
         };
         for event_id in receipt.event_ids.iter().take(MAX_EACH) {
             let receipt = RemoteReceipt {
-                room_id,
-                user_id,
-                event_id,
-                thread,
+                room_id: room_id.clone(),
+                user_id: user_id.clone(),
+                event_id: event_id.clone(),
+                thread: thread.clone(),
                 received_at: receipt.data.ts.map_or(0, |time| i64::from(time.get())),
             };
             federation.engine().receipts().take(receipt).await?;

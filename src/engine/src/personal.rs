@@ -31,6 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Watchers {
     receipts: Arc<receipts::Memory>,
+    early_receipts: Arc<receipts::Early>,
     rules: Arc<RuleCache>,
     pub(crate) ignored: Arc<Ignored>,
     pub(crate) relations: Arc<RelationMarks>,
@@ -58,6 +59,7 @@ impl Watchers {
     pub(crate) fn start(parts: &WatcherParts<'_>) -> Self {
         Self {
             receipts: Arc::new(receipts::Memory::new()),
+            early_receipts: Arc::default(),
             rules: Arc::new(RuleCache::new()),
             ignored: Arc::new(Ignored::new(parts.database.clone())),
             relations: Arc::new(RelationMarks::new(parts.stream.position())),
@@ -90,6 +92,7 @@ impl Watchers {
     pub(crate) fn observers(&self) -> Observers {
         Observers::new(vec![
             self.receipts.clone(),
+            self.early_receipts.clone(),
             self.rules.clone(),
             self.ignored.clone(),
             self.relations.clone(),
@@ -129,10 +132,12 @@ impl PersonalServices {
         let receipts = Receipts::new(
             database.clone(),
             watchers.receipts,
+            watchers.early_receipts,
             registry.clone(),
             committer.clone(),
             clock.clone(),
         );
+        receipts.take_early(parts.background);
         let push = PushRules::new(database.clone(), watchers.rules, committer.clone());
         Self {
             account_data: AccountData::new(

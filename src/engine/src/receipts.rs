@@ -2,6 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#receipts>
 
+mod early;
 mod memory;
 mod remote;
 
@@ -16,8 +17,8 @@ use parley_storage::{
 use ruma::{EventId, OwnedEventId, RoomId, UserId, events::receipt::ReceiptThread};
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::memory::Memory;
 pub use self::remote::RemoteReceipt;
+pub(crate) use self::{early::Early, memory::Memory};
 use crate::{
     EngineError, Result,
     clock::Clock,
@@ -83,6 +84,7 @@ impl ReadUpTo {
 pub struct Receipts {
     database: Database,
     memory: Arc<Memory>,
+    early: Arc<Early>,
     registry: Arc<Registry>,
     committer: Committer,
     clock: Arc<dyn Clock>,
@@ -92,6 +94,7 @@ impl Receipts {
     pub(crate) fn new(
         database: Database,
         memory: Arc<Memory>,
+        early: Arc<Early>,
         registry: Arc<Registry>,
         committer: Committer,
         clock: Arc<dyn Clock>,
@@ -99,6 +102,7 @@ impl Receipts {
         Self {
             database,
             memory,
+            early,
             registry,
             committer,
             clock,

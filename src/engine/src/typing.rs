@@ -222,21 +222,19 @@ impl Listener for Typing {
 }
 
 impl Observer for Typing {
-    /// Who sends something has ended typing it, and so has who leaves.
+    /// Who leaves types no more. Who sends something may go on: that it was all is for their client to say.
     fn event(&self, room: &Room, event: &TimelineEvent) {
-        let user_id = match &event.state_key {
-            None => event.sender.as_ref(),
-            Some(key) if event.event_type.as_ref() == "m.room.member" => {
-                let Ok(user_id) = <&UserId>::try_from(key.as_ref()) else {
-                    return;
-                };
-                if event.membership() == Some(MembershipState::Join) {
-                    return;
-                }
-                user_id
-            }
-            Some(_) => return,
+        let Some(key) = &event.state_key else {
+            return;
         };
+        let is_out = event.event_type.as_ref() == "m.room.member"
+            && event.membership() != Some(MembershipState::Join);
+        let Ok(user_id) = <&UserId>::try_from(key.as_ref()) else {
+            return;
+        };
+        if !is_out {
+            return;
+        }
         let changed = self.lock().remove(room.nid(), user_id);
         if changed {
             self.tell(room.nid());

@@ -25,6 +25,14 @@ async fn types(client: &Client, room_id: &str, types: bool) {
     client.put(&path, body).await.ok();
 }
 
+/// Has somebody say that they have read the main timeline up to an event.
+async fn has_read(client: &Client, room_id: &str, event_id: &str) {
+    let (room, event) = (quoted(room_id), quoted(event_id));
+    let path = format!("{BASE}/rooms/{room}/receipt/m.read/{event}");
+    let main = json!({ "thread_id": "main" });
+    client.post(&path, main).await.ok();
+}
+
 /// Has a server tried again by another, until it is reached and has everything.
 pub(super) async fn reach(server: &TestServer, name: &str) {
     let name = <&ServerName>::try_from(name).unwrap();
@@ -82,12 +90,7 @@ async fn who_types_and_who_has_read_what_is_seen_on_other_servers() {
         let nobody = |told: &Value| typing(told).is_none_or(|users| users == json!([]));
         sync_until(&alice, nobody).await;
 
-        let path = format!(
-            "{BASE}/rooms/{}/receipt/m.read/{}",
-            quoted(&room_id),
-            quoted(&event_id)
-        );
-        bob.post(&path, json!({ "thread_id": "main" })).await.ok();
+        has_read(&bob, &room_id, &event_id).await;
         let told = sync_until(&alice, |told| {
             let receipts = ephemeral(told, &room_id, "m.receipt");
             receipts.is_some_and(|all| all[&event_id]["m.read"][&bob.user_id].is_object())
@@ -98,6 +101,35 @@ async fn who_types_and_who_has_read_what_is_seen_on_other_servers() {
             receipts[&event_id]["m.read"][&bob.user_id]["thread_id"],
             "main"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_types_is_told_to_clients_that_begin_also_after_messages_and_receipts() {
+    federated(3, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let carol = servers[2].register("carol").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        join_by(&carol, &room_id, &servers[0]).await;
+        becomes(&bob, &room_id, &carol, "join").await;
+        types(&bob, &room_id, true).await;
+        let sentinel = say(&bob, &room_id, "sentinel").await;
+        has_read(&bob, &room_id, &sentinel).await;
+        let users = |told: &Value| {
+            let typing = ephemeral(told, &room_id, "m.typing");
+            typing.map(|content| content["user_ids"].clone())
+        };
+        for client in [&alice, &carol] {
+            sync_until(client, |told| {
+                ephemeral(told, &room_id, "m.receipt").is_some()
+            })
+            .await;
+            let told = client.get(&format!("{BASE}/sync")).await.ok();
+            assert_eq!(users(&told), Some(json!([bob.user_id])));
+        }
     })
     .await;
 }
