@@ -20,17 +20,19 @@ use crate::{EngineError, Result};
 pub(super) const AUTHORISED_BY: &str = "join_authorised_via_users_server";
 
 impl Rooms {
-    /// Whether a user may join a restricted room because of another that they are in.
+    /// Whether a user may join a restricted room because of another that they are in. What is known of a room that this
+    /// server has left is of old, and counts for nothing.
     pub(super) async fn qualifies(&self, room: &Room, user_id: &UserId) -> Result<bool> {
         if !room.version().rules().authorization.restricted_join_rule {
             return Ok(false);
         }
         let state = self.registry.load(room).await?;
         for room_id in allowed_rooms(&state.join_rule()) {
-            if let Some(other) = self.registry.get(&room_id).await?
-                && self.registry.load(&other).await?.is_joined(user_id)
-            {
-                return Ok(true);
+            if let Some(other) = self.registry.get(&room_id).await? {
+                let other = self.registry.load(&other).await?;
+                if self.is_in(&other) && other.is_joined(user_id) {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

@@ -152,8 +152,8 @@ impl Rooms {
         Ok(!vouches)
     }
 
-    /// The servers to ask, each once: that of an invitation, and those that the client names; if it names none, that of the
-    /// room's id, and those that were in the room when this one was.
+    /// The servers to ask, each once: that of an invitation, those that the client names, if it names none, that of the
+    /// room's id, and those in the room, if this server is in it or the client names none.
     pub(super) async fn servers_for(
         &self,
         session: &Session,
@@ -171,14 +171,18 @@ impl Rooms {
                     serde_json::from_str(&invite.via).unwrap_or_default();
                 servers.extend(known);
             }
-            if via.is_empty() && !room.is_outside() {
+            servers.extend(via.iter().cloned());
+            if !room.is_outside() {
                 let state = self.registry.load(&room).await?;
-                servers.extend(self.servers_to_ask(&state));
+                if via.is_empty() || self.is_in(&state) {
+                    servers.extend(self.servers_to_ask(&state));
+                }
             }
+        } else {
+            servers.extend(via.iter().cloned());
         }
-        match via.is_empty() {
-            true => servers.extend(room_id.server_name().map(ToOwned::to_owned)),
-            false => servers.extend(via.iter().cloned()),
+        if via.is_empty() {
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
         }
         if self.outside.get().is_none() {
             servers.clear();
