@@ -1,7 +1,6 @@
 """The people of the play, the servers they are on, and the rooms they make."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -53,22 +52,12 @@ Scene = Callable[..., Awaitable[None]]
 Story = Callable[..., AsyncGenerator[None, None]]
 
 
-_LACKING = set(os.environ.get("PARLEY_TEST_WITHOUT", "").split(","))
-"""Features that Parley doesn't have yet."""
-
-
-def lacks(feature: str | None) -> bool:
-    """Whether Parley doesn't have it yet."""
-    return feature in _LACKING
-
-
-def both_ways(sentence: str, needs: str | None = None) -> Callable[[Scene], Scene]:
-    """Registers a test that is given a side, for each of them. `needs` is a feature that guests of Parley need."""
+def both_ways(sentence: str) -> Callable[[Scene], Scene]:
+    """Registers a test that is given a side, for each of them."""
 
     def register(scene: Scene) -> Scene:
         for side in SIDES:
-            skip = f"Parley has no {needs} yet" if lacks(needs) and side.guest.home is parley else None
-            _register(scene, f"{side}: {sentence}", partial(scene, side), skip)
+            _register(scene, f"{side}: {sentence}", partial(scene, side))
         return scene
 
     return register
@@ -139,12 +128,12 @@ async def together(scenes: dict[str, Callable[[], Awaitable[None]]]) -> None:
         raise ExceptionGroup(f"{len(failures)} of {len(scenes)} failed", failures)
 
 
-def _register(scene: Callable[..., Any], sentence: str, play: Test, skip: str | None = None) -> None:
+def _register(scene: Callable[..., Any], sentence: str, play: Test) -> None:
     async def run() -> None:
         await play()
 
     run.__module__ = scene.__module__  # a test belongs to the module of its scene
-    test(sentence, skip)(run)
+    test(sentence)(run)
 
 
 @dataclass

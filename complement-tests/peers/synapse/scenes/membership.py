@@ -78,7 +78,7 @@ async def _(side: Side) -> None:
     await guest.is_("invite", room_id)
 
 
-@both_ways("an invitation is taken back", "news-of-rooms-outside")
+@both_ways("an invitation is taken back")
 async def _(side: Side) -> None:
     host, guest = side.host, side.guest
     room_id = await host.create(preset="private_chat", room_version="11", invite=[guest.id])
@@ -127,13 +127,12 @@ async def _(side: Side) -> None:
     await talk_to_each_other(keep(room_id, host, guest))
 
 
-@both_ways("somebody knocks and is sent away", "news-of-rooms-outside")
+@both_ways("somebody knocks and is sent away")
 async def _(side: Side) -> None:
     room_id = await behind_a_door(side)
     await side.host.act("kick", room_id, side.guest)
+    # Of invitations alone Synapse tells, and heeds, that they are taken back; between two of Parley it's tested elsewhere.
     await side.host.finds(room_id, side.guest, "leave")
-    if side.guest.home is parley:  # Synapse heeds it of invitations only.
-        await side.guest.is_("leave", room_id)
 
 
 @both_ways("somebody knocks and goes away again")
@@ -206,7 +205,7 @@ async def _(side: Side) -> None:
     await talk_to_each_other(shared[-1])
 
 
-@both_ways("a space shows its rooms to the other server", "spaces-of-others")
+@both_ways("a space shows its rooms to the other server")
 async def _(side: Side) -> None:
     host, guest = side.host, side.guest
     space = await open_room(side, creation_content={"type": "m.space"}, name="House")
