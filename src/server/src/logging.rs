@@ -15,9 +15,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Libraries that say at `info` what an administrator has no use for: PostgreSQL that tables are
-/// there already, the rules of the protocol that they let an event pass.
-const CHATTY: [&str; 2] = ["ruma", "sqlx"];
+/// Libraries that say what an administrator has no use for, and from what on they are heard: PostgreSQL says at `info` that
+/// tables are there already, and the resolution of states warns of each event that it doesn't take over, as is its task.
+const CHATTY: [(&str, LevelFilter); 2] =
+    [("sqlx", LevelFilter::WARN), ("ruma", LevelFilter::ERROR)];
 
 /// Sets up the log of the process. Panics are logged too, in the span where they happen.
 pub(crate) fn init(log: &Log) -> anyhow::Result<()> {
@@ -48,14 +49,14 @@ where
     })
 }
 
-/// The configured filter, with chatty libraries from `warn` on unless it names them.
+/// The configured filter, with chatty libraries heard less unless it names them.
 fn filter(configured: &str) -> anyhow::Result<Targets> {
     let filter: Targets = configured.parse()?;
     let level = filter.default_level().unwrap_or(LevelFilter::OFF);
     let unnamed = CHATTY
         .into_iter()
-        .filter(|library| !configured.contains(library));
-    Ok(filter.with_targets(unnamed.map(|library| (library, level.min(LevelFilter::WARN)))))
+        .filter(|(library, _)| !configured.contains(library));
+    Ok(filter.with_targets(unnamed.map(|(library, heard)| (library, level.min(heard)))))
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -115,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn chatty_libraries_are_heard_from_warn_on_unless_they_are_named() {
+    fn chatty_libraries_are_heard_less_unless_they_are_named() {
         let speak = || {
-            tracing::info!(target: "ruma_state_res::event_auth", "chat");
+            tracing::warn!(target: "ruma_state_res::event_auth", "chat");
             tracing::warn!(target: "sqlx::query", "warning");
         };
         let heard = |filter: &str| {
