@@ -116,7 +116,16 @@ impl Redactions {
 }
 
 impl DerivedState {
-    /// The snapshot of this state, to be stored with an event.
+    /// The snapshot of this state, to be stored with an event that was stored before: its position may be lower than those of
+    /// the snapshots that this one is read through, where the greatest number counts, so it gets a number of its own.
+    fn into_later_snapshot(mut self, own: &Assigned) -> NewSnapshot {
+        match self.changes.is_empty() {
+            true => self.into_snapshot(own),
+            false => changed_snapshot(&mut self.chain, self.changes, own),
+        }
+    }
+
+    /// The snapshot of this state, to be stored with a new event.
     fn into_snapshot(mut self, own: &Assigned) -> NewSnapshot {
         match self.changes.as_slice() {
             [] => NewSnapshot::Same(
@@ -196,7 +205,10 @@ impl Edit<'_> {
             state_key: fields.state_key.clone(),
             depth: i64::try_from(u64::from(fields.depth)).unwrap_or(i64::MAX),
             standing,
-            snapshot: after.map(|after| after.into_snapshot(&position)),
+            snapshot: after.map(|after| match stored {
+                Some(_) => after.into_later_snapshot(&position),
+                None => after.into_snapshot(&position),
+            }),
             json: incoming.json.clone(),
             is_stored: stored.is_some(),
             position: position.clone(),
@@ -534,5 +546,31 @@ fn new_event(incoming: &Incoming, snapshot: NewSnapshot, position: Assigned) -> 
         after_gap: false,
         settled: None,
         position,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_after_an_event_that_was_stored_before_has_a_number_after_that_of_its_parent() {
+        let after = DerivedState {
+            chain: vec![(0, Assigned::known(50))],
+            changes: vec![PlaceChange {
+                event_type: "m.room.join_rules".to_owned(),
+                state_key: String::new(),
+                stands: Stands::Itself,
+            }],
+        };
+        let position = Assigned::known(12);
+        let snapshot = after.into_later_snapshot(&position);
+        // Its number is given out with the write, as that of a new event is.
+        assert_eq!(snapshot.id(position.get()), 0);
+        let NewSnapshot::Changes(changes) = snapshot else {
+            panic!("{snapshot:?} is read by the event's position");
+        };
+        assert_eq!(changes.parent.map(|parent| parent.get()), Some(50));
+        assert_eq!(changes.changes[0].2.as_ref().map(Assigned::get), Some(12));
     }
 }
