@@ -53,7 +53,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
-    federation::{inbox::Inbox, join::Joining, resolve::Resolutions},
+    federation::{inbox::Inbox, join::Joining, lacking::Lacking, resolve::Resolutions},
     hierarchy::told::Hearsay,
     indexer::Indexer,
     notices::Notices,
@@ -120,6 +120,7 @@ pub struct Rooms {
     outside: Outside,
     inbox: Inbox,
     resolutions: Resolutions,
+    lacking: Lacking,
     joining: Joining,
     reading_past: Joining,
     complaints: Complaints,
@@ -203,6 +204,7 @@ impl Rooms {
             outside: parts.outside,
             inbox: Inbox::default(),
             resolutions: Resolutions::default(),
+            lacking: Lacking::default(),
             joining: Joining::default(),
             reading_past: Joining::default(),
             complaints,

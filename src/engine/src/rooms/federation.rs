@@ -15,6 +15,7 @@ pub mod serve;
 pub(in crate::rooms) mod history;
 
 mod auth_graph;
+pub(crate) mod lacking;
 mod missing;
 mod put_out;
 mod receive;

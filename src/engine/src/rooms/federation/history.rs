@@ -138,7 +138,8 @@ impl Rooms {
                 changes: Vec::new(),
             },
             false => {
-                let state = self.fetch_state(room, server, &oldest.pdu.event_id).await?;
+                let given = self.fetch_state(room, server, &oldest.pdu.event_id).await?;
+                let state = given.state;
                 standing = standing_in(&state, &allowed);
                 let before = self.over_current(room, state).await?;
                 DerivedState {

@@ -30,6 +30,14 @@ const MAX_AUTH_ROUNDS: usize = 20;
 /// Events that a state, or what allows an event, may consist of.
 const MAX_STATE: usize = 200_000;
 
+/// A state as another server gives it.
+pub(super) struct Given {
+    /// What could be had of it.
+    pub(super) state: IdState,
+    /// Whether that is all.
+    is_whole: bool,
+}
+
 /// What became of a question for a gap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -268,7 +276,16 @@ impl Rooms {
             }
         }
         gap.sort_by_key(|event| event.pdu.fields.depth);
-        for event in self.verify(gap, room.version()).await? {
+        let gap = self.verify(gap, room.version()).await?;
+        let are_all_right = gap.iter().all(Result::is_ok);
+        let (id, now) = (&pdu.event_id, self.clock.now_ms());
+        if !are_all_right && !self.lacking.is_out_of_patience(id, now) {
+            // Mostly for want of keys. The later events of the gap would be taken by the state before them, and the earlier
+            // never be asked for again.
+            tracing::debug!(room = %room.id(), event = %id, "some of a gap can't be checked");
+            return Ok(Asked::Unreachable);
+        }
+        for event in gap {
             let taken = match event {
                 Ok(event) if event.pdu.event_id == pdu.event_id => continue,
                 Ok(event) => Box::pin(self.take(room, origin, event, false)).await,
@@ -294,7 +311,12 @@ impl Rooms {
         origin: &ServerName,
         id: &OwnedEventId,
     ) -> Result<()> {
-        let state = self.fetch_state(room, origin, id).await?;
+        let Given { state, is_whole } = self.fetch_state(room, origin, id).await?;
+        if !is_whole && !self.lacking.is_out_of_patience(id, self.clock.now_ms()) {
+            return Err(EngineError::not_found(format!(
+                "some of the state at {id} can't be had"
+            )));
+        }
         let only = std::slice::from_ref(id);
         if !self.database.has_event(id).await? {
             self.fetch_with_auth(room, origin, only.to_vec()).await?;
@@ -349,7 +371,7 @@ impl Rooms {
         room: &std::sync::Arc<Room>,
         origin: &ServerName,
         id: &EventId,
-    ) -> Result<IdState> {
+    ) -> Result<Given> {
         let remote = self.outside.remote()?;
         let unavailable = |error: crate::remote::RemoteError| {
             EngineError::not_found(format!("the state at {id} can't be had: {error}"))
@@ -376,7 +398,9 @@ impl Rooms {
             self.fetch_with_auth(room, origin, missing).await?;
         }
         let mut state = IdState::default();
-        for event in self.known_of(room, &ids.state).await?.into_values() {
+        let known = self.known_of(room, &ids.state).await?;
+        let is_whole = ids.state.iter().all(|id| known.contains_key(id));
+        for event in known.into_values() {
             if event.standing != Standing::Rejected
                 && let Some(pdu) = pdu_of(&event)
             {
@@ -386,7 +410,7 @@ impl Rooms {
         }
         let create = (StateEventType::RoomCreate, String::new());
         match state.map.contains_key(&create) {
-            true => Ok(state),
+            true => Ok(Given { state, is_whole }),
             false => Err(EngineError::not_found(format!(
                 "the state at {id} can't be had: what was given has no create event"
             ))),
