@@ -347,8 +347,9 @@ impl Rooms {
             .collect();
         let state = entering.build_state(room, &positions)?;
         let gone = before.iter().flat_map(|before| before.members());
+        // The state is the one before the join: it may know nothing of who joins.
         let gone = gone
-            .filter(|(member, _)| state.member(member).is_none())
+            .filter(|(member, _)| *member != user_id && state.member(member).is_none())
             .map(|(member, _)| member.clone())
             .collect();
         edit.adopt(WholeState {

@@ -288,6 +288,20 @@ async fn a_server_that_left_comes_back_with_the_state_of_then() {
 }
 
 #[tokio::test]
+async fn who_comes_back_by_a_server_that_never_knew_them_is_told_of_the_room() {
+    let (net, one, three, room_id) = two(RoomVersionId::V11).await;
+    let two = net.server("third.test").await;
+    two.join(&room_id, &three).await.unwrap();
+    let (since, _) = two.sync(&room_id, None, false).await;
+    two.rooms().leave(&two.user, &room_id, None).await.unwrap();
+    let (since, left) = two.sync(&room_id, Some(since), false).await;
+    assert!(left.is_none());
+    two.join(&room_id, &one).await.unwrap();
+    let (_, room) = two.sync(&room_id, Some(since), false).await;
+    assert!(room.is_some());
+}
+
+#[tokio::test]
 async fn forged_events_change_nothing() {
     let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
     let said = one.say(&room_id, "true").await;
