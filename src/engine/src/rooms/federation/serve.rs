@@ -449,7 +449,8 @@ impl Rooms {
         self.shown_to_server(origin, &room, events).await
     }
 
-    /// Events and what came before them, those of the greatest depth first.
+    /// Events and what came before them, those of the greatest depth first. Those that this server doesn't show its users are
+    /// among them, as others are built on them; rejected ones are only passed by.
     async fn back_from(
         &self,
         room: &Room,
@@ -464,8 +465,7 @@ impl Rooms {
         let mut events = Vec::new();
         while events.len() < limit {
             for (id, event) in self.database.known_events(&wanted).await? {
-                let is_shown = event.standing == Standing::Accepted && event.room_nid == room.nid();
-                if is_shown && fits(&event) {
+                if event.room_nid == room.nid() && fits(&event) {
                     heap.push((event.depth, id.clone()));
                     found.insert(id, event);
                 }
@@ -478,7 +478,9 @@ impl Rooms {
                 .map(|pdu| pdu.fields.prev_events)
                 .unwrap_or_default();
             wanted.retain(|id| seen.insert(id.clone()));
-            events.push(event);
+            if event.standing != Standing::Rejected {
+                events.push(event);
+            }
         }
         Ok(events)
     }

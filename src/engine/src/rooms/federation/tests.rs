@@ -302,6 +302,32 @@ async fn who_comes_back_by_a_server_that_never_knew_them_is_told_of_the_room() {
 }
 
 #[tokio::test]
+async fn what_is_not_shown_is_given_to_who_asks_for_what_others_are_built_on() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let three = net.server("three.test").await;
+    three.join(&room_id, &one).await.unwrap();
+    let user = &two.user.user_id;
+    let ban = one.rooms().ban(&one.user, &room_id, user, None);
+    ban.await.unwrap();
+    let first = two.say(&room_id, "still here").await;
+    let second = two.say(&room_id, "and here").await;
+    for event in [&first, &second] {
+        let verdict = two.give(&one, &room_id, event).await.unwrap();
+        assert!(matches!(verdict, Verdict::SoftFailed(_)), "{verdict:?}");
+    }
+    let gap = super::serve::Gap {
+        earliest: Vec::new(),
+        latest: vec![second],
+        limit: 1,
+        min_depth: 0,
+    };
+    let given = one.rooms().missing_for(&three.name, &room_id, gap);
+    let given = given.await.unwrap();
+    let given: Vec<&str> = given.iter().map(|event| event.get()).collect();
+    assert_eq!(given, [two.pdu(&first).await]);
+}
+
+#[tokio::test]
 async fn forged_events_change_nothing() {
     let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
     let said = one.say(&room_id, "true").await;
