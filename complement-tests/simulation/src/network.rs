@@ -16,7 +16,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::{chance::generator, trace::Trace};
+use crate::{
+    chance::{generator, mixed},
+    trace::Trace,
+};
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -324,7 +327,12 @@ fn label(from: &ServerName, to: &ServerName, request: &Request<Vec<u8>>) -> Stri
         Some(_) => "federation/v1/send",
         None => path,
     };
-    format!("{from} > {to} {} {path}", request.method())
+    let asked = format!("{from} > {to} {} {path}", request.method());
+    // What is asked for is in the body: the one of two such questions that comes first isn't always the same.
+    match *request.method() == http::Method::POST {
+        true => format!("{asked} {:016x}", mixed(0, request.body())),
+        false => asked,
+    }
 }
 
 fn pair(one: &ServerName, other: &ServerName) -> (OwnedServerName, OwnedServerName) {
