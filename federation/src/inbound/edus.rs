@@ -52,7 +52,8 @@ async fn typing(
     let Some(room) = registry.get(&content.room_id).await? else {
         return Ok(());
     };
-    if registry.load(&room).await?.is_joined(&content.user_id) {
+    let state = registry.load(&room).await?;
+    if room.may_have(&state, &content.user_id) {
         let timeout = content.typing.then_some(TYPING);
         engine.typing().set(room.nid(), &content.user_id, timeout);
     }

@@ -215,13 +215,15 @@ impl Remote for Servers {
         destination: &'a ServerName,
         room_id: &'a RoomId,
         event_id: &'a EventId,
+        is_waited_for: bool,
     ) -> RemoteFuture<'a, StateIds> {
+        let effort = Effort {
+            although_failing: is_waited_for,
+            ..Effort::EVENTS
+        };
         let request = get_room_state_ids::v1::Request::new(event_id.to_owned(), room_id.to_owned());
         Box::pin(async move {
-            let answer = self
-                .client
-                .send(destination, request, Effort::EVENTS)
-                .await?;
+            let answer = self.client.send(destination, request, effort).await?;
             Ok(StateIds {
                 state: answer.pdu_ids,
                 auth_chain: answer.auth_chain_ids,

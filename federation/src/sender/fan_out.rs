@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use parley_engine::EngineError;
 use parley_storage::{StorageError, events::EventRow};
 use ruma::{OwnedServerName, OwnedUserId, ServerName, events::room::member::MembershipState};
 use serde::Deserialize;
@@ -53,16 +54,20 @@ impl Inner {
             .filter_map(|row| Some((row, serde_json::from_str(&row.json).ok()?)))
             .collect();
         let is_own = |facts: &Facts| facts.sender.server_name() == self.client.own_name();
-        // A join by which this server came into a room is told by the server that let it in.
-        let is_to_send = |row: &EventRow, facts: &Facts| is_own(facts) && !row.brought_state();
-        let others = events
+        // A join by which this server came into a room is told by the server that let it in, too.
+        let members = events
             .iter()
-            .filter(|(_, facts)| facts.event_type == "m.room.member" && !is_own(facts))
+            .filter(|(_, facts)| facts.event_type == "m.room.member")
             .map(|(row, _)| row.position);
-        let taken = self.taken_from(others.collect()).await?;
+        let taken = self.taken_from(members.collect()).await?;
         for (row, facts) in &events {
             let from = taken.get(&row.position);
-            if is_to_send(row, facts) || from.is_some() {
+            // Own ones that another server was given, it tells.
+            let is_to_send = match is_own(facts) {
+                true => from.is_none() && !row.brought_state(),
+                false => from.is_some(),
+            };
+            if is_to_send {
                 self.queue_event(row, facts, from.map(AsRef::as_ref))
                     .await?;
             }
@@ -70,7 +75,7 @@ impl Inner {
         Ok(())
     }
 
-    /// From which servers those of these events were taken that are to be passed on.
+    /// From which servers those of these events were taken that are to be passed on, or to which they were given.
     async fn taken_from(
         &self,
         positions: Vec<i64>,
@@ -136,10 +141,11 @@ impl Inner {
         let registry = self.engine.rooms().registry();
         let state = async {
             let room = registry.by_nid(room_nid).await?;
-            registry.load(&room).await
+            let state = registry.load(&room).await?;
+            Ok::<_, EngineError>(room.servers(&state))
         };
         match state.await {
-            Ok(state) => state.servers().map(|(server, _)| server.clone()).collect(),
+            Ok(servers) => servers.into_iter().map(|(server, _)| server).collect(),
             Err(error) => {
                 tracing::warn!(%error, "a room can't be read, whose events are to be sent");
                 Vec::new()

@@ -247,13 +247,14 @@ impl Engine {
         })
     }
 
-    /// Opens the way to other servers, and takes up what they sent before the last stop.
+    /// Opens the way to other servers, and takes up what they sent before the last stop, and what was to be asked of them.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn connect(&self, remote: Arc<dyn remote::Remote>) -> Result<()> {
         self.services.outside.connect(remote);
-        self.rooms().resume_inbox().await
+        self.rooms().resume_inbox().await?;
+        self.rooms().resume_completing().await
     }
 
     /// Ends what runs beside the requests, after it has written what it still has to. No request may be under way.

@@ -302,12 +302,14 @@ pub trait Remote: fmt::Debug + Send + Sync {
         event_id: &'a ruma::EventId,
     ) -> RemoteFuture<'a, RawPdu>;
 
-    /// Asks for the ids of the state before an event. `GET /_matrix/federation/v1/state_ids/{roomId}`
+    /// Asks for the ids of the state before an event, also of a server that fails if users wait for it.
+    /// `GET /_matrix/federation/v1/state_ids/{roomId}`
     fn state_ids<'a>(
         &'a self,
         destination: &'a ServerName,
         room_id: &'a RoomId,
         event_id: &'a ruma::EventId,
+        is_waited_for: bool,
     ) -> RemoteFuture<'a, StateIds>;
 
     /// Asks for the state before an event. `GET /_matrix/federation/v1/state/{roomId}`

@@ -18,6 +18,7 @@ pub mod membership;
 pub mod mutual;
 pub mod near;
 pub mod notices;
+pub(crate) mod partial;
 pub mod registry;
 pub mod relations;
 pub mod reports;
@@ -53,7 +54,9 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipS
 
 use self::{
     edit::{Edit, RoomPublication},
-    federation::{inbox::Inbox, join::Joining, lacking::Lacking, resolve::Resolutions},
+    federation::{
+        complete::Completing, inbox::Inbox, join::Joining, lacking::Lacking, resolve::Resolutions,
+    },
     hierarchy::told::Hearsay,
     indexer::Indexer,
     notices::Notices,
@@ -123,6 +126,7 @@ pub struct Rooms {
     lacking: Lacking,
     joining: Joining,
     reading_past: Joining,
+    completing: Completing,
     complaints: Complaints,
     background: Background,
 }
@@ -207,6 +211,7 @@ impl Rooms {
             lacking: Lacking::default(),
             joining: Joining::default(),
             reading_past: Joining::default(),
+            completing: Completing::default(),
             complaints,
             background: parts.background,
         }

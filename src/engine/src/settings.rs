@@ -254,6 +254,8 @@ pub struct RoomSettings {
     pub max_joined: u32,
     /// Whether a room that a user leaves is forgotten at once.
     pub forget_on_leave: bool,
+    /// Whether rooms of other servers are joined without waiting for who is in them.
+    pub join_without_members: bool,
 }
 
 impl Default for RoomSettings {
@@ -262,6 +264,7 @@ impl Default for RoomSettings {
             default_version: RoomVersionId::V12,
             max_joined: 5_000,
             forget_on_leave: false,
+            join_without_members: true,
         }
     }
 }

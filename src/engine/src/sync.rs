@@ -42,7 +42,7 @@ use crate::{
     ignored::IgnoredUsers,
     presence::Presence,
     receipts::Receipts,
-    rooms::Rooms,
+    rooms::{Rooms, room::Room},
     sessions::Session,
     settings::SyncSettings,
     stream::{
@@ -174,6 +174,22 @@ impl Stretch<'_> {
 
     fn user_id(&self) -> &OwnedUserId {
         &self.session.user_id
+    }
+
+    /// Whether the client loads members as it needs them.
+    fn is_lazy(&self) -> bool {
+        filter::lazy_members(&self.filter.room.state).is_some()
+    }
+
+    /// Whether a room isn't told of yet: members of it aren't known, and the client expects all of them at once.
+    fn must_wait(&self, room: &Room) -> bool {
+        !self.is_lazy() && room.lacked_members_at(self.to)
+    }
+
+    /// Whether it is in this stretch that all members of a room came to be known, which a client knows up to `after`.
+    fn completes(&self, room: &Room, after: i64) -> bool {
+        let since = room.complete_since();
+        after > 0 && after < since && since <= self.to
     }
 }
 

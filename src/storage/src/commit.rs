@@ -6,6 +6,7 @@
 //! [`Outcome::Outdated`], so that its writer rebuilds it.
 
 mod event;
+mod rewrite;
 
 use std::{
     collections::HashMap,
@@ -21,6 +22,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 pub use self::event::{
     NewEvent, NewOutlier, NewRedaction, NewSnapshot, Settled, SnapshotChanges, Standing,
 };
+pub use self::rewrite::{Completion, Rejected, Restated, Rewrite};
 
 use crate::{
     Database, Engine, Result, StorageError, Transaction,
@@ -132,12 +134,21 @@ pub enum RoomEffect {
         event: Assigned,
     },
     /// One of the new events is of another server's user, and this server has taken it for all others in the room, who are
-    /// to be told of it.
+    /// to be told of it. Or it is of this server's user, and the other server tells all others.
     PassOn {
         /// The event.
         event: Assigned,
-        /// The server that it was taken from, which needn't be told.
+        /// The server that it was taken from, or given to, which needn't be told.
         origin: OwnedServerName,
+    },
+    /// This server came into it by one of the new events without being told all its members, or was told all of them.
+    Members {
+        /// The join.
+        join: Assigned,
+        /// The snapshot after it.
+        snapshot: Assigned,
+        /// Servers in the room, that by which it was joined first: JSON array. `None` if no member is missing.
+        servers: Option<String>,
     },
     /// It is no longer the direct chat of two users, as one of them is gone from it.
     NoDirectChat {
@@ -169,6 +180,15 @@ pub struct RoomWrite {
     pub joined: i64,
     /// What goes along.
     pub effects: Vec<RoomEffect>,
+    /// What changes of events that are stored.
+    pub rewrite: Option<Box<Rewrite>>,
+}
+
+impl RoomWrite {
+    /// Whether the room has another newest point afterwards. Effects alone don't move it on.
+    pub fn moves_on(&self) -> bool {
+        !self.events.is_empty() || self.rewrite.is_some()
+    }
 }
 
 /// Account data of a user.
@@ -370,8 +390,7 @@ fn judge(write: &Write, revisions: &mut HashMap<i64, i64>) -> Outcome {
         return Outcome::Outdated;
     }
     for room in &write.rooms {
-        // Effects without events don't move a room on.
-        if room.new_room.is_some() || room.events.is_empty() {
+        if room.new_room.is_some() || !room.moves_on() {
             continue;
         }
         revisions.insert(room.room_nid.get(), room.base_revision + 1);
@@ -425,7 +444,8 @@ fn numbers_of_room(room: &RoomWrite) -> impl Iterator<Item = &Assigned> {
             Some(&event.position),
         ]
     });
-    outliers.chain(past).chain(events).flatten()
+    let rewrite = room.rewrite.iter().flat_map(|rewrite| rewrite.numbers());
+    outliers.chain(past).chain(events).flatten().chain(rewrite)
 }
 
 /// Gives events of the past their places, each below all that were given before.
@@ -501,11 +521,15 @@ fn wanted<'a>(writes: &[&'a Write]) -> Wanted<'a> {
             }
             wanted.add_changes(Some(&event.snapshot));
             if let Some(settled) = &event.settled {
-                wanted.add_changes(Some(&settled.snapshot));
-                let members = settled.members.iter();
-                wanted
-                    .users
-                    .extend(members.map(|(user_id, _)| user_id.as_str()));
+                wanted.add_settled(settled);
+            }
+        }
+        if let Some(rewrite) = &room.rewrite {
+            for restated in &rewrite.restated {
+                wanted.add_changes(Some(&restated.snapshot));
+            }
+            if let Some(completion) = &rewrite.completion {
+                wanted.add_settled(&completion.settled);
             }
         }
         for effect in &room.effects {
@@ -523,6 +547,13 @@ fn wanted<'a>(writes: &[&'a Write]) -> Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
+    fn add_settled(&mut self, settled: &'a Settled) {
+        self.add_changes(Some(&settled.snapshot));
+        let members = settled.members.iter();
+        self.users
+            .extend(members.map(|(user_id, _)| user_id.as_str()));
+    }
+
     fn add_changes(&mut self, snapshot: Option<&'a NewSnapshot>) {
         let changes = snapshot.and_then(NewSnapshot::changes);
         for (event_type, state_key, _) in changes.iter().flat_map(|snapshot| &snapshot.changes) {

@@ -21,6 +21,7 @@ pub mod indexing;
 pub mod interactive;
 pub mod keys;
 pub mod notify;
+pub mod partial;
 pub mod presence;
 pub mod profiles;
 pub mod pushers;

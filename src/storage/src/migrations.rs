@@ -126,6 +126,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "gaps",
         include_str!("../../../migrations/0023_gaps.sql"),
     ),
+    (
+        24,
+        "partial rooms",
+        include_str!("../../../migrations/0024_partial_rooms.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

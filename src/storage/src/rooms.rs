@@ -19,7 +19,32 @@ pub struct RoomRow {
     pub last_position: i64,
     /// Positions of its forward extremities.
     pub extremities: Vec<i64>,
+    /// Whether this server came into it without its members; `None` if it was told all of them.
+    pub partial: Option<Partial>,
 }
+
+/// How far a room is complete that this server came into without its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// Members are missing.
+    Lacking {
+        /// JSON array: the servers that were in the room at the join.
+        servers: String,
+    },
+    /// Nothing is missing since a position of the stream.
+    Since(i64),
+}
+
+type RoomColumns = (
+    i64,
+    String,
+    String,
+    i64,
+    i64,
+    String,
+    Option<String>,
+    Option<i64>,
+);
 
 /// A user's membership in a room.
 #[derive(Clone, Debug)]
@@ -62,15 +87,16 @@ impl Database {
         condition: &str,
         value: impl Into<crate::statement::Value>,
     ) -> Result<Option<RoomRow>> {
-        let row: Option<(i64, String, String, i64, i64, String)> = statement(format!(
-            "SELECT r.nid, r.room_id, r.version, h.revision, h.last_position, h.extremities \
-             FROM rooms r JOIN room_heads h ON h.room_nid = r.nid WHERE {condition}"
+        let row: Option<RoomColumns> = statement(format!(
+            "SELECT r.nid, r.room_id, r.version, h.revision, h.last_position, h.extremities, p.servers, \
+             p.completed_position FROM rooms r JOIN room_heads h ON h.room_nid = r.nid \
+             LEFT JOIN partial_rooms p ON p.room_nid = r.nid WHERE {condition}"
         ))
         .bind(value)
         .optional(self)
         .await?;
         row.map(
-            |(nid, room_id, version, revision, last_position, extremities)| {
+            |(nid, room_id, version, revision, last_position, extremities, servers, completed)| {
                 Ok(RoomRow {
                     nid,
                     room_id: read(room_id)?,
@@ -79,6 +105,10 @@ impl Database {
                     last_position,
                     extremities: serde_json::from_str(&extremities)
                         .map_err(|error| StorageError::Corrupt(error.to_string()))?,
+                    partial: match completed {
+                        Some(position) => Some(Partial::Since(position)),
+                        None => servers.map(|servers| Partial::Lacking { servers }),
+                    },
                 })
             },
         )

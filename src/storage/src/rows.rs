@@ -1,20 +1,25 @@
 //! The rows of a group commit, gathered by table, so that each table takes one statement.
 
+mod rewrites;
 mod snapshots;
 
 use std::collections::BTreeMap;
 
-use self::snapshots::{Outliers, Snapshots};
+use self::{
+    rewrites::Rewrites,
+    snapshots::{Outliers, Snapshots},
+};
 
 use crate::{
     Result, Transaction,
     commit::{
-        AccountDataWrite, Assigned, NewEvent, NewRedaction, ReceiptWrite, RoomEffect, RoomWrite,
-        Settled, Write, event_key, positions_json,
+        AccountDataWrite, Assigned, NewEvent, NewRedaction, ReceiptWrite, Rewrite, RoomEffect,
+        RoomWrite, Settled, Write, event_key, positions_json,
     },
     delayed_events,
     insert::{Column, insert},
     names::Interned,
+    partial,
     relations::{self, RelationRows},
     statement::statement,
     summaries::ShownRows,
@@ -39,6 +44,7 @@ pub(crate) struct Rows {
     /// Room, time and position of events of the past, which no indexer comes by.
     past_times: (Vec<i64>, Vec<i64>, Vec<i64>),
     effects: Vec<(i64, Effect)>,
+    rewrites: Rewrites,
     account_data: BTreeMap<(i64, i64, String), (String, i64)>,
     receipts: BTreeMap<(i64, i64, String, String), Receipt>,
 }
@@ -107,6 +113,11 @@ enum Effect {
         event: i64,
         origin: String,
     },
+    Members {
+        join: i64,
+        snapshot: i64,
+        servers: Option<String>,
+    },
     DirectChat {
         low: i64,
         high: i64,
@@ -154,10 +165,15 @@ impl Rows {
             self.past_times.1.push(event.origin_server_ts);
             self.past_times.2.push(event.position.get());
         }
-        if let Some(last) = room.events.last() {
+        if let Some(rewrite) = &room.rewrite {
+            self.add_rewrite(room_nid, rewrite, interned)?;
+        }
+        let rewritten = room.rewrite.as_ref().map(|rewrite| &rewrite.newest);
+        let newest = room.events.last().map(|event| &event.position);
+        if let Some(last) = newest.or(rewritten) {
             let head = Head {
                 revision: room.base_revision + 1,
-                last_position: last.position.get(),
+                last_position: last.get(),
                 extremities: positions_json(&room.extremities)?,
                 joined: room.joined,
             };
@@ -265,10 +281,43 @@ impl Rows {
         settled: &Settled,
         interned: &Interned,
     ) -> Result<()> {
+        let current = self.settle(room_nid, position, settled, interned)?;
+        self.events.current_snapshot.push(Some(current));
+        Ok(())
+    }
+
+    fn add_rewrite(&mut self, room_nid: i64, rewrite: &Rewrite, interned: &Interned) -> Result<()> {
+        for rejected in &rewrite.rejected {
+            let snapshot = rejected.snapshot.get();
+            self.rewrites.reject(rejected.position, snapshot);
+        }
+        for restated in &rewrite.restated {
+            let position = restated.position;
+            let snapshot = self
+                .snapshots
+                .add(&restated.snapshot, position, None, interned)?;
+            self.rewrites.restate(position, snapshot);
+        }
+        if let Some(completion) = &rewrite.completion {
+            let position = completion.position.get();
+            let current = self.settle(room_nid, position, &completion.settled, interned)?;
+            let newest = rewrite.newest.get();
+            self.rewrites.complete(room_nid, position, newest, current);
+        }
+        Ok(())
+    }
+
+    /// Takes in what becomes of a room's current state at a position; gives its snapshot.
+    fn settle(
+        &mut self,
+        room_nid: i64,
+        position: i64,
+        settled: &Settled,
+        interned: &Interned,
+    ) -> Result<i64> {
         let current = self
             .snapshots
             .add(&settled.snapshot, position, None, interned)?;
-        self.events.current_snapshot.push(Some(current));
         for (user_id, membership) in &settled.members {
             let key = (interned.user(user_id.as_str())?, room_nid);
             self.memberships.insert(key, (membership.clone(), position));
@@ -277,7 +326,7 @@ impl Rows {
             let event = event.as_ref().map(Assigned::get);
             self.shown.set(room_nid, event_type, event);
         }
-        Ok(())
+        Ok(current)
     }
 
     fn add_account_data(&mut self, data: &AccountDataWrite) {
@@ -328,6 +377,7 @@ impl Rows {
                 .run(transaction)
                 .await?;
         }
+        self.rewrites.store(transaction).await?;
         store_heads(transaction, self.heads).await?;
         store_memberships(transaction, self.memberships).await?;
         self.relations.store(transaction).await?;
@@ -570,6 +620,15 @@ fn to_effect(effect: &RoomEffect, interned: &Interned) -> Result<Effect> {
             event: event.get(),
             origin: origin.to_string(),
         },
+        RoomEffect::Members {
+            join,
+            snapshot,
+            servers,
+        } => Effect::Members {
+            join: join.get(),
+            snapshot: snapshot.get(),
+            servers: servers.clone(),
+        },
         RoomEffect::DirectChat { one, other } => Effect::DirectChat {
             low: *one.min(other),
             high: *one.max(other),
@@ -614,13 +673,11 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
         Effect::SendsDelayed { nid, event_id, sent_at } => {
             return delayed_events::sent(transaction, nid, &event_id, sent_at).await;
         }
-        Effect::Open(true) => {
-            statement("INSERT INTO open_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(room_nid)
-        }
-        Effect::Open(false) => {
-            statement("DELETE FROM open_rooms WHERE room_nid = $1").bind(room_nid)
-        }
+        Effect::Open(open) => statement(match open {
+            true => "INSERT INTO open_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING",
+            false => "DELETE FROM open_rooms WHERE room_nid = $1",
+        })
+        .bind(room_nid),
         Effect::Invite { user, event, room_state, via } => statement(
             "INSERT INTO remote_invites (room_nid, user_nid, event_position, room_state, via) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (room_nid, user_nid) DO UPDATE SET \
@@ -640,6 +697,9 @@ async fn store_effect(transaction: &mut Transaction, room_nid: i64, effect: Effe
             statement("INSERT INTO passed_on (position, origin) VALUES ($1, $2)")
                 .bind(event)
                 .bind(origin)
+        }
+        Effect::Members { join, snapshot, servers } => {
+            return partial::begin(transaction, room_nid, join, snapshot, servers).await;
         }
         Effect::DirectChat { low, high } => {
             statement("INSERT INTO direct_chats (low_nid, high_nid, room_nid) VALUES ($1, $2, $3)")

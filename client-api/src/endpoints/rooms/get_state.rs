@@ -11,7 +11,7 @@ use crate::{
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let rooms = api.engine.rooms();
     let (room, state) = rooms
-        .state_for(&incoming.session, &incoming.room_id)
+        .whole_state_for(&incoming.session, &incoming.room_id)
         .await?;
     let entries: Vec<_> = state.all().cloned().collect();
     let events = rooms.timeline_events(&entries).await?;

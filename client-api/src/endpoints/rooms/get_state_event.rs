@@ -1,9 +1,13 @@
 //! `GET /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`:
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstateeventtypestatekey>
 
-use ruma::api::{
-    client::state::get_state_event_for_key::v3::{Request, StateEventFormat},
-    error::ErrorKind,
+use ruma::{
+    UserId,
+    api::{
+        client::state::get_state_event_for_key::v3::{Request, StateEventFormat},
+        error::ErrorKind,
+    },
+    events::StateEventType,
 };
 
 use crate::{
@@ -13,9 +17,18 @@ use crate::{
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let rooms = api.engine.rooms();
-    let (room, state) = rooms
+    let (room, mut state) = rooms
         .state_for(&incoming.session, &incoming.room_id)
         .await?;
+    if incoming.event_type == StateEventType::RoomMember
+        && let Ok(user_id) = <&UserId>::try_from(incoming.state_key.as_str())
+        && room.lacks_members()
+    {
+        rooms.need_member(&room, user_id).await?;
+        (_, state) = rooms
+            .state_for(&incoming.session, &incoming.room_id)
+            .await?;
+    }
     let entry = state
         .get(&incoming.event_type.to_string(), &incoming.state_key)
         .ok_or_else(unknown)?;

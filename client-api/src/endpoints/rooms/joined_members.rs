@@ -23,6 +23,10 @@ struct Profile {
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let rooms = api.engine.rooms();
+    let (room, _) = rooms
+        .joined_room(&incoming.session, &incoming.room_id)
+        .await?;
+    rooms.need_all_members(&room).await?;
     let (_, state) = rooms
         .joined_room(&incoming.session, &incoming.room_id)
         .await?;

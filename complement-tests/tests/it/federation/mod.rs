@@ -5,6 +5,7 @@ mod discovery;
 mod hostile;
 mod keys;
 mod memberships;
+mod partial;
 mod policy;
 mod queries;
 mod rooms;

@@ -1,7 +1,7 @@
 //! Receipts of users of other servers.
 
 use parley_storage::commit::{Assigned, ReceiptWrite, Write};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 
 use super::Receipts;
 use crate::{Result, background::Background};
@@ -58,6 +58,17 @@ impl Receipts {
         Ok(())
     }
 
+    /// The number of a user, who gets one if they have none yet.
+    async fn number_of(&self, user_id: &UserId) -> Result<i64> {
+        if let Some(user_nid) = self.database.user_nid(user_id).await? {
+            return Ok(user_nid);
+        }
+        let mut transaction = self.database.write().await?;
+        let user_nid = self.database.intern_user(&mut transaction, user_id).await?;
+        transaction.commit().await?;
+        Ok(user_nid)
+    }
+
     /// Takes a receipt, unless it's up to an event that isn't here: then gives `false`.
     async fn take_now(&self, receipt: &RemoteReceipt) -> Result<bool> {
         const PUBLIC: &str = "m.read";
@@ -69,10 +80,9 @@ impl Receipts {
             return Ok(false);
         };
         let state = self.registry.load(&room).await?;
-        let user_nid = self.database.user_nid(&receipt.user_id).await?;
-        let (Some(user_nid), true) = (user_nid, state.is_joined(&receipt.user_id)) else {
+        if !room.may_have(&state, &receipt.user_id) {
             return Ok(true);
-        };
+        }
         let thread = receipt.thread.as_deref().unwrap_or_default();
         let known = self.memory.room(&self.database, room.nid()).await?;
         let last = known.last(&receipt.user_id, PUBLIC, thread);
@@ -80,6 +90,7 @@ impl Receipts {
         {
             return Ok(true);
         }
+        let user_nid = self.number_of(&receipt.user_id).await?;
         let write = ReceiptWrite {
             room_nid,
             user_nid,

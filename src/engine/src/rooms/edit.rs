@@ -1,6 +1,7 @@
 //! Building events on a room's head.
 
 pub(super) mod received;
+pub(super) mod rewrite;
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use parley_protocol::{
 };
 use parley_storage::{
     commit::{
-        Assigned, NewEvent, NewOutlier, NewRedaction, NewRoom, NewSnapshot, RoomEffect, RoomWrite,
+        Assigned, Completion, NewEvent, NewOutlier, NewRedaction, NewRoom, NewSnapshot, Rewrite,
+        RoomEffect, RoomWrite,
     },
     state::parent_height,
 };
@@ -23,6 +25,7 @@ use ruma::{
 };
 
 use super::{
+    partial::Members,
     policy::{Unsigned, Vouched, looks_at},
     restricted::check_voucher,
     room::{Head, Room},
@@ -53,6 +56,8 @@ pub struct Edit<'a> {
     past: Vec<Arc<NewEvent>>,
     events: Vec<NewEntry>,
     effects: Vec<RoomEffect>,
+    rewrite: Option<Box<Rewrite>>,
+    members: Option<Members>,
 }
 
 /// A new event, and what publishing it needs.
@@ -77,6 +82,19 @@ pub struct RoomPublication {
     pub events: Vec<NewEntry>,
     /// The state after them, if they change it.
     pub state: Option<Arc<RoomState>>,
+    /// Whether all members are known from here on, if that changes with the new events.
+    pub(crate) members: Option<Members>,
+    /// What changes of what was stored before.
+    pub(crate) rewritten: Option<Rewritten>,
+}
+
+/// What changes of a room in memory without a new event.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewritten {
+    /// Positions of events that leave the timeline.
+    pub(crate) rejected: Vec<i64>,
+    /// Set if nothing of the state is missing any more.
+    pub(crate) completion: Option<Completion>,
 }
 
 impl<'a> Edit<'a> {
@@ -97,6 +115,8 @@ impl<'a> Edit<'a> {
             past: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
+            rewrite: None,
+            members: None,
         }
     }
 
@@ -370,15 +390,27 @@ impl<'a> Edit<'a> {
             && self.effects.is_empty()
             && self.outliers.is_empty()
             && self.past.is_empty()
+            && self.rewrite.is_none()
     }
 
     /// What is to be committed, what is to be published then, and the head after it.
     pub(super) fn finish(mut self, room: Arc<Room>) -> (RoomWrite, RoomPublication, Head) {
         self.note_openness();
         // Effects alone don't move the room on.
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || self.rewrite.is_some() {
             self.head.revision += 1;
         }
+        if let Some(entry) = self.events.last() {
+            self.head.newest = entry.event.position.clone();
+        }
+        let rewritten = self.rewrite.as_ref().map(|rewrite| Rewritten {
+            rejected: rewrite
+                .rejected
+                .iter()
+                .map(|event| event.position)
+                .collect(),
+            completion: rewrite.completion.clone(),
+        });
         let new_room = self.new_room.then(|| NewRoom {
             room_id: room.id().to_owned(),
             version: room.version().id().to_string(),
@@ -404,6 +436,7 @@ impl<'a> Edit<'a> {
                 i64::try_from(state.joined_count()).unwrap_or(i64::MAX)
             }),
             effects: self.effects,
+            rewrite: self.rewrite,
         };
         let publication = RoomPublication {
             is_new: self.new_room,
@@ -411,6 +444,8 @@ impl<'a> Edit<'a> {
             room,
             events: self.events,
             state: self.head.state.clone().filter(|_| self.changes_state),
+            members: self.members,
+            rewritten,
         };
         (write, publication, self.head)
     }

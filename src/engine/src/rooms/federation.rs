@@ -3,10 +3,12 @@
 //! What other servers send is checked here and put into the rooms ([`receive`]), after it was stored ([`inbox`]). Where it
 //! is built on events that this server doesn't have, those are asked for ([`missing`]); where the graph of a room forks,
 //! its state is resolved ([`resolve`]). The other direction is what other servers are told ([`serve`]), and how this
-//! server's users get into rooms that it isn't in ([`join`]).
+//! server's users get into rooms that it isn't in ([`join`]). Where it came into one without its members, they are asked for
+//! afterwards ([`complete`]).
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/>
 
+pub(crate) mod complete;
 pub mod inbox;
 pub mod invite;
 pub mod join;
@@ -19,6 +21,7 @@ pub(crate) mod lacking;
 mod missing;
 mod put_out;
 mod receive;
+mod recheck;
 mod redact;
 pub(crate) mod resolve;
 mod verify;
@@ -79,18 +82,19 @@ impl Rooms {
         room_id: &RoomId,
     ) -> Result<(Arc<Room>, Arc<RoomState>)> {
         let (room, state) = self.room_for_server(origin, room_id).await?;
-        if !state.has_server(origin) {
+        if !room.has_server(&state, origin) {
             return Err(EngineError::forbidden("your server isn't in that room"));
         }
         Ok((room, state))
     }
 
     /// The servers that a room can be reached by, this one aside, without those that it keeps out: the largest first.
-    pub(super) fn servers_to_ask(&self, state: &RoomState) -> Vec<OwnedServerName> {
-        let mut servers: Vec<(usize, OwnedServerName)> = state
-            .servers()
-            .filter(|(server, _)| *server != self.server_name() && check_acl(state, server).is_ok())
-            .map(|(server, size)| (size, server.clone()))
+    pub(super) fn servers_to_ask(&self, room: &Room, state: &RoomState) -> Vec<OwnedServerName> {
+        let mut servers: Vec<(usize, OwnedServerName)> = room
+            .servers(state)
+            .into_iter()
+            .filter(|(server, _)| server != self.server_name() && check_acl(state, server).is_ok())
+            .map(|(server, size)| (size, server))
             .collect();
         servers.sort_unstable_by(|one, other| other.cmp(one));
         servers.into_iter().map(|(_, server)| server).collect()

@@ -237,6 +237,20 @@ impl Rooms {
         }
     }
 
+    /// The same once it is known who is in the room.
+    ///
+    /// # Errors
+    /// As [`Rooms::state_for`]; `M_UNKNOWN` if that takes longer than two minutes.
+    pub async fn whole_state_for(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Arc<RoomState>)> {
+        let (room, _) = self.state_for(session, room_id).await?;
+        self.need_all_members(&room).await?;
+        self.state_for(session, room_id).await
+    }
+
     /// The state of a room at a position of the stream: from memory if it hasn't changed since.
     ///
     /// # Errors
@@ -317,6 +331,17 @@ impl Rooms {
             };
             positions.extend(position);
         }
+        if let Some(room) = self.registry.in_memory(newest.room_nid)
+            && room.lacks_members()
+        {
+            let unknown: HashSet<ruma::OwnedUserId> = seen
+                .into_iter()
+                .filter(|user_id| state.member(user_id).is_none())
+                .cloned()
+                .collect();
+            let claimed = self.claimed_members(&room, events, &unknown).await?;
+            positions.extend(claimed.into_iter().map(|(_, position)| position));
+        }
         self.events.at(&positions).await
     }
 
@@ -331,6 +356,8 @@ impl Rooms {
         at: Option<i64>,
         fits: impl Fn(&MembershipState) -> bool,
     ) -> Result<(Arc<Room>, Vec<Arc<TimelineEvent>>)> {
+        let room = self.readable(room_id, &session.user_id).await?.0;
+        self.need_all_members(&room).await?;
         let (room, now, access) = self.readable(room_id, &session.user_id).await?;
         let forbidden = || EngineError::forbidden("you aren't a member of this room");
         let limit = access.state_limit().ok_or_else(forbidden)?;

@@ -167,6 +167,7 @@ impl Rooms {
             ));
         }
         self.check_invitable(user_id, &session.user_id).await?;
+        self.need_member(&room, user_id).await?;
         let change = Change {
             sender: &session.user_id,
             target: user_id,
@@ -280,6 +281,7 @@ impl Rooms {
         fits: impl Fn(&MembershipState) -> Result<(), ErrorKind>,
     ) -> Result<()> {
         let (room, _) = self.joined_room(session, room_id).await?;
+        self.need_member(&room, user_id).await?;
         let change = Change {
             sender: &session.user_id,
             target: user_id,

@@ -137,7 +137,7 @@ impl Rooms {
             false => ruma::api::Direction::Backward,
         };
         let time = timestamp(wanted.timestamp);
-        for server in self.servers_to_ask(&state).iter().take(MAX_SERVERS) {
+        for server in self.servers_to_ask(room, &state).iter().take(MAX_SERVERS) {
             let answer = remote
                 .timestamp_to_event(server, room.id(), time, direction)
                 .await;

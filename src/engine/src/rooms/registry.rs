@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parley_protocol::{Pdu, RoomVersion, StateEvent};
@@ -17,6 +20,7 @@ use quick_cache::sync::Cache;
 use ruma::{OwnedRoomId, RoomId, RoomVersionId, UserId, events::TimelineEventType};
 
 use super::{
+    partial::Members,
     room::{Head, Room, View},
     state::{RoomState, StateEntry, visibility_of},
     timeline::Events,
@@ -35,6 +39,8 @@ pub struct Registry {
     database: Database,
     events: Arc<Events>,
     kept: Cache<OwnedRoomId, Arc<Room>>,
+    /// Counts how often states that are stored got what they lacked.
+    completions: AtomicU64,
     alive: Mutex<Alive>,
 }
 
@@ -53,6 +59,7 @@ impl Registry {
             database,
             events,
             kept: Cache::new(KEPT),
+            completions: AtomicU64::new(0),
             alive: Mutex::default(),
         }
     }
@@ -77,6 +84,7 @@ impl Registry {
             self.forget(&room);
             return Ok(Some(self.room_of_row(&row)?));
         }
+        room.set_members(row.partial.as_ref().into());
         room.set_outside(false);
         Ok(Some(room))
     }
@@ -187,6 +195,7 @@ impl Registry {
             })?;
         let room = Room::new(row.room_id.clone(), version, Assigned::known(row.nid));
         room.set_outside(row.extremities.is_empty());
+        room.set_members(row.partial.as_ref().into());
         Ok(self.insert(room))
     }
 
@@ -217,6 +226,35 @@ impl Registry {
 
     fn alive<T>(&self, use_it: impl FnOnce(&mut Alive) -> T) -> T {
         use_it(&mut self.alive.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often states that are stored got what they lacked: what was read of them before is no longer so.
+    pub(crate) fn completions(&self) -> u64 {
+        self.completions.load(Ordering::Acquire)
+    }
+
+    /// Notes that states that are stored got what they lacked.
+    pub(crate) fn note_completion(&self) {
+        self.completions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes over what another node has noted of the members of a room that is in memory.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn renew_members(&self, room: &Room) -> Result<()> {
+        let Some(row) = self.database.room_by_nid(room.nid()).await? else {
+            return Ok(());
+        };
+        let members = Members::from(row.partial.as_ref());
+        if matches!(members, Members::All { .. }) && room.lacks_members() {
+            self.note_completion();
+            // Whatever was taken out of the timeline goes with the view.
+            room.forget_view();
+        }
+        room.invalidate();
+        room.set_members(members);
+        Ok(())
     }
 
     /// Makes sure that readers have a view of the room.
@@ -274,6 +312,7 @@ impl Registry {
                 .into_iter()
                 .map(|event| (event.event_id, Assigned::known(event.position)))
                 .collect(),
+            newest: Assigned::known(row.last_position),
             chain: chain
                 .into_iter()
                 .rev()

@@ -13,7 +13,11 @@ use parley_storage::commit::Assigned;
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use tokio::sync::Mutex;
 
-use super::{state::RoomState, timeline::TimelineEvent};
+use super::{
+    partial::{Knowledge, Members},
+    state::RoomState,
+    timeline::TimelineEvent,
+};
 
 /// How many of its newest events a room keeps in memory.
 const RECENT: usize = 32;
@@ -32,6 +36,7 @@ pub struct Room {
     generation: AtomicU64,
     /// Whether this server knows of the room just that its users are invited to it, or have knocked.
     outside: AtomicBool,
+    pub(super) knowledge: Knowledge,
     view: RwLock<Option<View>>,
 }
 
@@ -43,6 +48,8 @@ pub(super) struct Head {
     pub(super) revision: i64,
     pub(super) depth: u64,
     pub(super) extremities: Vec<(OwnedEventId, Assigned)>,
+    /// The newest event of the timeline.
+    pub(super) newest: Assigned,
     /// The snapshots that the current one is read through, itself included: height and position, the oldest first.
     pub(super) chain: Vec<(i64, Assigned)>,
     /// `None` as long as there is no create event.
@@ -57,6 +64,7 @@ impl Head {
             revision: 0,
             depth: 0,
             extremities: Vec::new(),
+            newest: Assigned::default(),
             chain: Vec::new(),
             state: None,
         }
@@ -110,6 +118,7 @@ impl Room {
             asking: Arc::default(),
             generation: AtomicU64::new(0),
             outside: AtomicBool::new(false),
+            knowledge: Knowledge::default(),
             view: RwLock::new(None),
         }
     }
@@ -241,19 +250,21 @@ impl Room {
         if newest.position <= view.last_position {
             return;
         }
+        let mut has_state = false;
         for event in events
             .iter()
             .filter(|event| event.position > view.last_position)
         {
             view.recent.push_back(event.clone());
             if event.is_state() {
+                has_state = true;
                 view.state_position = event.position;
             }
         }
         if let Some(state) = state {
             view.state = state;
             // Also what is no state event may change the state, where it brings forks of the room together.
-            if view.state_position <= view.last_position {
+            if !has_state {
                 view.state_position = newest.position;
             }
         }
@@ -263,6 +274,32 @@ impl Room {
                 view.recent_after = event.position;
             }
         }
+    }
+
+    /// Takes events out of the timeline in memory.
+    pub(crate) fn take_out(&self, positions: &[i64]) {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = view.as_mut() {
+            view.recent
+                .retain(|event| !positions.contains(&event.position));
+        }
+    }
+
+    /// Publishes the state of a room of which nothing is missing any more, since a position of the stream.
+    pub(crate) fn publish_complete(&self, state: Arc<RoomState>, since: i64) {
+        {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(view) = view.as_mut() {
+                view.state = state;
+                view.state_position = since;
+            }
+        }
+        self.set_members(Members::All { since });
+    }
+
+    /// Has the room be read anew.
+    pub(super) fn forget_view(&self) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Replaces an event in memory by its redacted form.

@@ -238,8 +238,9 @@ impl Rooms {
         let unknown = || EngineError::not_found("there is no such event in this room");
         let Some(row) = self.database.event(target).await? else {
             let state = self.registry.load(room).await?;
+            let servers = room.servers(&state);
             let is_other = |server: &OwnedServerName| server != self.server_name();
-            if !state.servers().any(|(server, _)| is_other(server)) {
+            if !servers.iter().any(|(server, _)| is_other(server)) {
                 return Err(unknown());
             }
             // Nobody of this server has sent it.

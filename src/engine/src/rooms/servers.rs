@@ -18,7 +18,7 @@ impl Rooms {
             return Ok(false);
         };
         let state = self.registry.load(&room).await?;
-        Ok(state.has_server(server))
+        Ok(room.has_server(&state, server))
     }
 
     /// Whether what a server tells of a room is heeded: it is in the room, and the room doesn't keep it out.
@@ -41,9 +41,9 @@ impl Rooms {
         let room = self.room(room_id).await?;
         let state = self.registry.load(&room).await?;
         let own = self.key.server_name();
-        let mut servers: Vec<(&OwnedServerName, usize)> = state.servers().collect();
-        servers.sort_by_key(|(server, joined)| (*server != own, usize::MAX - joined));
-        let names = servers.into_iter().map(|(server, _)| server.clone());
+        let mut servers = room.servers(&state);
+        servers.sort_by_key(|(server, joined)| (server != own, usize::MAX - joined));
+        let names = servers.into_iter().map(|(server, _)| server);
         Ok(names.take(MAX_NAMED).collect())
     }
 }

@@ -70,6 +70,8 @@ impl Rooms {
         upgrade: &Upgrade,
     ) -> Result<OwnedRoomId> {
         let version = creatable(&upgrade.version)?;
+        let (old, _) = self.joined_room(session, room_id).await?;
+        self.need_all_members(&old).await?;
         let (old, state) = self.joined_room(session, room_id).await?;
         let levels = state.power_levels();
         if !levels.user_can_send_state(&session.user_id, StateEventType::RoomTombstone) {

@@ -17,8 +17,10 @@ use crate::{
     EngineError, Result,
     background::Background,
     rooms::{
-        edit::RoomPublication,
+        edit::{Rewritten, RoomPublication},
         registry::Registry,
+        room::Room,
+        state::RoomState,
         timeline::{Events, TimelineEvent},
     },
 };
@@ -297,11 +299,39 @@ impl Worker {
                 }
             }
         }
+        if let Some(members) = &publication.members {
+            room.set_members(members.clone());
+        }
         room.publish(&events, publication.state.clone());
+        if let Some(rewritten) = &publication.rewritten {
+            self.publish_rewritten(room, rewritten, publication.state.as_ref(), noted);
+        }
         events
             .iter()
             .for_each(|event| self.observers.event(room, event));
         noted.add_events(room.nid(), room.id(), &publication.events);
+    }
+
+    /// Takes over what changed of events that were stored before.
+    fn publish_rewritten(
+        &self,
+        room: &Room,
+        rewritten: &Rewritten,
+        state: Option<&Arc<RoomState>>,
+        noted: &mut super::feeds::Noted,
+    ) {
+        self.registry.note_completion();
+        room.take_out(&rewritten.rejected);
+        for position in &rewritten.rejected {
+            self.events.forget(*position);
+        }
+        let Some((completion, state)) = rewritten.completion.as_ref().zip(state) else {
+            return;
+        };
+        let position = completion.position.get();
+        room.publish_complete(state.clone(), position);
+        noted.add_event(room.nid(), position);
+        noted.add_settled(room, &completion.settled, position);
     }
 
     /// Has the memory forget what a redacted event said.

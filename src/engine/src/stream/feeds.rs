@@ -15,7 +15,7 @@ use std::{
 
 use parley_storage::{
     Database,
-    commit::{RoomEffect, RoomWrite, Write},
+    commit::{RoomEffect, RoomWrite, Settled, Write},
     user_streams::ReceiptRow,
 };
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
@@ -23,7 +23,10 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::{
     EngineError, Result,
-    rooms::edit::{NewEntry, RoomPublication},
+    rooms::{
+        edit::{NewEntry, RoomPublication},
+        room::Room,
+    },
 };
 
 /// How long it is waited for what another node wrote.
@@ -304,12 +307,7 @@ impl Noted {
             let position = entry.event.position.get();
             self.add_event(room_nid, position);
             if let Some(settled) = &entry.event.settled {
-                for (user_id, membership) in &settled.members {
-                    // Who has no membership any more is as one who has left.
-                    let membership = membership.as_deref().unwrap_or("leave");
-                    let room_id = room_id.to_owned();
-                    self.add_member(user_id.clone(), room_nid, room_id, membership, position);
-                }
+                self.add_settled_members(room_nid, room_id, &settled.members, position);
             } else if let Some((user_id, membership)) = &entry.event.membership {
                 self.add_member(
                     user_id.clone(),
@@ -319,6 +317,26 @@ impl Noted {
                     position,
                 );
             }
+        }
+    }
+
+    /// Takes in the memberships that changed because more is known of a room.
+    pub(crate) fn add_settled(&mut self, room: &Room, settled: &Settled, position: i64) {
+        self.add_settled_members(room.nid(), room.id(), &settled.members, position);
+    }
+
+    fn add_settled_members(
+        &mut self,
+        room_nid: i64,
+        room_id: &ruma::RoomId,
+        members: &[(OwnedUserId, Option<String>)],
+        position: i64,
+    ) {
+        for (user_id, membership) in members {
+            // Who has no membership any more is as one who has left.
+            let membership = membership.as_deref().unwrap_or("leave");
+            let room_id = room_id.to_owned();
+            self.add_member(user_id.clone(), room_nid, room_id, membership, position);
         }
     }
 

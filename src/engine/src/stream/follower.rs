@@ -68,6 +68,7 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
             }
         }
     }
+    note_members(parts, after, to, &mut noted).await?;
     for row in &rows {
         noted.add_event(row.room_nid, row.position);
         match row.current_snapshot {
@@ -91,6 +92,29 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
     }
     observe(parts, rows).await?;
     Ok(noted)
+}
+
+/// Notes of which rooms it is no longer, or not yet, known who is in them.
+async fn note_members(parts: &Parts<'_>, after: i64, to: i64, noted: &mut Noted) -> Result<()> {
+    for (room_nid, completed) in parts.database.partial_rooms_between(after, to).await? {
+        if let Some(room) = parts.registry.in_memory(room_nid) {
+            parts.registry.renew_members(&room).await?;
+        }
+        let Some(position) = completed.filter(|position| *position <= to) else {
+            continue;
+        };
+        noted.add_event(room_nid, position);
+        let room = parts.registry.by_nid(room_nid).await?;
+        let changed = parts
+            .database
+            .members_changed_at(room_nid, position)
+            .await?;
+        for (user_id, membership) in changed {
+            let room_id = room.id().to_owned();
+            noted.add_member(user_id, room_nid, room_id, &membership, position);
+        }
+    }
+    Ok(())
 }
 
 async fn observe(parts: &Parts<'_>, rows: Vec<EventRow>) -> Result<()> {

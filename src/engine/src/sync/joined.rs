@@ -96,6 +96,11 @@ impl Telling<'_> {
         }
     }
 
+    /// Whether the client learns in this stretch that all members of the room are known now.
+    fn members_come(&self) -> bool {
+        self.stretch.completes(&self.candidate.room, self.after)
+    }
+
     /// The users whose member events explain what is told.
     fn needed_members(
         &self,
@@ -116,7 +121,8 @@ impl Telling<'_> {
             .iter()
             .any(|event| event.event_type.as_ref() == "m.room.member");
         let settled = timeline.settled != Some(false);
-        (self.whole() || timeline.limited || !timeline.is_whole || members_changed || settled)
+        let changed = members_changed || settled || self.members_come();
+        (self.whole() || timeline.limited || !timeline.is_whole || changed)
             .then(|| Summary::new(&self.state, self.stretch.user_id()))
     }
 
@@ -201,7 +207,8 @@ impl Sync {
         let whole = stretch.since.is_none() || stretch.full_state;
         // A count has to be told when it changes, also where a filter keeps back what changed it.
         let is_counted = !told.timeline.is_whole && told.unread.total.notifications > 0;
-        if !whole && !has_read && !is_counted && told.is_empty() {
+        let is_news = has_read || is_counted || telling.members_come();
+        if !whole && !is_news && told.is_empty() {
             return Ok(None);
         }
         telling.settle_typing(&mut told);
@@ -211,6 +218,10 @@ impl Sync {
     /// Up to where the client knows the room.
     async fn known_until(&self, stretch: &Stretch<'_>, candidate: &Candidate) -> Result<i64> {
         let after = stretch.after();
+        if !stretch.is_lazy() && stretch.completes(&candidate.room, after) {
+            // It wasn't told of until now.
+            return Ok(0);
+        }
         if after == 0 || candidate.membership.position <= after {
             return Ok(after);
         }

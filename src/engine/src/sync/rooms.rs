@@ -212,6 +212,15 @@ impl Sync {
         for room_nid in with_receipts {
             marks.entry(room_nid).or_default().receipts = stretch.to;
         }
+        let completed = self
+            .parts
+            .database
+            .partial_rooms_between(stretch.after(), stretch.to)
+            .await?;
+        for (room_nid, position) in completed {
+            let mark = marks.entry(room_nid).or_default();
+            mark.events = mark.events.max(position.unwrap_or_default());
+        }
         Ok(marks)
     }
 
@@ -291,6 +300,7 @@ impl Sync {
 
     async fn tell(&self, stretch: &Stretch<'_>, candidate: Candidate) -> Result<Told> {
         let told = match candidate.membership.membership {
+            MembershipState::Join if stretch.must_wait(&candidate.room) => Told::Nothing,
             MembershipState::Join => self
                 .tell_joined(stretch, &candidate)
                 .await?

@@ -136,7 +136,9 @@ impl Sync {
         };
         let lazy = lazy_members(filter);
         let mut members: Vec<(OwnedUserId, i64)> = Vec::new();
-        if !is_quiet && (lazy.is_none() || !whole) {
+        // Nobody has missed those that were only now found to be members.
+        let members_come = stretch.completes(wanted.room, wanted.after);
+        if !is_quiet && (lazy.is_none() || !whole && !members_come) {
             // Also those that a client has who loads members lazily: what changed in the gap must not be lost.
             let news = seen.members().filter(|(_, position)| is_news(position));
             members.extend(news.map(|(user_id, position)| (user_id.clone(), position)));
@@ -149,9 +151,12 @@ impl Sync {
             }
             self.lazy.missing(device_nid, room_nid, members);
             let needed = wanted.needed.iter();
-            let needed: Vec<(OwnedUserId, i64)> = needed
+            let mut needed: Vec<(OwnedUserId, i64)> = needed
                 .filter_map(|user_id| Some((user_id.clone(), seen.member(user_id)?)))
                 .collect();
+            if wanted.room.lacks_members() {
+                needed.extend(self.claimed(wanted).await?);
+            }
             match redundant {
                 true => positions.extend(needed.into_iter().map(|(_, position)| position)),
                 false => positions.extend(self.lazy.missing(device_nid, room_nid, needed)),
@@ -162,6 +167,17 @@ impl Sync {
         let mut events = self.parts.rooms.events_at(&positions).await?;
         events.retain(|event| event_fits(filter, event));
         Ok(events)
+    }
+
+    /// The member events of senders who aren't known to be members yet.
+    async fn claimed(&self, wanted: &Wanted<'_>) -> Result<Vec<(OwnedUserId, i64)>> {
+        let unknown = |user_id: &&OwnedUserId| wanted.end.member(user_id).is_none();
+        let users: HashSet<OwnedUserId> = wanted.needed.iter().filter(unknown).cloned().collect();
+        let events = &wanted.timeline.events;
+        self.parts
+            .rooms
+            .claimed_members(wanted.room, events, &users)
+            .await
     }
 
     /// Where the events of the state stand that the client knows, where what is new can't be told by its position alone: an

@@ -79,6 +79,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
             default_version: config.rooms.default_version.clone(),
             max_joined: config.rooms.max_joined,
             forget_on_leave: config.rooms.forget_on_leave,
+            ..RoomSettings::default()
         },
         rate_limits: rate_limits(&config.rate_limits),
         limits: account_limits(config),

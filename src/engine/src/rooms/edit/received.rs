@@ -10,13 +10,13 @@ use parley_storage::{
     },
     summaries::is_shown,
 };
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId};
 
 use super::{
     super::{federation::history::Past, state::RoomState},
     Edit, NewEntry, StateEntry, member_row, next_on,
 };
-use crate::rooms::state::membership_of;
+use crate::rooms::{partial::Members, state::membership_of};
 
 /// What stands in a place of the state.
 #[derive(Clone, Debug)]
@@ -105,6 +105,8 @@ pub(in crate::rooms) struct WholeState {
     pub(in crate::rooms) join: Incoming,
     /// Users whose membership was another before and who are not in the state.
     pub(in crate::rooms) gone: Vec<OwnedUserId>,
+    /// Servers in the room, that by which it is joined first, if members are missing from the state.
+    pub(in crate::rooms) lacking: Option<Vec<OwnedServerName>>,
 }
 
 impl Redactions {
@@ -118,7 +120,7 @@ impl Redactions {
 impl DerivedState {
     /// The snapshot of this state, to be stored with an event that was stored before: its position may be lower than those of
     /// the snapshots that this one is read through, where the greatest number counts, so it gets a number of its own.
-    fn into_later_snapshot(mut self, own: &Assigned) -> NewSnapshot {
+    pub(super) fn into_later_snapshot(mut self, own: &Assigned) -> NewSnapshot {
         match self.changes.is_empty() {
             true => self.into_snapshot(own),
             false => changed_snapshot(&mut self.chain, self.changes, own),
@@ -152,7 +154,7 @@ impl DerivedState {
 }
 
 /// A snapshot of several changes over the newest of a chain.
-fn changed_snapshot(
+pub(super) fn changed_snapshot(
     chain: &mut Vec<(i64, Assigned)>,
     changes: Vec<PlaceChange>,
     own: &Assigned,
@@ -232,6 +234,28 @@ impl Edit<'_> {
         }
         self.head.depth = depth;
         position
+    }
+
+    /// Puts an event into the timeline that was rejected before, and on which others may be built already. What it means for
+    /// the current state is left to who does it.
+    pub(in crate::rooms) fn readmit(
+        &mut self,
+        incoming: Incoming,
+        redactions: Redactions,
+        after: DerivedState,
+    ) {
+        let beside = Beside {
+            after,
+            extremities: self.head.extremities.clone(),
+            is_extremity: false,
+            after_gap: false,
+            changes: Vec::new(),
+        };
+        self.append_received(ReceivedEvent {
+            incoming,
+            redactions,
+            beside: Some(beside),
+        });
     }
 
     fn redact_in_state(&mut self, redaction: &NewRedaction) {
@@ -379,6 +403,7 @@ impl Edit<'_> {
             mut state,
             join,
             gone,
+            lacking,
         } = whole;
         let position = Assigned::default();
         let mut replaced = None;
@@ -392,6 +417,7 @@ impl Edit<'_> {
             state.apply(entry, self.room.version());
         }
         let id = Assigned::default();
+        self.note_members(lacking, &position, &id);
         let settled = whole_settled(&state, &id, gone);
         let snapshot = settled.snapshot.clone();
         let mut event = new_event(&join, snapshot, position.clone());
@@ -406,6 +432,28 @@ impl Edit<'_> {
         self.changes_state = true;
         self.changes_openness = true;
         self.push_entry(event, replaced);
+    }
+
+    /// Notes whether all members are known after a join.
+    fn note_members(
+        &mut self,
+        lacking: Option<Vec<OwnedServerName>>,
+        join: &Assigned,
+        snapshot: &Assigned,
+    ) {
+        let servers = lacking
+            .as_ref()
+            .map(|servers| serde_json::json!(servers).to_string());
+        self.members = Some(
+            lacking.map_or_else(Members::default, |servers| Members::Some {
+                servers: servers.into(),
+            }),
+        );
+        self.effects.push(RoomEffect::Members {
+            join: join.clone(),
+            snapshot: snapshot.clone(),
+            servers,
+        });
     }
 
     /// Puts a stretch of the past before all that is stored.

@@ -63,7 +63,7 @@ impl Rooms {
         if !self.is_in(&state) {
             return Ok(false);
         }
-        let servers = self.servers_to_ask(&state);
+        let servers = self.servers_to_ask(room, &state);
         for server in servers.iter().take(MAX_SERVERS) {
             match self.past_by(room, server, &from).await {
                 Ok(true) => return Ok(true),
@@ -138,8 +138,8 @@ impl Rooms {
                 changes: Vec::new(),
             },
             false => {
-                let given = self.fetch_state(room, server, &oldest.pdu.event_id).await?;
-                let state = given.state;
+                let given = self.fetch_state(room, server, &oldest.pdu.event_id, false);
+                let state = given.await?.state;
                 standing = standing_in(&state, &allowed);
                 let before = self.over_current(room, state).await?;
                 DerivedState {

@@ -21,7 +21,11 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::{missing::read_all, receive::check_by_auth_events};
+use super::{
+    missing::read_all,
+    receive::{Verdict, check_by_auth_events},
+    recheck::{Claims, claims},
+};
 use crate::{
     EngineError, Result,
     remote::{EventTemplate, JoinedRoom, RawPdu, RemoteError},
@@ -38,6 +42,9 @@ use crate::{
 
 /// Servers that are asked before it is given up.
 const MAX_SERVERS: usize = 20;
+
+/// Servers in a room that are remembered until its members are known.
+const MAX_TOLD: usize = 10_000;
 
 /// The rooms of which other servers are being asked for something: once at a time, as after the first the others needn't
 /// ask anybody.
@@ -128,11 +135,16 @@ impl Rooms {
         let state = self.registry.load(&room).await?;
         if !self.is_in(&state) {
             // Where nobody is left, there is nobody to ask.
-            return Ok(state.servers().next().is_some());
+            return Ok(!room.servers(&state).is_empty());
         }
-        let are_others = state
-            .servers()
+        let servers = room.servers(&state);
+        let are_others = servers
+            .iter()
             .any(|(server, _)| server != self.server_name());
+        if room.lacks_members() && state.member(user_id).is_none() {
+            // They may be banned.
+            return Ok(are_others);
+        }
         Ok(are_others && self.cannot_vouch(&room, &state, user_id).await?)
     }
 
@@ -175,7 +187,7 @@ impl Rooms {
             if !room.is_outside() {
                 let state = self.registry.load(&room).await?;
                 if via.is_empty() || self.is_in(&state) {
-                    servers.extend(self.servers_to_ask(&state));
+                    servers.extend(self.servers_to_ask(&room, &state));
                 }
             }
         } else {
@@ -207,18 +219,14 @@ impl Rooms {
         let (join, version) = self
             .complete(session, room_id, template, MembershipState::Join, details)
             .await?;
-        let answer = remote
-            .send_join(server, room_id, &join.pdu.event_id, raw(&join.json)?, false)
+        let omit_members = self.settings.join_without_members;
+        let event = raw(&join.json)?;
+        let mut answer = remote
+            .send_join(server, room_id, &join.pdu.event_id, event, omit_members)
             .await?;
-        self.enter(
-            room_id,
-            version,
-            server,
-            &join,
-            answer,
-            &session.user_id.clone(),
-        )
-        .await
+        answer.members_omitted &= omit_members;
+        self.enter(session, room_id, version, server, &join, answer)
+            .await
     }
 
     /// Completes the template that another server gave of a member event of the session's user.
@@ -259,23 +267,34 @@ impl Rooms {
     /// Comes into a room with what another server answered to a join.
     async fn enter(
         &self,
+        session: &Session,
         room_id: &RoomId,
         version: RoomVersion,
         server: &ServerName,
         join: &BuiltEvent,
         answer: JoinedRoom,
-        user_id: &OwnedUserId,
     ) -> Result<()> {
         let room = self.registry.to_enter(room_id, version).await?;
         let join = self.signed_join(&room, join, answer.event.as_ref()).await?;
-        if self.is_here(&room).await? {
-            // Another server vouched for the user; the room is here.
-            return match self.take(&room, server, join, true).await? {
-                super::receive::Verdict::SoftFailed(reason)
-                | super::receive::Verdict::Rejected(reason) => Err(EngineError::forbidden(reason)),
+        let is_here = self.is_here(&room).await?;
+        let goes_on = !is_here && self.goes_on(session, &room, &join).await?;
+        if is_here || goes_on {
+            // Another server vouched for the user, or nothing has happened that this one doesn't know; the room is here.
+            let verdict = self.take_told(&room, server, join).await?;
+            if goes_on {
+                self.database.wake_partial_room(room.nid()).await?;
+                self.completing.wake();
+            }
+            return match verdict {
+                Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
+                    Err(EngineError::forbidden(reason))
+                }
                 _ => Ok(()),
             };
         }
+        let lacking = answer
+            .members_omitted
+            .then(|| self.servers_told(server, &answer.servers_in_room));
         let state = read_all(&room, &answer.state);
         let state_ids: Vec<OwnedEventId> = state
             .iter()
@@ -286,11 +305,22 @@ impl Rooms {
         let (checked, known) = self.check_outliers(&room, events).await?;
         check_by_auth_events(&join.pdu, room.version(), &known)
             .map_err(|reason| nonsense(format!("the join isn't allowed: {reason}")))?;
+        let claims = match lacking.is_some() {
+            true => claims(&join.pdu, &known),
+            false => Claims::new(),
+        };
+        let own = join.pdu.fields.sender.as_str().to_owned();
+        let own = claims.get(&("m.room.member".to_owned(), own));
+        let own = own.map(|event| event.event_id.clone());
+        let own = own.filter(|id| !state_ids.contains(id));
         let entering = Entering {
             join,
             checked,
+            lacking,
+            claims,
             state: state_ids
                 .iter()
+                .chain(&own)
                 .filter_map(|id| known.get(id))
                 .filter(|event| event.standing != Standing::Rejected)
                 .filter_map(|event| {
@@ -299,7 +329,35 @@ impl Rooms {
                 })
                 .collect(),
         };
-        self.write_entry(&room, entering, user_id).await
+        self.write_entry(&room, entering, &session.user_id).await?;
+        self.completing.wake();
+        Ok(())
+    }
+
+    /// Whether a join is built on nothing but what this server knows of a room whose members it was never told: then it goes
+    /// on where it was, and so does who asks for them.
+    async fn goes_on(&self, session: &Session, room: &Room, join: &Incoming) -> Result<bool> {
+        if room.is_outside() || !room.lacks_members() {
+            return Ok(false);
+        }
+        let is_invited = self
+            .database
+            .remote_invite(room.nid(), session.user_nid)
+            .await?
+            .is_some();
+        let prev = &join.pdu.fields.prev_events;
+        let known = self.known_of(room, prev).await?;
+        let knows = |id| known.get(id).is_some_and(|event| event.snapshot.is_some());
+        Ok(!is_invited && prev.iter().all(knows))
+    }
+
+    /// The servers in a room as another server told them, that one first.
+    fn servers_told(&self, server: &ServerName, told: &[OwnedServerName]) -> Vec<OwnedServerName> {
+        let mut servers = vec![server.to_owned()];
+        let mut seen: HashSet<&ServerName> = HashSet::from([server, self.server_name()]);
+        let others = told.iter().filter(|told| seen.insert(told));
+        servers.extend(others.take(MAX_TOLD).cloned());
+        servers
     }
 
     /// The join with all signatures it needs.
@@ -346,6 +404,8 @@ impl Rooms {
             })
             .collect();
         let state = entering.build_state(room, &positions)?;
+        // Where members are missing, nobody is known to be gone.
+        let before = before.filter(|_| entering.lacking.is_none());
         let gone = before.iter().flat_map(|before| before.members());
         // The state is the one before the join: it may know nothing of who joins.
         let gone = gone
@@ -356,6 +416,7 @@ impl Rooms {
             state,
             join: entering.join,
             gone,
+            lacking: entering.lacking,
         });
         edit.end_invite(user_id);
         let (write, publication, head) = edit.finish(room.clone());
@@ -412,6 +473,9 @@ struct Entering {
     checked: Vec<(Incoming, Standing)>,
     /// The state before the join, with where its events are stored, if they are.
     state: Vec<(Arc<StateEvent>, i64)>,
+    /// The servers in the room, if members are missing from the state, and what memberships are believed then.
+    lacking: Option<Vec<OwnedServerName>>,
+    claims: Claims,
 }
 
 impl Entering {
@@ -442,7 +506,9 @@ impl Entering {
             state.apply(entry, version);
         }
         auth::check(&self.join.pdu, version, |event_type, state_key| {
-            state.event(event_type, state_key)
+            let place = (event_type.to_string(), state_key.to_owned());
+            let claimed = || self.claims.get(&place);
+            state.event(event_type, state_key).or_else(claimed)
         })
         .map_err(|reason| nonsense(format!("the state doesn't allow the join: {reason}")))?;
         Ok(state)

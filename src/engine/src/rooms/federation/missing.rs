@@ -35,7 +35,7 @@ pub(super) struct Given {
     /// What could be had of it.
     pub(super) state: IdState,
     /// Whether that is all.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// What became of a question for a gap.
@@ -311,12 +311,8 @@ impl Rooms {
         origin: &ServerName,
         id: &OwnedEventId,
     ) -> Result<()> {
-        let Given { state, is_whole } = self.fetch_state(room, origin, id).await?;
-        if !is_whole && !self.lacking.is_out_of_patience(id, self.clock.now_ms()) {
-            return Err(EngineError::not_found(format!(
-                "some of the state at {id} can't be had"
-            )));
-        }
+        let given = self.fetch_state(room, origin, id, false).await?;
+        let state = self.whole_of(id, given)?;
         let only = std::slice::from_ref(id);
         if !self.database.has_event(id).await? {
             self.fetch_with_auth(room, origin, only.to_vec()).await?;
@@ -365,19 +361,34 @@ impl Rooms {
         Ok(before_over(base, &of_base.map, state))
     }
 
-    /// Asks for the state before an event, and stores what isn't known of it.
+    /// The state that a server gave.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if some of it can't be had now: for ten minutes, then it is taken as it is.
+    pub(super) fn whole_of(&self, id: &OwnedEventId, given: Given) -> Result<IdState> {
+        let is_taken = given.is_whole || self.lacking.is_out_of_patience(id, self.clock.now_ms());
+        match is_taken {
+            true => Ok(given.state),
+            false => Err(EngineError::not_found(format!(
+                "some of the state at {id} can't be had"
+            ))),
+        }
+    }
+
+    /// Asks for the state before an event, also a server that fails if users wait for it, and stores what isn't known of it.
     pub(super) async fn fetch_state(
         &self,
         room: &std::sync::Arc<Room>,
         origin: &ServerName,
         id: &EventId,
+        is_waited_for: bool,
     ) -> Result<Given> {
         let remote = self.outside.remote()?;
         let unavailable = |error: crate::remote::RemoteError| {
             EngineError::not_found(format!("the state at {id} can't be had: {error}"))
         };
         let ids = remote
-            .state_ids(origin, room.id(), id)
+            .state_ids(origin, room.id(), id, is_waited_for)
             .await
             .map_err(unavailable)?;
         if ids.state.len() + ids.auth_chain.len() > MAX_STATE {

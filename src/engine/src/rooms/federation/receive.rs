@@ -20,7 +20,10 @@ use ruma::{
     events::{StateEventType, TimelineEventType},
 };
 
-use super::resolve::{IdState, StateBefore, pdu_of};
+use super::{
+    recheck::{Claims, claims_in},
+    resolve::{IdState, StateBefore, pdu_of},
+};
 use crate::{
     EngineError, Result,
     rooms::{
@@ -38,7 +41,7 @@ use crate::{
 /// Attempts at finding what becomes of a room without keeping its other writers out.
 const POLITE_ATTEMPTS: usize = 3;
 /// How long it is waited for what has been written to the room but isn't stored yet.
-const UNTIL_STORED: Duration = Duration::from_millis(2);
+pub(super) const UNTIL_STORED: Duration = Duration::from_millis(2);
 
 /// Stored events of a room by their ids.
 pub(super) type Known = HashMap<OwnedEventId, KnownEvent>;
@@ -75,8 +78,11 @@ struct Allowed {
     redactions: Redactions,
     /// Why the room's policy server has it not shown.
     refusal: Option<String>,
-    /// From whom it was taken for all others in the room, who are to be told of it.
+    /// From whom it was taken for all others in the room, who are to be told of it; or who tells them of it, if it is of a
+    /// user of this server.
     pass_on_from: Option<OwnedServerName>,
+    /// Memberships that are believed, as long as not all are known.
+    claims: Claims,
 }
 
 /// What is to be written for an event.
@@ -137,6 +143,17 @@ impl Rooms {
             .await
     }
 
+    /// Takes in an event of this server's user that `teller` was given to tell all others in the room: this server needn't.
+    pub(super) async fn take_told(
+        &self,
+        room: &Arc<Room>,
+        teller: &ServerName,
+        incoming: Incoming,
+    ) -> Result<Verdict> {
+        let told_by = Some(teller.to_owned());
+        self.take_from(room, teller, incoming, true, told_by).await
+    }
+
     async fn take_from(
         &self,
         room: &Arc<Room>,
@@ -184,6 +201,7 @@ impl Rooms {
             let before = self.before_if_known(room, &incoming.pdu, &known).await?;
             return self.reject(room, incoming, stored, before, reason).await;
         }
+        let claims = claims_in(room, &incoming.pdu, &known);
         let on_head = self.state_on_head(room, &incoming.pdu).await?;
         let before = if let Some(before) = on_head.filter(|_| stored.is_none()) {
             before
@@ -193,19 +211,16 @@ impl Rooms {
                 return Ok(Verdict::unanchored("it is built on"));
             };
             let before = self.state_before(room, &needed).await?;
-            if let Err(reason) = self.check_by_state(room, &incoming.pdu, &before).await? {
+            let allowed = self.check_by_state(room, &incoming.pdu, &before, &claims);
+            if let Err(reason) = allowed.await? {
                 return self
                     .reject(room, incoming, stored, Some(before), reason)
                     .await;
             }
             before
         };
-        let mut redactions = self.redacts(room, &incoming.pdu, &before).await?;
         let refusal = self.judged_by_policy(room, &mut incoming).await?;
-        let early = [&incoming.pdu.event_id];
-        let early = self.database.early_redactions(room.nid(), early).await?;
-        let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
-        redactions.redacted_by = redacted_by;
+        let (incoming, redactions) = self.with_redactions(room, incoming, &before).await?;
         let allowed = Allowed {
             after_gap: is_behind_gap(&incoming.pdu, &known),
             incoming,
@@ -214,6 +229,7 @@ impl Rooms {
             redactions,
             refusal,
             pass_on_from,
+            claims,
         };
         self.put(room, allowed).await
     }
@@ -313,7 +329,7 @@ impl Rooms {
         Err(NotCommitted::Rebuild.into())
     }
 
-    async fn head_now(&self, room: &Room) -> Result<Head> {
+    pub(super) async fn head_now(&self, room: &Room) -> Result<Head> {
         let mut guard = room.head.lock().await;
         self.current_head(room, &mut guard).await
     }
@@ -403,7 +419,12 @@ impl Rooms {
         let allows = match &allowed.refusal {
             Some(refusal) => Err(refusal.clone()),
             None => auth::check(pdu, room.version(), |event_type, state_key| {
-                state.event(event_type, state_key)
+                let claimed = || {
+                    let place = (event_type.to_string(), state_key.to_owned());
+                    // If all members have come to be known since, nothing is believed.
+                    allowed.claims.get(&place).filter(|_| room.lacks_members())
+                };
+                state.event(event_type, state_key).or_else(claimed)
             }),
         };
         let verdict = match (allows, plan) {
@@ -446,12 +467,13 @@ impl Rooms {
         Ok((verdict, pending))
     }
 
-    /// Whether the room allows an event by the state before it.
-    async fn check_by_state(
+    /// Whether the room allows an event by the state before it, and by `claims` where nothing stands in that.
+    pub(super) async fn check_by_state(
         &self,
         room: &Room,
         pdu: &Pdu,
         before: &StateBefore,
+        claims: &Claims,
     ) -> Result<Result<(), String>> {
         let fields = &pdu.fields;
         let deciding = auth::deciding_state(
@@ -468,7 +490,8 @@ impl Rooms {
         deciding.push((StateEventType::RoomCreate, String::new()));
         let events = self.state_events(before, deciding).await?;
         Ok(auth::check(pdu, room.version(), |event_type, state_key| {
-            events.get(&(event_type.to_string(), state_key.to_owned()))
+            let place = (event_type.to_string(), state_key.to_owned());
+            events.get(&place).or_else(|| claims.get(&place))
         }))
     }
 
@@ -507,7 +530,7 @@ impl Rooms {
 }
 
 impl Head {
-    fn extremities_are(&self, other: &Self) -> bool {
+    pub(super) fn extremities_are(&self, other: &Self) -> bool {
         let ids = |head: &Self| -> Vec<OwnedEventId> {
             head.extremities.iter().map(|(id, _)| id.clone()).collect()
         };
@@ -550,7 +573,7 @@ fn builds_on(head: &Head, pdu: &Pdu) -> bool {
 }
 
 /// The number of the snapshot of the current state; 0 if it isn't stored yet.
-fn current_snapshot(head: &Head) -> i64 {
+pub(super) fn current_snapshot(head: &Head) -> i64 {
     head.chain.last().map_or(0, |(_, at)| at.get())
 }
 

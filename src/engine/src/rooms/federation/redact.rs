@@ -19,6 +19,21 @@ use crate::{
 };
 
 impl Rooms {
+    /// An event as it is after the redactions that came before it, with what it and others redact.
+    pub(super) async fn with_redactions(
+        &self,
+        room: &Room,
+        incoming: Incoming,
+        before: &StateBefore,
+    ) -> Result<(Incoming, Redactions)> {
+        let mut redactions = self.redacts(room, &incoming.pdu, before).await?;
+        let early = [&incoming.pdu.event_id];
+        let early = self.database.early_redactions(room.nid(), early).await?;
+        let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
+        redactions.redacted_by = redacted_by;
+        Ok((incoming, redactions))
+    }
+
     /// What an event redacts, if it is a redaction and its sender may do that.
     ///
     /// Servers agree on that only if they look at the same state, so it is the one before the redaction.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct Resolutions {
     states: States<i64>,
     /// What states are resolved to, by their snapshots in order.
     results: States<Vec<i64>>,
+    /// How often states had got what they lacked when these were read.
+    completions: AtomicU64,
 }
 
 /// States, as many as fit.
@@ -67,6 +72,17 @@ impl Default for Resolutions {
             graphs: AuthGraphs::default(),
             states: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
             results: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
+            completions: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Resolutions {
+    /// Forgets states that have got what they lacked since they were read.
+    fn renew(&self, completions: u64) {
+        if self.completions.swap(completions, Ordering::AcqRel) != completions {
+            self.states.clear();
+            self.results.clear();
         }
     }
 }
@@ -155,6 +171,7 @@ pub(super) fn pdu_of(event: &KnownEvent) -> Option<Pdu> {
 impl Rooms {
     /// A stored state.
     pub(super) async fn id_state(&self, snapshot: i64) -> Result<Arc<IdState>> {
+        self.resolutions.renew(self.registry.completions());
         if let Some(state) = self.resolutions.states.get(&snapshot) {
             return Ok(state);
         }
@@ -198,6 +215,7 @@ impl Rooms {
         }
         let mut key: Vec<i64> = snapshots.iter().copied().collect();
         key.sort_unstable();
+        self.resolutions.renew(self.registry.completions());
         let state = match self.resolutions.results.get(&key) {
             Some(state) => state,
             None => {

@@ -8,10 +8,11 @@ use std::{
 use parley_protocol::{Incoming, Unverified, redaction::redacted_json, template};
 use parley_storage::{commit::Standing, federation::KnownEvent};
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    UserId,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     events::{
-        TimelineEventType,
+        StateEventType, TimelineEventType,
         room::{
             history_visibility::HistoryVisibility, join_rules::JoinRule, member::MembershipState,
         },
@@ -33,6 +34,7 @@ use crate::{
         room::Room,
         state::{RoomState, membership_of, visibility_of},
     },
+    sync::Summary,
 };
 
 /// Events of history that one request may ask for.
@@ -84,6 +86,8 @@ impl Rooms {
     ) -> Result<EventTemplate> {
         let (room, state) = self.room_for_server(origin, room_id).await?;
         check_origin(origin, user_id)?;
+        check_may_let_in(&room, &membership)?;
+        check_may_let_out(&room, &state, user_id)?;
         let version = room.version().id();
         if versions.is_some_and(|versions| !versions.contains(version)) {
             return Err(EngineError::refused(
@@ -155,9 +159,11 @@ impl Rooms {
         membership: MembershipState,
     ) -> Result<(Arc<Room>, Incoming)> {
         let (room, state) = self.room_for_server(sent.origin, sent.room_id).await?;
+        check_may_let_in(&room, &membership)?;
         let mut event = Unverified::read(sent.event.get(), room.id(), room.version())
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
         check_sent(&event, sent.origin, sent.event_id, &membership)?;
+        check_may_let_out(&room, &state, &event.pdu.fields.sender)?;
         self.vouch_for(&room, &state, &mut event).await?;
         let incoming = self
             .verify_one(event, room.version())
@@ -222,22 +228,19 @@ impl Rooms {
         let mut servers = Vec::new();
         if omit_members {
             let state = self.registry.load(&room).await?;
-            servers = state.servers().map(|(server, _)| server.clone()).collect();
-            let kept = |user_id: &str| user_id == join.pdu.fields.sender.as_str();
-            let members = before
-                .map
-                .iter()
-                .filter(|((event_type, user_id), _)| {
-                    event_type.to_string() == "m.room.member" && !kept(user_id)
-                })
-                .map(|(_, id)| id.clone());
-            for id in members.collect::<Vec<_>>() {
+            servers = servers_before(&state, &join.pdu.fields.sender);
+            for id in omitted(&before, &state, &join.pdu.fields.sender) {
                 ids.remove(&id);
             }
         }
         let mut all = ids.clone();
         all.extend(join.pdu.fields.auth_events.iter().cloned());
-        let (state, chain) = self.state_and_chain(&ids, all).await?;
+        let (state, mut chain) = self.state_and_chain(&ids, all).await?;
+        if omit_members {
+            // What is in the state needn't be told twice.
+            let told: HashSet<&str> = state.iter().map(|event| event.get()).collect();
+            chain.retain(|event| !told.contains(event.get()));
+        }
         Ok(JoinedRoom {
             event: Some(raw(&join.json)?),
             state,
@@ -331,6 +334,7 @@ impl Rooms {
         event_id: &EventId,
     ) -> Result<StateIds> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
+        check_whole(&room)?;
         let state = self.state_before_event(&room, event_id).await?;
         let ids: HashSet<OwnedEventId> = state.map.values().cloned().collect();
         let (events, _) = self.with_auth_chain(ids).await?;
@@ -355,6 +359,7 @@ impl Rooms {
         event_id: &EventId,
     ) -> Result<StateEvents> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
+        check_whole(&room)?;
         let state = self.state_before_event(&room, event_id).await?;
         let ids: HashSet<OwnedEventId> = state.map.values().cloned().collect();
         let (state, auth_chain) = self.state_and_chain(&ids, ids.clone()).await?;
@@ -566,6 +571,68 @@ impl Rooms {
         Ok(rows
             .into_iter()
             .find_map(|row| parley_protocol::StateEvent::parse(row.event_id, &row.json)))
+    }
+}
+
+/// The servers that were in a room before a user joined.
+fn servers_before(state: &RoomState, joined: &UserId) -> Vec<OwnedServerName> {
+    let was_there =
+        |(server, size): &(&OwnedServerName, usize)| *server != joined.server_name() || *size > 1;
+    let servers = state.servers().filter(was_there);
+    servers.map(|(server, _)| server.clone()).collect()
+}
+
+/// The member events that a server doesn't need to be in a room with its user: all but theirs, and those of the members
+/// after whom the room is named.
+fn omitted(before: &IdState, state: &RoomState, user_id: &UserId) -> Vec<OwnedEventId> {
+    let mut kept = Summary::new(state, user_id).heroes.unwrap_or_default();
+    kept.push(user_id.to_owned());
+    let is_kept = |member: &str| kept.iter().any(|kept| kept.as_str() == member);
+    let places = before.map.iter();
+    places
+        .filter(|((event_type, state_key), _)| {
+            *event_type == StateEventType::RoomMember && !is_kept(state_key)
+        })
+        .map(|(_, id)| id.clone())
+        .collect()
+}
+
+/// Whether this server can say if somebody may join or knock: not while it lacks members of the room.
+///
+/// # Errors
+/// `M_NOT_FOUND` if it can't, so that the other server asks elsewhere.
+fn check_may_let_in(room: &Room, membership: &MembershipState) -> Result<()> {
+    match room.lacks_members() && *membership != MembershipState::Leave {
+        false => Ok(()),
+        true => Err(lacking()),
+    }
+}
+
+/// Whether this server can say if a user may leave: not of somebody who may be one of the members that it lacks.
+///
+/// # Errors
+/// As [`check_may_let_in`].
+fn check_may_let_out(room: &Room, state: &RoomState, user_id: &UserId) -> Result<()> {
+    match room.lacks_members() && state.member(user_id).is_none() {
+        false => Ok(()),
+        true => Err(lacking()),
+    }
+}
+
+fn lacking() -> EngineError {
+    EngineError::not_found("this server is still being told who is in that room")
+}
+
+/// Whether this server knows the states of a room.
+///
+/// # Errors
+/// `M_FORBIDDEN` if members are missing from them.
+fn check_whole(room: &Room) -> Result<()> {
+    match room.lacks_members() {
+        false => Ok(()),
+        true => Err(EngineError::forbidden(
+            "this server is still being told the state of that room",
+        )),
     }
 }
 

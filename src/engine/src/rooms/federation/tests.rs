@@ -3,7 +3,7 @@
 mod large;
 mod net;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use parley_protocol::RoomVersion;
 use ruma::{
@@ -53,6 +53,32 @@ async fn a_room_is_joined_by_another_server_in_every_version() {
         for server in [&one, &two] {
             assert_eq!(server.said(&room_id).await, ["hello", "hello to you"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_is_joined_without_its_members_becomes_whole_in_every_version() {
+    for version in parley_protocol::versions::CREATABLE {
+        let net = Arc::new(Net::default());
+        let one = net.server("one.test").await;
+        let two = net.server("two.test").await;
+        net.without_members.store(true, Ordering::Relaxed);
+        let three = net.server("three.test").await;
+        let room_id = one.public_room(version.clone()).await;
+        two.join(&room_id, &one).await.unwrap();
+        let said = one.say(&room_id, "before").await;
+        one.give(&two, &room_id, &said).await.unwrap();
+        three.join(&room_id, &one).await.unwrap();
+        let said = three.say(&room_id, "in between").await;
+        let room = three.rooms().room(&room_id).await.unwrap();
+        three.rooms().need_all_members(&room).await.unwrap();
+        assert!(net.asked.lock().unwrap().contains(&"state_ids"));
+        let verdict = three.give(&one, &room_id, &said).await.unwrap();
+        assert_eq!(verdict, Verdict::Accepted, "{version}");
+        agree(&one, &three, &room_id).await;
+        let state = three.rooms().registry.load(&room).await.unwrap();
+        assert_eq!(state.joined_count(), 3, "{version}");
+        assert_eq!(room.servers(&state).len(), 3, "{version}");
     }
 }
 

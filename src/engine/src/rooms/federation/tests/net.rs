@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::future::BoxFuture;
@@ -45,6 +48,8 @@ pub(super) struct Net {
     pub(super) down: Mutex<HashSet<OwnedServerName>>,
     /// What was asked of whom.
     pub(super) asked: Mutex<Vec<&'static str>>,
+    /// Whether servers that are made from now on join rooms without waiting for their members.
+    pub(super) without_members: AtomicBool,
 }
 
 /// One of them, with a user.
@@ -69,8 +74,10 @@ impl Net {
         let database = Database::open(&DatabaseSettings::sqlite(folder.path()))
             .await
             .unwrap();
+        let mut settings = EngineSettings::new(name.clone());
+        settings.rooms.join_without_members = self.without_members.load(Ordering::Relaxed);
         let engine = Engine::start(
-            EngineSettings::new(name.clone()),
+            settings,
             database,
             Arc::new(SystemClock),
             Arc::new(SystemRandom),
@@ -416,6 +423,7 @@ impl Remote for Way {
         destination: &'a ServerName,
         room_id: &'a RoomId,
         event_id: &'a EventId,
+        _is_waited_for: bool,
     ) -> RemoteFuture<'a, StateIds> {
         asks!(self, "state_ids", destination, |rooms| rooms
             .state_ids_for(&self.own, room_id, event_id))

@@ -1,0 +1,300 @@
+//! Judging again what was taken into a room while its members weren't known.
+//!
+//! Meanwhile, who isn't known to have a membership is believed to have the one that the events that allow theirs give
+//! ([`claims`]). By the whole state some of what was taken may turn out to be refused, and some of what was refused to be
+//! allowed; and what is built on that has another state then.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use parley_protocol::{Incoming, Pdu, StateEvent};
+use parley_storage::{
+    commit::{Assigned, Standing},
+    events::Span,
+    federation::KnownEvent,
+};
+use ruma::{OwnedEventId, events::TimelineEventType};
+
+use super::{
+    receive::{Known, check_by_auth_events},
+    resolve::StateBefore,
+};
+use crate::{
+    EngineError, Result,
+    rooms::{
+        Rooms,
+        edit::{received::DerivedState, rewrite::Refused},
+        room::Room,
+    },
+};
+
+/// Events that are looked at in one go.
+const BATCH: i64 = 500;
+
+/// State events by their places.
+pub(super) type Claims = HashMap<(String, String), StateEvent>;
+
+/// How far what was taken in has been judged again.
+#[derive(Debug)]
+pub(super) struct Recheck {
+    newest: i64,
+    /// Events whose state, or standing, is another than it was.
+    changed: HashSet<OwnedEventId>,
+}
+
+impl Recheck {
+    /// To judge what came after a position.
+    pub(super) fn since(position: i64) -> Self {
+        Self {
+            newest: position,
+            changed: HashSet::new(),
+        }
+    }
+
+    /// Up to which position everything is judged.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
+    }
+}
+
+/// The memberships that an event gives for its own sake: the member events among those that allow it.
+pub(super) fn claims(pdu: &Pdu, known: &Known) -> Claims {
+    let auth_events = pdu.fields.auth_events.iter();
+    auth_events
+        .filter_map(|id| known.get(id))
+        .filter(|event| event.standing != Standing::Rejected)
+        .filter_map(|event| StateEvent::parse(event.event_id.clone(), &event.json))
+        .filter(|event| event.event_type == TimelineEventType::RoomMember)
+        .map(|event| {
+            let place = (event.event_type.to_string(), event.state_key.to_string());
+            (place, event)
+        })
+        .collect()
+}
+
+/// The same, as long as members of the room aren't known; else none.
+pub(super) fn claims_in(room: &Room, pdu: &Pdu, known: &Known) -> Claims {
+    match room.lacks_members() {
+        true => claims(pdu, known),
+        false => Claims::new(),
+    }
+}
+
+impl Rooms {
+    /// Judges what came since it was last done.
+    pub(super) async fn recheck(&self, room: &Arc<Room>, recheck: &mut Recheck) -> Result<()> {
+        loop {
+            let span = Span {
+                room_nid: room.nid(),
+                after: recheck.newest,
+                to: i64::MAX,
+            };
+            let taken = self.database.oldest_events(span, BATCH).await?;
+            let last = match taken.len() as i64 == BATCH {
+                true => taken.last().map_or(i64::MAX, |row| row.position),
+                false => i64::MAX,
+            };
+            let refused = self
+                .database
+                .refused_since(room.nid(), recheck.newest, BATCH)
+                .await?;
+            let is_end = last == i64::MAX && (refused.len() as i64) < BATCH;
+            let mut events: Vec<(i64, OwnedEventId, bool)> = taken
+                .into_iter()
+                .map(|row| (row.position, row.event_id, true))
+                .collect();
+            let refused = refused.into_iter().filter(|row| row.position <= last);
+            events.extend(refused.map(|row| (row.position, row.event_id, false)));
+            events.sort_unstable();
+            events.truncate(BATCH as usize);
+            for (position, event_id, is_taken) in &events {
+                self.recheck_one(room, event_id, *is_taken, recheck).await?;
+                recheck.newest = *position;
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn recheck_one(
+        &self,
+        room: &Arc<Room>,
+        event_id: &OwnedEventId,
+        is_taken: bool,
+        recheck: &mut Recheck,
+    ) -> Result<()> {
+        let known = self.known_of(room, [event_id]).await?;
+        let Some(event) = known.get(event_id) else {
+            return Ok(());
+        };
+        if !is_taken && event.standing != Standing::Rejected {
+            // It has come into the timeline since.
+            return Ok(());
+        }
+        let Ok(pdu) = Pdu::parse(event.event_id.clone(), &event.json) else {
+            return Ok(());
+        };
+        let fields = &pdu.fields;
+        let related = fields.prev_events.iter().chain(&fields.auth_events);
+        let create = super::missing::create_event_id(room);
+        let related = self.known_of(room, related.chain(&create)).await?;
+        let prev = fields.prev_events.iter();
+        let snapshots: Option<HashSet<i64>> = prev.map(|id| related.get(id)?.snapshot).collect();
+        // Behind a gap, the state is what another server told, and complete.
+        let Some(snapshots) = snapshots else {
+            return Ok(());
+        };
+        let before = self.state_before(room, &snapshots).await?;
+        let allowed = match check_by_auth_events(&pdu, room.version(), &related) {
+            Ok(()) => {
+                self.check_by_state(room, &pdu, &before, &Claims::new())
+                    .await?
+            }
+            refused => refused,
+        };
+        let is_changed = fields
+            .prev_events
+            .iter()
+            .any(|id| recheck.changed.contains(id));
+        match (is_taken, allowed) {
+            (true, Ok(())) if !is_changed => return Ok(()),
+            (false, Err(_)) if !is_changed => return Ok(()),
+            (true, Ok(())) => {
+                let after = self.state_after(&before, &pdu).await?;
+                self.restate(room, event.position, after).await?;
+            }
+            (false, Err(_)) => {
+                let after = self.unchanged(&before).await?;
+                self.restate(room, event.position, after).await?;
+            }
+            (true, Err(reason)) => {
+                tracing::info!(room = %room.id(), event = %event_id, reason, "an event is rejected after all");
+                self.refuse(room, event, &pdu, &before).await?;
+            }
+            (false, Ok(())) => {
+                tracing::info!(room = %room.id(), event = %event_id, "an event is allowed after all");
+                self.readmit(room, event, pdu.clone(), &before).await?;
+            }
+        }
+        recheck.changed.insert(event_id.clone());
+        Ok(())
+    }
+
+    async fn restate(&self, room: &Arc<Room>, position: i64, after: DerivedState) -> Result<()> {
+        self.edit(room, |edit| {
+            edit.restate(position, after.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The state after an event that changes nothing.
+    async fn unchanged(&self, before: &StateBefore) -> Result<DerivedState> {
+        let resolved = before.resolved.as_ref();
+        Ok(DerivedState {
+            chain: self.chain_of(before.base).await?,
+            changes: resolved
+                .map(|state| state.changes.clone())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Takes an event out of the timeline.
+    async fn refuse(
+        &self,
+        room: &Arc<Room>,
+        event: &KnownEvent,
+        pdu: &Pdu,
+        before: &StateBefore,
+    ) -> Result<()> {
+        let span = Span {
+            room_nid: room.nid(),
+            after: i64::MIN,
+            to: event.position - 1,
+        };
+        let newest = self.database.newest_events(span, 1).await?;
+        let newest = newest.first().map(|row| row.position).ok_or_else(|| {
+            EngineError::Internal("nothing came before an event that is rejected".to_owned())
+        })?;
+        let refused = Refused {
+            event_id: event.event_id.clone(),
+            position: event.position,
+            before: before.base,
+            ends: self.ends_without(room, event, pdu).await?,
+            newest,
+        };
+        self.edit(room, |edit| {
+            edit.refuse(refused.clone());
+            Ok(())
+        })
+        .await?;
+        if before.resolved.is_some() {
+            let state = self.unchanged(before).await?;
+            self.restate(room, event.position, state).await?;
+        }
+        Ok(())
+    }
+
+    /// What an event is built on, and nothing else in the timeline is.
+    async fn ends_without(
+        &self,
+        room: &Room,
+        event: &KnownEvent,
+        pdu: &Pdu,
+    ) -> Result<Vec<(OwnedEventId, Assigned)>> {
+        let known = self.known_of(room, &pdu.fields.prev_events).await?;
+        let mut ends: HashMap<OwnedEventId, i64> = known
+            .into_values()
+            .filter(|event| event.standing == Standing::Accepted)
+            .map(|event| (event.event_id, event.position))
+            .collect();
+        let mut after = ends.values().min().copied().unwrap_or(i64::MAX);
+        while !ends.is_empty() && after < i64::MAX {
+            let span = Span {
+                room_nid: room.nid(),
+                after,
+                to: i64::MAX,
+            };
+            let rows = self.database.oldest_events(span, BATCH).await?;
+            after = match rows.len() as i64 == BATCH {
+                true => rows.last().map_or(i64::MAX, |row| row.position),
+                false => i64::MAX,
+            };
+            for row in rows.iter().filter(|row| row.position != event.position) {
+                let built = Pdu::parse(row.event_id.clone(), &row.json);
+                for prev in built.map(|pdu| pdu.fields.prev_events).unwrap_or_default() {
+                    ends.remove(&prev);
+                }
+            }
+        }
+        let ends = ends.into_iter();
+        Ok(ends.map(|(id, at)| (id, Assigned::known(at))).collect())
+    }
+
+    /// Puts a rejected event into the timeline.
+    async fn readmit(
+        &self,
+        room: &Arc<Room>,
+        event: &KnownEvent,
+        pdu: Pdu,
+        before: &StateBefore,
+    ) -> Result<()> {
+        let after = self.state_after(before, &pdu).await?;
+        let redactions = self.redacts(room, &pdu, before).await?;
+        let incoming = Incoming {
+            pdu,
+            json: event.json.clone(),
+        };
+        let state = self.unchanged(before).await?;
+        self.edit(room, |edit| {
+            let stored = Some(event.position);
+            edit.add_outlier(&incoming, Standing::Known, stored, Some(state.clone()));
+            edit.readmit(incoming.clone(), redactions.clone(), after.clone());
+            Ok(())
+        })
+        .await
+    }
+}
