@@ -11,7 +11,7 @@ use ruma::{
 use serde_json::{Value, json};
 
 use super::rooms::{ask_to_join, hear, join_by, say, sync_until};
-use crate::rooms::{BASE, act, create, create_public, get_event, quoted, redact};
+use crate::rooms::{BASE, act, act_self, create, create_public, get_event, quoted, redact};
 
 /// The template of a membership of the peer's user Eve.
 async fn template(peer: &Peer, server: &TestServer, room_id: &str, action: &str) -> Value {
@@ -276,6 +276,33 @@ async fn settings_of_a_room_go_over_to_the_one_that_replaces_it_on_another_serve
         bob.get(&rule(new)).await.is_refused(404, "M_NOT_FOUND");
         join_by(&bob, new, &servers[0]).await;
         assert_eq!(bob.get(&rule(new)).await.ok()["rule_id"], *new);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_that_one_user_has_declined_and_another_joined_is_told_to_both() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let carol = servers[1].register("carol").await;
+        let readable = json!({
+            "type": "m.room.history_visibility",
+            "state_key": "",
+            "content": { "history_visibility": "world_readable" },
+        });
+        let room_id = create(&alice, json!({ "initial_state": [readable] })).await;
+        for guest in [&bob, &carol] {
+            act(&alice, &room_id, "invite", guest).await.ok();
+            sync_until(guest, |told| told["rooms"]["invite"][&room_id].is_object()).await;
+        }
+        act_self(&bob, &room_id, "leave").await.ok();
+        join_by(&carol, &room_id, &servers[0]).await;
+
+        let filter = quoted(r#"{"room":{"include_leave":true}}"#);
+        let told = bob.get(&format!("{BASE}/sync?filter={filter}")).await.ok();
+        assert!(told["rooms"]["leave"][&room_id].is_object(), "{told}");
+        sync_until(&carol, |told| told["rooms"]["join"][&room_id].is_object()).await;
     })
     .await;
 }

@@ -256,20 +256,30 @@ impl Rooms {
     /// # Errors
     /// `M_NOT_FOUND` if the room didn't exist yet.
     pub async fn state_at(&self, room: &Room, position: i64) -> Result<Arc<RoomState>> {
+        let state = self.state_if_any_at(room, position).await?;
+        state.ok_or_else(|| EngineError::not_found("the room didn't exist yet"))
+    }
+
+    /// The same, or `None` if the room didn't exist yet, or this server hadn't come into it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn state_if_any_at(
+        &self,
+        room: &Room,
+        position: i64,
+    ) -> Result<Option<Arc<RoomState>>> {
         self.registry.load(room).await?;
         if let Some((state, since)) = room.published()
             && since <= position
         {
-            return Ok(state);
+            return Ok(Some(state));
         }
-        let snapshot = self
-            .database
-            .snapshot_at(room.nid(), position)
-            .await?
-            .ok_or_else(|| EngineError::not_found("the room didn't exist yet"))?;
-        Ok(Arc::new(
-            self.registry.read_state(room, snapshot, position).await?,
-        ))
+        let Some(snapshot) = self.database.snapshot_at(room.nid(), position).await? else {
+            return Ok(None);
+        };
+        let state = self.registry.read_state(room, snapshot, position).await?;
+        Ok(Some(Arc::new(state)))
     }
 
     /// The events at these positions as servers send them to each other, JSON.

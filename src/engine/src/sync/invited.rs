@@ -108,7 +108,10 @@ impl Sync {
             return Ok(None);
         }
         let rooms = &self.parts.rooms;
-        let state = rooms.state_at(&candidate.room, position).await?;
+        let Some(state) = rooms.state_if_any_at(&candidate.room, position).await? else {
+            // This server has come into the room just now: the user's next answer says what became of their invitation.
+            return Ok(None);
+        };
         let member = state.member(stretch.user_id());
         let event = member.map(|member| member.entry.event.clone());
         Ok(event.map(|event| (state, event)))

@@ -123,7 +123,10 @@ impl Sync {
         to: i64,
         timeline: &Timeline,
     ) -> Result<Vec<Arc<TimelineEvent>>> {
-        let at_leaving = self.parts.rooms.state_at(room, to).await?;
+        let Some(at_leaving) = self.parts.rooms.state_if_any_at(room, to).await? else {
+            // This server came into the room after they had declined to.
+            return Ok(Vec::new());
+        };
         let senders = timeline.events.iter().map(|event| &event.sender);
         let own = (after == 0).then_some(stretch.user_id());
         let wanted = Wanted {
