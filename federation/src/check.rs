@@ -93,7 +93,7 @@ impl Federation {
             return place;
         }
         let host = server.host();
-        discovery.well_known.forget(host);
+        discovery.forget(host);
         let mut name = host.to_owned();
         match discovery.well_known.of(host).await {
             Ok(delegated) => {
@@ -109,6 +109,7 @@ impl Federation {
                 "https://{host}/.well-known/matrix/server says nothing ({reason}), so the name itself is looked up"
             )),
         }
+        discovery.forget(&name);
         match services_of(&*discovery.names, &name).await {
             Ok(services) => {
                 for service in &services {

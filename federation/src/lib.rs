@@ -34,8 +34,14 @@ use self::{
     error::{FederationError, Result},
     keys::{Keys, OwnKeys},
     outbound::{
-        Client, addresses::AddressFilter, destinations::Destinations, discovery::Discovery,
-        http::Connections, identity::IdentityServers, names::Dns, remote::Servers,
+        Client,
+        addresses::AddressFilter,
+        destinations::Destinations,
+        discovery::{Discovery, WithoutServices},
+        http::Connections,
+        identity::IdentityServers,
+        names::Dns,
+        remote::Servers,
         well_known::WellKnown,
     },
     policy::Policy,
@@ -150,6 +156,7 @@ impl Federation {
             well_known: Arc::new(well_known),
             connections,
             port: settings.ports.matrix,
+            without_services: WithoutServices::new(Arc::clone(clock)),
         };
         let destinations = Destinations::new(
             database.clone(),

@@ -1,6 +1,6 @@
 //! Questions to the DNS.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use futures::future::BoxFuture;
 use hickory_resolver::{
@@ -11,6 +11,10 @@ use hickory_resolver::{
 
 /// Records of one name that are looked at, at most: who runs a name could name any number.
 pub(crate) const MAX_RECORDS: usize = 16;
+
+/// How long an answer is waited for, and how often it's asked. A datagram that is lost shouldn't cost seconds.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 4;
 
 /// The answer to a question, empty if there is no such record.
 pub type Answer<'a, T> = BoxFuture<'a, Result<Vec<T>, NameError>>;
@@ -49,7 +53,10 @@ pub(crate) struct Dns(TokioResolver);
 impl Dns {
     pub(crate) fn new() -> Result<Self, NameError> {
         let failed = |error: NetError| NameError(error.to_string());
-        let resolver = TokioResolver::builder_tokio().map_err(failed)?;
+        let mut resolver = TokioResolver::builder_tokio().map_err(failed)?;
+        let options = resolver.options_mut();
+        options.timeout = TIMEOUT;
+        options.attempts = ATTEMPTS;
         Ok(Self(resolver.build().map_err(failed)?))
     }
 }
