@@ -118,6 +118,10 @@ impl Rooms {
                 }
             }
         }
+        // While others were asked, what lets the user in here may have come.
+        if refusal.is_some() && !self.needs_others(room_id, &session.user_id).await? {
+            return Ok(Joined::Locally);
+        }
         Err(refusal.unwrap_or_else(|| {
             EngineError::not_found("this server doesn't know that room, and nobody to ask for it")
         }))
