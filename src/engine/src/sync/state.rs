@@ -157,10 +157,10 @@ impl Sync {
             if wanted.room.lacks_members() {
                 needed.extend(self.claimed(wanted).await?);
             }
-            match redundant {
-                true => positions.extend(needed.into_iter().map(|(_, position)| position)),
-                false => positions.extend(self.lazy.missing(device_nid, room_nid, needed)),
-            }
+            // Who begins with a room has nobody of it, whatever another answer to the same device, at the same time, has told.
+            let all: Vec<i64> = needed.iter().map(|(_, position)| *position).collect();
+            let missing = self.lazy.missing(device_nid, room_nid, needed);
+            positions.extend(if redundant || whole { all } else { missing });
         }
         positions.sort_unstable();
         positions.dedup();
