@@ -32,7 +32,7 @@ const SWEEP_EVERY_MS: i64 = 60 * 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Early {
     inner: Mutex<Inner>,
-    /// How many wait, for who looks at each event.
+    /// How many receipts wait, for who looks at each event. Written with `inner` locked.
     count: AtomicUsize,
     arrived: Notify,
 }
@@ -58,22 +58,22 @@ impl Early {
         let mut inner = self.lock();
         if now - inner.swept_at >= SWEEP_EVERY_MS {
             inner.swept_at = now;
-            inner.sweep(now);
+            self.count.fetch_sub(inner.sweep(now), Ordering::SeqCst);
         }
         let server = receipt.user_id.server_name().to_owned();
-        let is_full = inner.of_servers.values().sum::<usize>() >= MAX;
-        let of_server = inner.of_servers.entry(server).or_default();
-        if is_full || *of_server >= MAX_OF_SERVER {
+        let is_full = self.count.load(Ordering::SeqCst) >= MAX;
+        let of_server = inner.of_servers.get(&server).copied().unwrap_or_default();
+        if is_full || of_server >= MAX_OF_SERVER {
             return;
         }
-        *of_server += 1;
+        inner.of_servers.insert(server, of_server + 1);
         let event_id = receipt.event_id.clone();
         let waiting = Waiting {
             receipt,
             since: now,
         };
         inner.waiting.entry(event_id).or_default().push(waiting);
-        self.count.store(inner.waiting.len(), Ordering::SeqCst);
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Its event is there: what waits for it is due.
@@ -82,11 +82,11 @@ impl Early {
         let Some(waiting) = inner.waiting.remove(event_id) else {
             return;
         };
+        self.count.fetch_sub(waiting.len(), Ordering::SeqCst);
         for Waiting { receipt, .. } in waiting {
             inner.forget(&receipt);
             inner.due.push(receipt);
         }
-        self.count.store(inner.waiting.len(), Ordering::SeqCst);
         self.arrived.notify_one();
     }
 
@@ -126,8 +126,8 @@ impl Inner {
         }
     }
 
-    /// Drops what has waited too long.
-    fn sweep(&mut self, now: i64) {
+    /// Drops what has waited too long; gives how much that was.
+    fn sweep(&mut self, now: i64) -> usize {
         let mut old = Vec::new();
         self.waiting.retain(|_, waiting| {
             old.extend(waiting.extract_if(.., |one| now - one.since >= PATIENCE_MS));
@@ -136,6 +136,7 @@ impl Inner {
         for Waiting { receipt, .. } in &old {
             self.forget(receipt);
         }
+        old.len()
     }
 }
 
