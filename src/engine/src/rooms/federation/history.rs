@@ -142,13 +142,7 @@ impl Rooms {
                 let state = given.await?.state;
                 standing = standing_in(&state, &allowed);
                 let before = self.over_current(room, state).await?;
-                DerivedState {
-                    chain: self.chain_of(before.base).await?,
-                    changes: before
-                        .resolved
-                        .map(|state| state.changes)
-                        .unwrap_or_default(),
-                }
+                self.unchanged(&before).await?
             }
         };
         let ids = allowed.iter().map(|event| &event.pdu.event_id);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     EngineError, Result,
     remote::{MissingEvents, RawPdu, RemoteError},
-    rooms::{Rooms, edit::received::DerivedState, room::Room},
+    rooms::{Rooms, room::Room},
 };
 
 /// Events that one answer of another server may bring of a gap.
@@ -325,13 +325,7 @@ impl Rooms {
             .ok_or_else(|| EngineError::Internal("a stored event is unreadable".to_owned()))?;
         let before = self.over_current(room, state).await?;
         let after = match event.standing {
-            Standing::Rejected => DerivedState {
-                chain: self.chain_of(before.base).await?,
-                changes: before
-                    .resolved
-                    .map(|state| state.changes)
-                    .unwrap_or_default(),
-            },
+            Standing::Rejected => self.unchanged(&before).await?,
             _ => self.state_after(&before, &pdu).await?,
         };
         let incoming = Incoming {

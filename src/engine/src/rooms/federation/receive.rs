@@ -30,7 +30,7 @@ use crate::{
         ATTEMPTS, Rooms,
         edit::{
             Edit,
-            received::{Beside, DerivedState, ReceivedEvent, Redactions},
+            received::{Beside, ReceivedEvent, Redactions},
         },
         room::{Head, Room},
         room_write,
@@ -271,13 +271,7 @@ impl Rooms {
     ) -> Result<Verdict> {
         tracing::debug!(room = %room.id(), event = %incoming.pdu.event_id, reason, "an event is rejected");
         let after = match before {
-            Some(before) => Some(DerivedState {
-                chain: self.chain_of(before.base).await?,
-                changes: before
-                    .resolved
-                    .map(|state| state.changes)
-                    .unwrap_or_default(),
-            }),
+            Some(before) => Some(self.unchanged(&before).await?),
             None => None,
         };
         let position = stored.map(|event| event.position);

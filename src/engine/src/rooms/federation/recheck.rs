@@ -191,17 +191,6 @@ impl Rooms {
         .await
     }
 
-    /// The state after an event that changes nothing.
-    async fn unchanged(&self, before: &StateBefore) -> Result<DerivedState> {
-        let resolved = before.resolved.as_ref();
-        Ok(DerivedState {
-            chain: self.chain_of(before.base).await?,
-            changes: resolved
-                .map(|state| state.changes.clone())
-                .unwrap_or_default(),
-        })
-    }
-
     /// Takes an event out of the timeline.
     async fn refuse(
         &self,

@@ -365,6 +365,17 @@ impl Rooms {
         Ok(changes)
     }
 
+    /// The state after an event that changes nothing.
+    pub(super) async fn unchanged(&self, before: &StateBefore) -> Result<DerivedState> {
+        let resolved = before.resolved.as_ref();
+        Ok(DerivedState {
+            chain: self.chain_of(before.base).await?,
+            changes: resolved
+                .map(|state| state.changes.clone())
+                .unwrap_or_default(),
+        })
+    }
+
     /// The chain of a stored state.
     pub(super) async fn chain_of(&self, snapshot: i64) -> Result<Vec<(i64, Assigned)>> {
         let chain = self.database.snapshot_chain(snapshot).await?;
@@ -381,25 +392,19 @@ impl Rooms {
         before: &StateBefore,
         pdu: &Pdu,
     ) -> Result<DerivedState> {
-        let mut changes = before
-            .resolved
-            .as_ref()
-            .map(|resolved| resolved.changes.clone())
-            .unwrap_or_default();
+        let mut after = self.unchanged(before).await?;
         if let Some(state_key) = &pdu.fields.state_key {
             let event_type = pdu.fields.event_type.to_string();
-            changes
+            after
+                .changes
                 .retain(|change| change.event_type != event_type || change.state_key != *state_key);
-            changes.push(PlaceChange {
+            after.changes.push(PlaceChange {
                 event_type,
                 state_key: state_key.clone(),
                 stands: Stands::Itself,
             });
         }
-        Ok(DerivedState {
-            chain: self.chain_of(before.base).await?,
-            changes,
-        })
+        Ok(after)
     }
 }
 
