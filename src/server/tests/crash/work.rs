@@ -29,7 +29,8 @@ pub(crate) enum Kind {
 struct Writings {
     /// The last that was asked for.
     asked: u64,
-    /// The last that was answered.
+    /// The last that was answered, or that was found to stand there after a restart: one that is neither answered nor
+    /// overwritten may still be what stands there after the next.
     answered: u64,
 }
 
@@ -190,6 +191,9 @@ impl Writer<'_> {
                 .any(|number| is_join(number) == is_joined),
             "{user_id} joined: {is_joined}, but {writings:?}"
         );
+        if is_join(writings.asked) == is_joined {
+            self.answered(Kind::Membership, writings.asked);
+        }
         self.check_devices().await;
     }
 
@@ -240,6 +244,7 @@ impl Writer<'_> {
             "{kind:?} of writer {}: {number} is there, but {writings:?}",
             self.index
         );
+        self.answered(kind, number);
     }
 }
 
