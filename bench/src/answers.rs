@@ -40,6 +40,27 @@ pub(crate) struct Created<'a> {
     pub(crate) room_id: Cow<'a, str>,
 }
 
+/// `GET /account/whoami`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WhoAmI<'a> {
+    #[serde(borrow)]
+    pub(crate) user_id: Cow<'a, str>,
+}
+
+/// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Sent<'a> {
+    #[serde(borrow)]
+    pub(crate) event_id: Cow<'a, str>,
+}
+
+/// `GET /rooms/{roomId}/joined_members`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct JoinedMembers<'a> {
+    #[serde(borrow)]
+    pub(crate) joined: HashMap<Cow<'a, str>, IgnoredAny>,
+}
+
 /// `GET /rooms/{roomId}/messages`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page<'a> {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     answers::{self, Created, LoggedIn},
-    http::{Client, Target, escape},
+    http::{Client, Failure, Target, escape},
     options::Options,
     process::Watch,
     register::Registration,
@@ -62,6 +62,18 @@ impl Bench {
             run,
             users: AtomicUsize::new(0),
         })
+    }
+
+    /// A run against the other server, which is the one that is measured then.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn of_peer(&self) -> Result<Self> {
+        let mut options = self.options.clone();
+        let url = options.federation.peer_url.clone();
+        options.url = url.context("it needs another homeserver: give --peer-url")?;
+        options.pids = options.federation.peer_pids.clone();
+        Self::new(options, self.run.clone())
     }
 
     /// Makes users, each logged in with one device.
@@ -213,11 +225,7 @@ pub(crate) fn say(what: &str) {
 }
 
 /// Joins a public room.
-pub(crate) async fn join(
-    client: &mut Client,
-    user: &User,
-    room_id: &str,
-) -> Result<(), crate::http::Failure> {
+pub(crate) async fn join(client: &mut Client, user: &User, room_id: &str) -> Result<(), Failure> {
     let path = format!("/_matrix/client/v3/rooms/{}/join", escape(room_id));
     client.post(Some(&user.token), path, "{}").await.map(drop)
 }
@@ -229,13 +237,23 @@ pub(crate) async fn send_message(
     room_id: &str,
     number: usize,
 ) -> Result<()> {
+    numbered_message(client, sender, room_id, number).await?;
+    Ok(())
+}
+
+/// The same; gives the server's answer.
+pub(crate) async fn numbered_message(
+    client: &mut Client,
+    sender: &User,
+    room_id: &str,
+    number: usize,
+) -> Result<Bytes, Failure> {
     let room_id = escape(room_id);
     let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/bench-{number}");
     let body = json!({ "msgtype": "m.text", "body": answers::message(number) });
     client
         .put(Some(&sender.token), path, Bytes::from(body.to_string()))
-        .await?;
-    Ok(())
+        .await
 }
 
 /// The value of an `Authorization` header.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -41,6 +41,8 @@ struct Fake {
     ids: Arc<AtomicUsize>,
     /// Rooms and the bodies of their messages.
     log: Arc<watch::Sender<Vec<(String, String)>>>,
+    /// How often rooms were joined or made.
+    joined: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 type Answer = (StatusCode, Json<Value>);
@@ -51,6 +53,7 @@ pub(crate) async fn bench(fault: Fault, arguments: &str) -> Bench {
         fault,
         ids: Arc::default(),
         log: Arc::new(watch::Sender::new(Vec::new())),
+        joined: Arc::default(),
     };
     let client = Router::new()
         .route("/register", post(register))
@@ -59,7 +62,11 @@ pub(crate) async fn bench(fault: Fault, arguments: &str) -> Bench {
             post(async |State(fake): State<Fake>| ok(fake.device())),
         )
         .route("/createRoom", post(create_room))
-        .route("/rooms/{room}/join", post(async || ok(json!({}))))
+        .route("/account/whoami", get(who_am_i))
+        .route("/rooms/{room}/join", post(join))
+        .route("/join/{room}", post(join))
+        .route("/rooms/{room}/joined_members", get(joined_members))
+        .route("/rooms/{room}/event/{event}", get(event))
         .route("/rooms/{room}/send/{kind}/{transaction}", put(send))
         .route("/rooms/{room}/messages", get(messages))
         .route("/sync", get(sync));
@@ -71,7 +78,7 @@ pub(crate) async fn bench(fault: Fault, arguments: &str) -> Bench {
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     let quick = "--settle 0 --warm-up 0 --duration 0.2 --poll-grace 0.3 --poll-rate 500 --idle-duration 0.1";
-    let words = format!("parley-bench --url {url} {quick} {arguments}");
+    let words = format!("parley-bench --url {url} --peer-url {url} {quick} {arguments}");
     Bench::new(
         Options::parse_from(words.split_whitespace()),
         "test".to_owned(),
@@ -106,7 +113,30 @@ async fn register(State(fake): State<Fake>, Json(request): Json<Value>) -> Answe
 }
 
 async fn create_room(State(fake): State<Fake>) -> Answer {
-    ok(json!({ "room_id": format!("!{}/odd name:fake", fake.id()) }))
+    let room = format!("!{}/odd name:fake", fake.id());
+    fake.joined.lock().unwrap().insert(room.clone(), 1);
+    ok(json!({ "room_id": room }))
+}
+
+async fn who_am_i() -> Answer {
+    ok(json!({ "user_id": "@somebody:fake" }))
+}
+
+async fn join(State(fake): State<Fake>, Path(room): Path<String>) -> Answer {
+    *fake.joined.lock().unwrap().entry(room).or_default() += 1;
+    ok(json!({}))
+}
+
+async fn joined_members(State(fake): State<Fake>, Path(room): Path<String>) -> Answer {
+    let count = fake.joined.lock().unwrap()[&room];
+    let joined: HashMap<String, Value> = (0..count)
+        .map(|number| (format!("@{number}:fake"), json!({})))
+        .collect();
+    ok(json!({ "joined": joined }))
+}
+
+async fn event() -> Answer {
+    ok(json!({}))
 }
 
 async fn send(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The server must be a throw-away one with rate limits switched off: the program makes thousands of users,
 /// rooms and messages. Only plain HTTP is spoken; give the address of the server itself rather than of a proxy.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "parley-bench", version)]
 pub(crate) struct Options {
     /// Address of the homeserver, e.g. http://127.0.0.1:8008
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     )]
     pub(crate) url: String,
 
-    /// Scenarios to run, separated by commas; all but growth and population if not given
+    /// Scenarios to run, separated by commas; all but the last four if not given
     #[arg(
         long = "scenario",
         value_enum,
@@ -94,6 +94,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) population: PopulationOptions,
     #[command(flatten)]
+    pub(crate) federation: FederationOptions,
+    #[command(flatten)]
     pub(crate) start: StartOptions,
 }
 
@@ -121,6 +123,10 @@ pub(crate) enum Name {
     Growth,
     /// Many people in many rooms with a long history, all waiting for news (only if it is named)
     Population,
+    /// Somebody of --peer-url who joins a large room that only --url is in (only if it is named)
+    FederationJoin,
+    /// Senders of --url in rooms that --peer-url is in, too (only if it is named)
+    FederationSend,
 }
 
 /// `send-own-rooms` and `send-one-room`; the length of measuring also holds for `messages`.
@@ -243,6 +249,27 @@ pub(crate) struct PopulationOptions {
     pub(crate) events: usize,
 }
 
+/// `federation-join` and `federation-send`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "federation-join, federation-send")]
+pub(crate) struct FederationOptions {
+    /// Address of another homeserver that federates with that of --url
+    #[arg(long, value_name = "URL")]
+    pub(crate) peer_url: Option<String>,
+    /// Process of the other homeserver, which is the one that is measured
+    #[arg(long = "peer-pid", value_name = "PID")]
+    pub(crate) peer_pids: Vec<u32>,
+    /// Members of the room that is joined
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one, value_name = "N")]
+    pub(crate) federation_members: usize,
+    /// Rooms that are written in, each by a sender of its own
+    #[arg(long, default_value_t = 50, value_parser = at_least_one, value_name = "N")]
+    pub(crate) federation_rooms: usize,
+    /// Messages in all these rooms together
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one, value_name = "N")]
+    pub(crate) federation_messages: usize,
+}
+
 /// `start`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "start")]
@@ -273,9 +300,12 @@ impl Options {
 }
 
 impl Name {
-    /// Whether it runs if none is named. The others take long.
+    /// Whether it runs if none is named. The others take long, or need another server.
     fn is_usual(self) -> bool {
-        !matches!(self, Self::Growth | Self::Population)
+        !matches!(
+            self,
+            Self::Growth | Self::Population | Self::FederationJoin | Self::FederationSend
+        )
     }
 
     /// The name as it's written on the command line.
@@ -291,6 +321,8 @@ impl Name {
             Self::InitialSync => "initial-sync",
             Self::Growth => "growth",
             Self::Population => "population",
+            Self::FederationJoin => "federation-join",
+            Self::FederationSend => "federation-send",
         }
     }
 }
@@ -335,10 +367,17 @@ mod tests {
     }
 
     #[test]
-    fn every_scenario_but_start_and_the_long_ones_runs_by_default() {
+    fn every_scenario_but_start_and_the_last_four_runs_by_default() {
         let chosen = parse(&[]).chosen();
-        assert_eq!(chosen.len(), Name::value_variants().len() - 3);
-        for name in [Name::Start, Name::Growth, Name::Population] {
+        let others = [
+            Name::Start,
+            Name::Growth,
+            Name::Population,
+            Name::FederationJoin,
+            Name::FederationSend,
+        ];
+        assert_eq!(chosen.len(), Name::value_variants().len() - others.len());
+        for name in others {
             assert!(!chosen.contains(&name));
             assert!(
                 parse(&["--scenario", name.as_str()])

@@ -104,6 +104,21 @@ impl Watch {
         })
     }
 
+    /// The most memory that the processes have held at once since they started, each for itself, in mebibytes. `None` if
+    /// nothing is watched, or the kernel doesn't tell.
+    pub(crate) fn peak_mib(&self) -> Result<Option<f64>> {
+        let processes = processes().context("reading /proc")?;
+        let mut peak = None;
+        for pid in self.tree(&processes)? {
+            let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+                continue;
+            };
+            let own = kibibytes(&status, "VmHWM:");
+            peak = own.map(|own| peak.unwrap_or(0) + own).or(peak);
+        }
+        Ok(peak.map(mebibytes))
+    }
+
     fn tree(&self, processes: &BTreeMap<u32, Stat>) -> Result<BTreeSet<u32>> {
         if let Some(gone) = self.roots.iter().find(|pid| !processes.contains_key(pid)) {
             bail!("process {gone}, which was being watched, has ended");
@@ -240,6 +255,7 @@ mod tests {
             sum = sum.wrapping_add(std::hint::black_box(1));
         }
         let memory = watch.memory().unwrap();
+        assert!(watch.peak_mib().unwrap() >= Some(memory.rss_mib));
         assert!(sum > 0);
         assert!(
             memory.rss_mib > 1.0 && memory.mib() <= memory.rss_mib,

@@ -1,5 +1,6 @@
 //! The scenarios: each makes its own users and rooms, then measures.
 
+mod federation;
 mod growth;
 mod idle;
 mod initial_sync;
@@ -30,6 +31,8 @@ pub(crate) async fn run(bench: &Bench, name: Name) -> Result<Outcome> {
         Name::InitialSync => initial_sync::run(bench).await,
         Name::Growth => growth::run(bench).await,
         Name::Population => population::run(bench).await,
+        Name::FederationJoin => federation::join(bench).await,
+        Name::FederationSend => federation::send(bench).await,
     }
 }
 

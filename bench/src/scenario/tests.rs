@@ -34,7 +34,8 @@ async fn every_scenario_finds_nothing_wrong_with_a_server_that_does_right() {
     let small = format!(
         "{LONG_POLL} --senders 3 --one-room-senders 2 --history 25 --page 10 --readers 2 --joiners 12 \
          --idle-polls 11 --sync-rooms 3 --sync-members 2 --sync-events 4 --sync-repeats 2 \
-         --growth-steps 9,12 --people 7 --rooms 9 --events 20 --pid {itself}"
+         --growth-steps 9,12 --people 7 --rooms 9 --events 20 --pid {itself} \
+         --federation-members 5 --federation-rooms 3 --federation-messages 31 --peer-pid {itself}"
     );
     for name in Name::value_variants()
         .iter()
@@ -47,6 +48,14 @@ async fn every_scenario_finds_nothing_wrong_with_a_server_that_does_right() {
             "{outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_never_reaches_the_other_server_is_missed() {
+    let rooms = "--federation-rooms 2 --federation-messages 400";
+    let outcome = outcome(Name::FederationSend, Fault::ForgetsHistory, rooms).await;
+    assert_eq!(figure(&outcome, "missing"), 200.0);
+    assert!(!outcome.is_good(), "{outcome:?}");
 }
 
 #[tokio::test]
