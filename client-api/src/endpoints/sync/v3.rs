@@ -70,7 +70,7 @@ async fn filter(
     filter: Option<Filter>,
 ) -> Result<Arc<FilterDefinition>> {
     match filter {
-        Some(Filter::FilterDefinition(filter)) => Ok(Arc::new(filter)),
+        Some(Filter::FilterDefinition(filter)) => Ok(api.engine.filters().share(filter)),
         // The first character tells one from the other; ruma takes what isn't a filter for a number.
         Some(Filter::FilterId(text)) if text.starts_with('{') => Err(ApiError::new(
             ErrorKind::InvalidParam,
