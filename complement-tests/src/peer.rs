@@ -109,9 +109,10 @@ impl Peer {
         }))
     }
 
-    /// What it publishes from now on.
-    pub fn publish(&self, keys: Value) {
-        *self.published.keys.lock().expect("nobody panicked") = keys;
+    /// What it publishes from now on; gives what it published before.
+    pub fn publish(&self, keys: Value) -> Value {
+        let mut published = self.published.keys.lock().expect("nobody panicked");
+        std::mem::replace(&mut *published, keys)
     }
 
     /// How often it was asked for its keys.

@@ -194,10 +194,13 @@ impl Run {
     }
 }
 
-/// Whether a server still has something to tell, or to work through.
+/// Whether a server still has something to tell, to work through, or to ask for.
 async fn has_more(world: &World) -> Result<bool, Failure> {
     for server in &world.servers {
         if !server.database().rooms_with_inbox().await?.is_empty() {
+            return Ok(true);
+        }
+        if server.database().next_partial_retry().await?.is_some() {
             return Ok(true);
         }
         let others = server.federation().destinations_status().await?;

@@ -1,7 +1,10 @@
 //! Joining large rooms: being in them before it is known who else is.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,11 @@ use axum::{
     extract::{Path, RawQuery, State},
     routing::{get, put},
 };
-use parley_conformance::{Client, Peer, Resident, TestServer, federated};
+use parley_conformance::{
+    Client, Peer, Resident, TestOptions, TestServer, federated, federated_with,
+};
+use parley_engine::clock::ManualClock;
+use ruma::MilliSecondsSinceUnixEpoch;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -43,6 +50,8 @@ struct Holder {
     asked: watch::Sender<usize>,
     /// Whether it tells who is in the room.
     open: watch::Sender<bool>,
+    /// Whether it gives the whole state with a join, also if it needn't.
+    tells_all: AtomicBool,
     name: OnceLock<String>,
 }
 
@@ -107,7 +116,8 @@ async fn send_join(
     RawQuery(query): RawQuery,
     Json(join): Json<Value>,
 ) -> Json<Value> {
-    let omits = query.is_some_and(|query| query.contains("omit_members=true"));
+    let omits = query.is_some_and(|query| query.contains("omit_members=true"))
+        && !holder.tells_all.load(Ordering::SeqCst);
     let is_member = |event: &Value| event["type"] == "m.room.member";
     let is_founder = |event: &Value| is_member(event) && event["depth"] == 2;
     let servers = vec![holder.name.get().unwrap().clone()];
@@ -132,6 +142,13 @@ async fn whole_state(State(holder): State<Arc<Holder>>) -> Json<Value> {
     Json(json!({ "pdus": state, "auth_chain": state }))
 }
 
+async fn one_event(State(holder): State<Arc<Holder>>, Path(id): Path<String>) -> Json<Value> {
+    let held = holder.held();
+    let event = held.events.iter().find(|(held, _)| *held == id);
+    let pdus: Vec<&Value> = event.iter().map(|(_, event)| event).collect();
+    Json(json!({ "origin": holder.name.get(), "origin_server_ts": 1, "pdus": pdus }))
+}
+
 async fn event_auth(State(holder): State<Arc<Holder>>) -> Json<Value> {
     Json(json!({ "auth_chain": jsons(holder.state(|_| true)) }))
 }
@@ -148,6 +165,7 @@ async fn holding() -> (Peer, Arc<Holder>) {
         held: Mutex::default(),
         asked: watch::Sender::new(0),
         open: watch::Sender::new(false),
+        tells_all: AtomicBool::new(false),
         name: OnceLock::new(),
     });
     let base = "/_matrix/federation";
@@ -166,6 +184,7 @@ async fn holding() -> (Peer, Arc<Holder>) {
             &format!("{base}/v1/event_auth/{{room}}/{{event}}"),
             get(event_auth),
         )
+        .route(&format!("{base}/v1/event/{{event}}"), get(one_event))
         .route(&format!("{base}/v1/send/{{transaction}}"), put(hear))
         .with_state(holder.clone());
     let peer = Peer::start(router).await;
@@ -242,6 +261,16 @@ fn fill<'a>(peer: &'a Peer, server: &'a TestServer, holder: &Holder) -> Resident
     founder
 }
 
+/// Has a user of the server join a room that a peer holds, whose members the server asks for then.
+async fn enter(server: &TestServer) -> (Peer, Arc<Holder>, String, Client) {
+    let (peer, holder) = holding().await;
+    let room_id = fill(&peer, server, &holder).room_id;
+    let alice = server.register("alice").await;
+    join(&alice, &room_id, &peer).await;
+    holder.is_asked().await;
+    (peer, holder, room_id, alice)
+}
+
 async fn join(client: &Client, room_id: &str, peer: &Peer) {
     let via = quoted(peer.name().as_str());
     let path = format!("{BASE}/join/{}?server_name={via}", quoted(room_id));
@@ -280,11 +309,7 @@ async fn hear_lazily(client: &Client, room_id: &str, event_id: &str) -> Value {
 #[tokio::test]
 async fn a_room_is_used_before_its_members_are_known_and_whole_afterwards() {
     federated(1, async |servers| {
-        let (peer, holder) = holding().await;
-        let room_id = fill(&peer, &servers[0], &holder).room_id;
-        let alice = servers[0].register("alice").await;
-        join(&alice, &room_id, &peer).await;
-        holder.is_asked().await;
+        let (_peer, holder, room_id, alice) = enter(&servers[0]).await;
         let lazily = sync(&alice, LAZY).await;
         assert!(lazily["rooms"]["join"][&room_id].is_object(), "{lazily}");
         let eagerly = sync(&alice, "").await;
@@ -327,11 +352,7 @@ async fn a_room_is_used_before_its_members_are_known_and_whole_afterwards() {
 #[tokio::test]
 async fn members_are_asked_for_again_after_a_restart() {
     federated(1, async |servers| {
-        let (peer, holder) = holding().await;
-        let room_id = fill(&peer, &servers[0], &holder).room_id;
-        let alice = servers[0].register("alice").await;
-        join(&alice, &room_id, &peer).await;
-        holder.is_asked().await;
+        let (_peer, holder, room_id, alice) = enter(&servers[0]).await;
         servers[0].restart().await;
         let eagerly = sync(&alice, "").await;
         assert!(eagerly["rooms"]["join"][&room_id].is_null(), "{eagerly}");
@@ -348,11 +369,7 @@ async fn members_are_asked_for_again_after_a_restart() {
 #[tokio::test]
 async fn a_room_whose_members_are_not_known_is_left_and_joined_again() {
     federated(1, async |servers| {
-        let (peer, holder) = holding().await;
-        let room_id = fill(&peer, &servers[0], &holder).room_id;
-        let alice = servers[0].register("alice").await;
-        join(&alice, &room_id, &peer).await;
-        holder.is_asked().await;
+        let (peer, holder, room_id, alice) = enter(&servers[0]).await;
         act_self(&alice, &room_id, "leave").await.ok();
         let lazily = sync(&alice, LAZY).await;
         assert!(lazily["rooms"]["join"][&room_id].is_null(), "{lazily}");
@@ -371,10 +388,7 @@ async fn a_room_whose_members_are_not_known_is_left_and_joined_again() {
 #[tokio::test]
 async fn others_are_not_let_in_nor_told_the_state_while_members_are_missing() {
     federated(1, async |servers| {
-        let (peer, holder) = holding().await;
-        let room_id = fill(&peer, &servers[0], &holder).room_id;
-        let alice = servers[0].register("alice").await;
-        join(&alice, &room_id, &peer).await;
+        let (peer, holder, room_id, alice) = enter(&servers[0]).await;
         let said = say(&alice, &room_id, "hello").await;
         let room = quoted(&room_id);
         let zoe = quoted(&format!("@zoe:{}", peer.name()));
@@ -546,17 +560,59 @@ fn member(peer: &Peer, number: usize) -> String {
 }
 
 #[tokio::test]
+async fn what_of_a_joined_state_cannot_be_checked_for_want_of_keys_is_asked_for_again() {
+    let now = i64::from(MilliSecondsSinceUnixEpoch::now().get());
+    let options = |_| TestOptions {
+        clock: Some(Arc::new(ManualClock::new(now))),
+        ..TestOptions::default()
+    };
+    federated_with(1, options, async |servers| {
+        let (peer, holder) = holding().await;
+        holder.tells_all.store(true, Ordering::SeqCst);
+        let founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let absent = Peer::start(Router::new()).await;
+        let keys = absent.publish(json!({}));
+        let guest = Resident::of_made_up(&absent, &servers[0], "11");
+        let mut allows = founder.auth_events.clone();
+        allows[1].clone_from(&holder.held().events[3].0);
+        let joined = guest.signed(json!({
+            "room_id": room_id, "sender": guest.user_id, "state_key": guest.user_id,
+            "type": "m.room.member", "content": { "membership": "join" }, "depth": 900,
+            "origin_server_ts": 1_700_000_000_000_u64,
+            "prev_events": [holder.held().last], "auth_events": allows,
+        }));
+        {
+            let mut held = holder.held();
+            held.last.clone_from(&joined.0);
+            held.events.push(joined);
+        }
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.open.send_replace(true);
+        holder.is_asked().await;
+        let lazily = sync(&alice, LAZY).await;
+        assert!(lazily["rooms"]["join"][&room_id].is_object(), "{lazily}");
+        let eagerly = sync(&alice, "").await;
+        assert!(eagerly["rooms"]["join"][&room_id].is_null(), "{eagerly}");
+        absent.publish(keys);
+        // A server that gave no keys isn't asked again at once.
+        servers[0].clock().advance(Duration::from_secs(61));
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 3);
+        let eagerly = sync(&alice, "").await;
+        assert!(eagerly["rooms"]["join"][&room_id].is_object(), "{eagerly}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_room_becomes_whole_on_all_nodes() {
     federated(1, async |servers| {
         let Some(second) = servers[0].second_node().await else {
             return;
         };
-        let (peer, holder) = holding().await;
-        let room_id = fill(&peer, &servers[0], &holder).room_id;
-        let alice = servers[0].register("alice").await;
+        let (_peer, holder, room_id, alice) = enter(&servers[0]).await;
         let there = alice.at(&second);
-        join(&alice, &room_id, &peer).await;
-        holder.is_asked().await;
         let lazily =
             async { while sync(&there, LAZY).await["rooms"]["join"][&room_id].is_null() {} };
         tokio::time::timeout(PATIENCE, lazily).await.unwrap();

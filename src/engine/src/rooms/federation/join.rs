@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 
 use super::{
     missing::read_all,
-    receive::{Verdict, check_by_auth_events},
+    receive::{Known, Verdict, check_by_auth_events},
     recheck::{Claims, claims},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
         membership::MembershipDetails,
         room::{Head, Room},
         room_write,
-        state::{RoomState, StateEntry},
+        state::{RoomState, StateEntry, membership_of},
     },
     sessions::Session,
 };
@@ -296,9 +296,6 @@ impl Rooms {
                 _ => Ok(()),
             };
         }
-        let lacking = answer
-            .members_omitted
-            .then(|| self.servers_told(server, &answer.servers_in_room));
         let state = read_all(&room, &answer.state);
         let state_ids: Vec<OwnedEventId> = state
             .iter()
@@ -309,6 +306,13 @@ impl Rooms {
         let (checked, known) = self.check_outliers(&room, events).await?;
         check_by_auth_events(&join.pdu, room.version(), &known)
             .map_err(|reason| nonsense(format!("the join isn't allowed: {reason}")))?;
+        // Mostly for want of keys. What is left out stands in the state all the same, and is asked for as members are.
+        let is_whole = state_ids.iter().all(|id| known.contains_key(id));
+        let lacking = match (answer.members_omitted, is_whole) {
+            (true, _) => Some(self.servers_told(server, &answer.servers_in_room)),
+            (false, false) => Some(self.servers_told(server, &servers_of(&state_ids, &known))),
+            (false, true) => None,
+        };
         let claims = match lacking.is_some() {
             true => claims(&join.pdu, &known),
             false => Claims::new(),
@@ -477,7 +481,7 @@ struct Entering {
     checked: Vec<(Incoming, Standing)>,
     /// The state before the join, with where its events are stored, if they are.
     state: Vec<(Arc<StateEvent>, i64)>,
-    /// The servers in the room, if members are missing from the state, and what memberships are believed then.
+    /// The servers in the room, if members or other things are missing from the state, and what memberships are believed then.
     lacking: Option<Vec<OwnedServerName>>,
     claims: Claims,
 }
@@ -534,6 +538,19 @@ fn check_create(create: &StateEvent, version: &RoomVersion) -> Result<()> {
         true => Ok(()),
         false => Err(nonsense("the room is of another version than it was said")),
     }
+}
+
+/// The servers of the users who are joined in a state.
+fn servers_of(state: &[OwnedEventId], known: &Known) -> Vec<OwnedServerName> {
+    let events = state.iter().filter_map(|id| known.get(id));
+    let members = events
+        .filter_map(|event| StateEvent::parse(event.event_id.clone(), &event.json))
+        .filter(|event| event.event_type == TimelineEventType::RoomMember)
+        .filter(|event| membership_of(event) == MembershipState::Join);
+    let users = members.filter_map(|event| OwnedUserId::try_from(event.state_key.as_ref()).ok());
+    users
+        .map(|user_id| user_id.server_name().to_owned())
+        .collect()
 }
 
 /// What another server said is of no use.
