@@ -3,15 +3,19 @@
 use std::sync::{Arc, Mutex};
 
 use axum::{Json, Router, routing::put};
-use parley_conformance::{Answer, Client, Peer, TestServer, federated};
+use parley_conformance::{
+    Answer, Client, Peer, TestOptions, TestServer, federated, federated_with,
+};
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
     signatures::{hash_and_sign_event, reference_hash},
 };
 use serde_json::{Value, json};
 
-use super::rooms::{ask_to_join, hear, join_by, say, sync_until};
-use crate::rooms::{BASE, act, act_self, create, create_public, get_event, quoted, redact};
+use super::rooms::{ask_to_join, becomes, hear, join_by, say, sync_until};
+use crate::rooms::{
+    BASE, act, act_self, create, create_public, get_event, join, quoted, redact, set_state,
+};
 
 /// The template of a membership of the peer's user Eve.
 async fn template(peer: &Peer, server: &TestServer, room_id: &str, action: &str) -> Value {
@@ -303,6 +307,48 @@ async fn a_room_that_one_user_has_declined_and_another_joined_is_told_to_both() 
         let told = bob.get(&format!("{BASE}/sync?filter={filter}")).await.ok();
         assert!(told["rooms"]["leave"][&room_id].is_object(), "{told}");
         sync_until(&carol, |told| told["rooms"]["join"][&room_id].is_object()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_left_and_came_back_between_two_syncs_is_told_what_the_room_has_become() {
+    let options = |_| {
+        let mut options = TestOptions::default();
+        options.engine.rooms.join_without_members = false;
+        options
+    };
+    federated_with(2, options, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let carol = servers[1].register("carol").await;
+        let room_id = create_public(&bob).await;
+        join_by(&alice, &room_id, &servers[1]).await;
+        let known = sync_until(&alice, |told| told["rooms"]["join"][&room_id].is_object()).await;
+        let since = known["next_batch"].as_str().unwrap();
+        act_self(&alice, &room_id, "leave").await.ok();
+        becomes(&bob, &room_id, &alice, "leave").await;
+        // Nobody tells Alice's server of that.
+        join(&carol, &room_id).await.ok();
+        let topic = json!({ "topic": "who is away" });
+        set_state(&bob, &room_id, "m.room.topic", "", topic)
+            .await
+            .ok();
+        join_by(&alice, &room_id, &servers[1]).await;
+        for (mode, section) in [("", "state"), ("&use_state_after=true", "state_after")] {
+            let path = format!("{BASE}/sync?timeout=0&since={since}{mode}");
+            let told = alice.get(&path).await.ok();
+            let room = &told["rooms"]["join"][&room_id];
+            let state = room[section]["events"].as_array();
+            let state = state.unwrap_or_else(|| panic!("{mode}: {told}"));
+            let has = |event_type: &str, state_key: &str| {
+                let fits =
+                    |event: &&Value| event["type"] == event_type && event["state_key"] == state_key;
+                state.iter().any(|event| fits(&event))
+            };
+            assert!(has("m.room.member", &carol.user_id), "{mode}: {room}");
+            assert!(has("m.room.topic", ""), "{mode}: {room}");
+        }
     })
     .await;
 }

@@ -50,9 +50,14 @@ pub struct NewEvent {
 impl NewEvent {
     /// Whether more of the room's current state changes with it than its own place.
     pub fn changes_other_places(&self) -> bool {
-        let settled = self.settled.as_ref();
-        let changes = settled.and_then(|settled| settled.snapshot.changes());
+        let Some(settled) = &self.settled else {
+            return false;
+        };
         let own = self.position.get();
+        // With a whole state that came with a join, the current state is the one after the event.
+        let is_current = settled.snapshot.id(own) == self.snapshot.id(own);
+        let with_it = || self.snapshot.changes().filter(|_| is_current);
+        let changes = settled.snapshot.changes().or_else(with_it);
         changes.is_some_and(|snapshot| {
             let events = snapshot.changes.iter().map(|(_, _, event)| event);
             events
