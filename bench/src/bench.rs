@@ -73,7 +73,8 @@ impl Bench {
         let url = options.federation.peer_url.clone();
         options.url = url.context("it needs another homeserver: give --peer-url")?;
         options.pids = options.federation.peer_pids.clone();
-        Self::new(options, self.run.clone())
+        let number = self.users.fetch_add(1, Ordering::Relaxed);
+        Self::new(options, format!("{}-{number}", self.run))
     }
 
     /// Makes users, each logged in with one device.

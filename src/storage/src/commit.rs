@@ -26,6 +26,7 @@ pub use self::rewrite::{Completion, Rejected, Restated, Rewrite};
 
 use crate::{
     Database, Engine, Result, StorageError, Transaction,
+    inbox::Received,
     names::{Interned, Wanted, intern},
     rows::Rows,
     statement::statement,
@@ -238,6 +239,10 @@ pub struct Write {
     pub account_data: Vec<AccountDataWrite>,
     /// Receipts.
     pub receipts: Vec<ReceiptWrite>,
+    /// What other servers sent.
+    pub received: Vec<Received>,
+    /// What of that is worked through, by the numbers in the inbox.
+    pub worked_through: Vec<i64>,
 }
 
 /// What became of a [`Write`].

@@ -1,19 +1,15 @@
 //! What rooms that span servers need beyond the timeline: events that stand in none, what other servers sent, and
 //! invitations from outside.
 
-use std::{
-    collections::{HashMap, HashSet},
-    pin::Pin,
-};
+use std::{collections::HashMap, pin::Pin};
 
 use parley_protocol::EventKey;
-use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use crate::{
     Database, Result, StorageError,
     commit::Standing,
     events::{EventRow, read_event_id},
-    insert::{Column, insert},
     rooms::read,
     statement::statement,
 };
@@ -63,19 +59,6 @@ pub struct RemoteInviteRow {
     pub room_state: String,
     /// JSON array: servers by which the room can be reached.
     pub via: String,
-}
-
-/// An event that another server sent and that isn't worked through.
-#[derive(Clone, Debug)]
-pub struct InboxRow {
-    /// Its number in the inbox.
-    pub nid: i64,
-    /// The server that sent it.
-    pub origin: String,
-    /// The PDU as it came.
-    pub json: String,
-    /// How often it was tried in vain to work through it.
-    pub attempts: i64,
 }
 
 /// Position, room, id, snapshot, PDU.
@@ -288,129 +271,6 @@ impl Database {
                 via,
             }),
         )
-    }
-
-    /// Keeps what another server sent of a room until it is worked through. What it has sent already is kept once, and
-    /// tried now.
-    pub async fn put_in_inbox(
-        &self,
-        room_id: &RoomId,
-        origin: &ServerName,
-        events: Vec<(OwnedEventId, String)>,
-    ) -> Result<()> {
-        // One statement can't put a row in twice; of an event that came twice, the first stays.
-        let mut seen = HashSet::new();
-        let events: Vec<_> = events
-            .into_iter()
-            .filter(|(id, _)| seen.insert(id.clone()))
-            .collect();
-        let count = events.len();
-        let (ids, jsons) = events
-            .into_iter()
-            .map(|(id, json)| (EventKey::new(&id).into_bytes(), json))
-            .unzip();
-        let mut transaction = self.write().await?;
-        insert(
-            &mut transaction,
-            "inbox (room_id, origin, event_id, json)",
-            vec![
-                Column::Text(vec![room_id.to_string(); count]),
-                Column::Text(vec![origin.to_string(); count]),
-                Column::Bytes(ids),
-                Column::Text(jsons),
-            ],
-            "ON CONFLICT (room_id, event_id, origin) DO UPDATE SET retry_at = 0",
-        )
-        .await?;
-        transaction.commit().await
-    }
-
-    /// What of a room's inbox may be tried at the time `now`, in the order in which it came, at most `limit`.
-    pub async fn inbox(&self, room_id: &RoomId, now: i64, limit: i64) -> Result<Vec<InboxRow>> {
-        let rows: Vec<(i64, String, String, i64)> = statement(
-            "SELECT nid, origin, json, attempts FROM inbox WHERE room_id = $1 AND retry_at <= $2 \
-             ORDER BY nid LIMIT $3",
-        )
-        .bind(room_id.as_str())
-        .bind(now)
-        .bind(limit)
-        .all(self)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(nid, origin, json, attempts)| InboxRow {
-                nid,
-                origin,
-                json,
-                attempts,
-            })
-            .collect())
-    }
-
-    /// How much waits in a room's inbox.
-    pub async fn inbox_count(&self, room_id: &RoomId) -> Result<i64> {
-        let (count,): (i64,) = statement("SELECT COUNT(*) FROM inbox WHERE room_id = $1")
-            .bind(room_id.as_str())
-            .one(self)
-            .await?;
-        Ok(count)
-    }
-
-    /// When something of a room's inbox is to be tried again next, in milliseconds since the epoch; `None` if nothing waits.
-    pub async fn next_inbox_retry(&self, room_id: &RoomId) -> Result<Option<i64>> {
-        let (at,): (Option<i64>,) = statement("SELECT MIN(retry_at) FROM inbox WHERE room_id = $1")
-            .bind(room_id.as_str())
-            .one(self)
-            .await?;
-        Ok(at)
-    }
-
-    /// How much that a server sent of a room waits to be tried again.
-    pub async fn inbox_retries(&self, room_id: &RoomId, origin: &ServerName) -> Result<i64> {
-        let (count,): (i64,) = statement(
-            "SELECT COUNT(*) FROM inbox WHERE room_id = $1 AND origin = $2 AND attempts > 0",
-        )
-        .bind(room_id.as_str())
-        .bind(origin.as_str())
-        .one(self)
-        .await?;
-        Ok(count)
-    }
-
-    /// The rooms in whose inbox something waits.
-    pub async fn rooms_with_inbox(&self) -> Result<Vec<ruma::OwnedRoomId>> {
-        let rows: Vec<(String,)> = statement("SELECT DISTINCT room_id FROM inbox")
-            .all(self)
-            .await?;
-        rows.into_iter().map(|(room_id,)| read(room_id)).collect()
-    }
-
-    /// Takes what is worked through out of the inbox, and notes what is to be tried `later`: after `wait` milliseconds the
-    /// first time, twice as long each time.
-    pub async fn take_from_inbox(
-        &self,
-        done: Vec<i64>,
-        later: Vec<i64>,
-        now: i64,
-        wait: i64,
-    ) -> Result<()> {
-        let mut transaction = self.write().await?;
-        if !later.is_empty() {
-            statement(
-                "UPDATE inbox SET attempts = attempts + 1, \
-                 retry_at = $2 + $3 * (CAST(1 AS BIGINT) << CAST(attempts AS INTEGER)) WHERE nid IN ({ints $1})",
-            )
-            .bind(later)
-            .bind(now)
-            .bind(wait)
-            .run(&mut transaction)
-            .await?;
-        }
-        statement("DELETE FROM inbox WHERE nid IN ({ints $1})")
-            .bind(done)
-            .run(&mut transaction)
-            .await?;
-        transaction.commit().await
     }
 
     /// The event of a room's timeline that is nearest to its beginning, of those that this server has.

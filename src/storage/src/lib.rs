@@ -42,6 +42,7 @@ pub mod user_streams;
 
 mod database;
 mod error;
+pub mod inbox;
 mod insert;
 mod migrations;
 mod names;

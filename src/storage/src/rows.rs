@@ -17,6 +17,7 @@ use crate::{
         RoomWrite, Settled, Write, event_key, positions_json,
     },
     delayed_events,
+    inbox::InboxRows,
     insert::{Column, insert},
     names::Interned,
     partial,
@@ -47,6 +48,7 @@ pub(crate) struct Rows {
     rewrites: Rewrites,
     account_data: BTreeMap<(i64, i64, String), (String, i64)>,
     receipts: BTreeMap<(i64, i64, String, String), Receipt>,
+    inbox: InboxRows,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +150,7 @@ impl Rows {
         for receipt in &write.receipts {
             self.add_receipt(receipt);
         }
+        self.inbox.add(&write.received, &write.worked_through);
         Ok(())
     }
 
@@ -401,7 +404,8 @@ impl Rows {
             store_effect(transaction, room_nid, effect).await?;
         }
         store_account_data(transaction, self.account_data).await?;
-        store_receipts(transaction, self.receipts).await
+        store_receipts(transaction, self.receipts).await?;
+        self.inbox.store(transaction).await
     }
 }
 

@@ -1,13 +1,16 @@
 //! What other servers send: stored before it is acknowledged, and worked through room by room, in order.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use parley_protocol::Unverified;
-use parley_storage::federation::InboxRow;
+use parley_storage::{
+    commit::Write,
+    inbox::{InboxRow, Received},
+};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind};
 use serde::Deserialize;
 
@@ -111,7 +114,7 @@ impl Rooms {
         events: Vec<RawPdu>,
     ) -> Result<Vec<Acknowledged>> {
         let mut answers = Vec::with_capacity(events.len());
-        let mut rooms: Vec<(OwnedRoomId, Vec<(OwnedEventId, String)>)> = Vec::new();
+        let mut received = Vec::with_capacity(events.len());
         for event in events {
             match self.sort(origin, &event).await {
                 Ok(Sorted {
@@ -120,10 +123,12 @@ impl Rooms {
                     json,
                 }) => {
                     answers.push((event_id.clone(), Ok(())));
-                    match rooms.iter_mut().find(|(id, _)| *id == room_id) {
-                        Some((_, events)) => events.push((event_id, json)),
-                        None => rooms.push((room_id, vec![(event_id, json)])),
-                    }
+                    received.push(Received {
+                        room_id,
+                        origin: origin.to_owned(),
+                        event_id,
+                        json,
+                    });
                 }
                 Err((Some(event_id), error)) => {
                     tracing::debug!(%origin, %event_id, %error, "an event is not taken");
@@ -133,14 +138,30 @@ impl Rooms {
                 Err((None, error)) => tracing::debug!(%origin, %error, "an event is not taken"),
             }
         }
-        for (room_id, events) in rooms {
-            if self.database.inbox_count(&room_id).await? > MAX_WAITING {
-                return Err(EngineError::limit_exceeded(Duration::from_secs(30)));
-            }
-            self.database.put_in_inbox(&room_id, origin, events).await?;
+        self.put_in_inbox(received).await?;
+        Ok(answers)
+    }
+
+    /// Stores what was received, and has it worked through.
+    async fn put_in_inbox(self: &Arc<Self>, received: Vec<Received>) -> Result<()> {
+        let rooms: BTreeSet<OwnedRoomId> =
+            received.iter().map(|event| event.room_id.clone()).collect();
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        let fullest = self.database.fullest_inbox(rooms.iter().map(|id| &**id));
+        if fullest.await? > MAX_WAITING {
+            return Err(EngineError::limit_exceeded(Duration::from_secs(30)));
+        }
+        let write = Write {
+            received,
+            ..Write::default()
+        };
+        self.committer.commit(write).await?;
+        for room_id in rooms {
             self.work(room_id);
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Which room an event is of, if this server takes events of that room from `origin`.
@@ -231,14 +252,28 @@ impl Rooms {
                     false => later.push(row.nid),
                 }
             }
-            let now = self.clock.now_ms();
-            let taken = self
-                .database
-                .take_from_inbox(done, later, now, FIRST_RETRY_MS);
-            if let Err(error) = taken.await {
+            if let Err(error) = self.take_from_inbox(done, later).await {
                 tracing::error!(%error, %room_id, "what was received is worked through again");
             }
         }
+    }
+
+    /// Takes what is worked through out of the inbox, and notes what is to be tried later.
+    async fn take_from_inbox(&self, done: Vec<i64>, later: Vec<i64>) -> Result<()> {
+        if !later.is_empty() {
+            let now = self.clock.now_ms();
+            self.database
+                .retry_inbox(later, now, FIRST_RETRY_MS)
+                .await?;
+        }
+        if done.is_empty() {
+            return Ok(());
+        }
+        let write = Write {
+            worked_through: done,
+            ..Write::default()
+        };
+        self.committer.commit(write).await
     }
 
     /// Sees to it that a room's inbox is looked at when something in it is to be tried again.

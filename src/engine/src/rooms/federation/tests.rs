@@ -6,6 +6,7 @@ mod net;
 use std::sync::{Arc, atomic::Ordering};
 
 use parley_protocol::RoomVersion;
+use parley_storage::inbox::Received;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomVersionId,
     events::room::member::MembershipState, signatures::hash_and_sign_event,
@@ -638,6 +639,15 @@ async fn any_order_of_arrival_gives_the_same_state() {
     }
 }
 
+fn received(by: &Server, room_id: &OwnedRoomId, event_id: OwnedEventId, json: String) -> Received {
+    Received {
+        room_id: room_id.clone(),
+        origin: by.name.clone(),
+        event_id,
+        json,
+    }
+}
+
 #[tokio::test]
 async fn what_was_received_is_worked_through_once_whatever_is_wrong_with_some_of_it() {
     let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
@@ -647,25 +657,17 @@ async fn what_was_received_is_worked_through_once_whatever_is_wrong_with_some_of
         one.say(&room_id, "c").await,
     ];
     let mut stored = Vec::new();
-    for (index, event) in said.iter().enumerate() {
-        let json = one.pdu(event).await;
+    for (index, event) in said.into_iter().enumerate() {
+        let json = one.pdu(&event).await;
         // The second is garbled on its way to the disk.
         let json = match index {
             1 => json.replace("\"depth\"", "\"height\""),
             _ => json,
         };
-        stored.push((event.clone(), json));
+        stored.push(received(&one, &room_id, event, json));
     }
     // As a stop right after the acknowledgement leaves it.
-    let database = &two.rooms().database;
-    database
-        .put_in_inbox(&room_id, &one.name, stored)
-        .await
-        .unwrap();
-    two.rooms().resume_inbox().await.unwrap();
-    while database.inbox_count(&room_id).await.unwrap() > 0 {
-        tokio::task::yield_now().await;
-    }
+    two.work_on_received(&room_id, stored).await;
     // The gap that the second leaves is filled by the third.
     assert_eq!(two.said(&room_id).await, ["a", "b", "c"]);
     agree(&one, &two, &room_id).await;
@@ -823,7 +825,7 @@ async fn an_event_whose_ancestors_cannot_be_had_is_tried_again() {
         tokio::task::yield_now().await;
     }
     assert!(two.said(&room_id).await.is_empty());
-    assert_eq!(database.inbox_count(&room_id).await.unwrap(), 1);
+    assert_eq!(database.fullest_inbox([&*room_id]).await.unwrap(), 1);
     assert_eq!(
         database.inbox_retries(&room_id, &one.name).await.unwrap(),
         1
@@ -831,14 +833,8 @@ async fn an_event_whose_ancestors_cannot_be_had_is_tried_again() {
     net.down.lock().unwrap().clear();
     // As if its time had come.
     let json = one.pdu(&said).await;
-    database
-        .put_in_inbox(&room_id, &one.name, vec![(said, json)])
-        .await
-        .unwrap();
-    two.rooms().resume_inbox().await.unwrap();
-    while database.inbox_count(&room_id).await.unwrap() > 0 {
-        tokio::task::yield_now().await;
-    }
+    let again = received(&one, &room_id, said, json);
+    two.work_on_received(&room_id, vec![again]).await;
     assert_eq!(two.said(&room_id).await, ["unheard", "said"]);
     assert!(database.has_event(&unheard).await.unwrap());
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use parley_storage::{Database, DatabaseSettings};
+use parley_storage::{Database, DatabaseSettings, commit::Write, inbox::Received};
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
     RoomAliasId, RoomId, RoomVersionId, ServerName, UserId, api::Direction, api::error::ErrorKind,
@@ -114,6 +114,20 @@ impl Net {
 impl Server {
     pub(super) fn rooms(&self) -> &Arc<Rooms> {
         self.engine.rooms()
+    }
+
+    /// Has it work through what it had stored of a room when it stopped.
+    pub(super) async fn work_on_received(&self, room_id: &RoomId, received: Vec<Received>) {
+        let write = Write {
+            received,
+            ..Write::default()
+        };
+        self.rooms().committer.commit(write).await.unwrap();
+        self.rooms().resume_inbox().await.unwrap();
+        let database = &self.rooms().database;
+        while database.fullest_inbox([room_id]).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) async fn public_room(&self, version: RoomVersionId) -> OwnedRoomId {
