@@ -159,7 +159,8 @@ async fn nothing_is_lost(
 
 /// What redacts an event on one server does so on all that have both in the timeline. A server that doesn't have the redaction
 /// there may show the event as it was: it came into the room later, or the room as it was there didn't let the redaction be
-/// shown ("soft failure", which the specification leaves to each server).
+/// shown ("soft failure", which the specification leaves to each server). So may one that got the redaction as what another
+/// left of it: a redaction that is redacted no longer says what it redacts.
 async fn redactions_agree(
     world: &World,
     room_id: &OwnedRoomId,
@@ -187,7 +188,8 @@ async fn redactions_agree(
         for index in as_it_was {
             let server = &world.servers[index];
             for (redaction, by) in &redactions {
-                if server.database().event(redaction).await?.is_some() {
+                let redaction_here = server.database().event(redaction).await?;
+                if redaction_here.is_some_and(|row| row.redacted_by.is_none()) {
                     let (name, other) = (&server.name, &world.servers[*by].name);
                     let id = &event.event_id;
                     wrong.push(format!(
