@@ -606,6 +606,50 @@ async fn what_of_a_joined_state_cannot_be_checked_for_want_of_keys_is_asked_for_
 }
 
 #[tokio::test]
+async fn a_leave_that_others_have_not_heard_of_is_not_undone_by_another_users_return() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        holder.tells_all.store(true, Ordering::SeqCst);
+        holder.open.send_replace(true);
+        let founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let alice = servers[0].register("alice").await;
+        let bob = servers[0].register("bob").await;
+        join(&alice, &room_id, &peer).await;
+        act_self(&bob, &room_id, "join").await.ok();
+        let of_bob = |membership: &'static str| {
+            let bob = bob.user_id.clone();
+            move |event: &Value| {
+                event["state_key"] == bob.as_str() && event["content"]["membership"] == membership
+            }
+        };
+        holder.hears(of_bob("join")).await;
+        // The peer has taken in that he came, and not yet that he went.
+        let heard = |fits: &dyn Fn(&Value) -> bool| {
+            let held = holder.held();
+            let event = held.heard.iter().find(|event| fits(event));
+            event.cloned().unwrap()
+        };
+        let joined = heard(&of_bob("join"));
+        let joined = (founder.id_of(&joined), joined);
+        holder.held().events.push(joined);
+        act_self(&bob, &room_id, "leave").await.ok();
+        act_self(&alice, &room_id, "leave").await.ok();
+        holder.hears(of_bob("leave")).await;
+        let left = founder.id_of(&heard(&of_bob("leave")));
+        join(&alice, &room_id, &peer).await;
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 2);
+        say(&alice, &room_id, "where is Bob?").await;
+        let asks = |event: &Value| event["content"]["body"] == "where is Bob?";
+        holder.hears(asks).await;
+        // So others learn of it at the latest.
+        let prev = heard(&asks)["prev_events"].clone();
+        assert!(prev.as_array().unwrap().contains(&json!(left)), "{prev}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_room_becomes_whole_on_all_nodes() {
     federated(1, async |servers| {
         let Some(second) = servers[0].second_node().await else {

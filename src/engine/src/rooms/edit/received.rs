@@ -103,6 +103,8 @@ pub(in crate::rooms) struct WholeState {
     pub(in crate::rooms) state: RoomState,
     /// The join.
     pub(in crate::rooms) join: Incoming,
+    /// Leaves that the state doesn't know of, in the timeline already: the room's graph forks there.
+    pub(in crate::rooms) left: Vec<StateEntry>,
     /// Users whose membership was another before and who are not in the state.
     pub(in crate::rooms) gone: Vec<OwnedUserId>,
     /// Servers in the room, that by which it is joined first, if members are missing from the state.
@@ -402,6 +404,7 @@ impl Edit<'_> {
         let WholeState {
             mut state,
             join,
+            left,
             gone,
             lacking,
         } = whole;
@@ -418,20 +421,44 @@ impl Edit<'_> {
         }
         let id = Assigned::default();
         self.note_members(lacking, &position, &id);
-        let settled = whole_settled(&state, &id, gone);
-        let snapshot = settled.snapshot.clone();
-        let mut event = new_event(&join, snapshot, position.clone());
-        event.settled = Some(Box::new(Settled {
-            snapshot: NewSnapshot::Same(id.clone()),
-            ..settled
-        }));
+        let mut settled = whole_settled(&state, &id, gone);
+        let mut event = new_event(&join, settled.snapshot.clone(), position.clone());
         self.head.depth = u64::from(join.pdu.fields.depth);
         self.head.extremities = vec![(join.pdu.event_id, position)];
-        self.head.chain = vec![(0, id)];
+        self.head.chain = vec![(0, id.clone())];
+        settled.snapshot = NewSnapshot::Same(id);
+        self.fork_at(left, &mut state, &mut settled);
+        event.settled = Some(Box::new(settled));
         self.head.state = Some(Arc::new(state));
         self.changes_state = true;
         self.changes_openness = true;
         self.push_entry(event, replaced);
+    }
+
+    /// Has the room's graph end at some leaves too, which take their places in its current state.
+    fn fork_at(&mut self, left: Vec<StateEntry>, state: &mut RoomState, settled: &mut Settled) {
+        if left.is_empty() {
+            return;
+        }
+        let mut changes = Vec::with_capacity(left.len());
+        for entry in left {
+            let StateEntry { event, position } = entry.clone();
+            let event_type = event.event_type.to_string();
+            let stands = Some(position.clone());
+            changes.push(PlaceChange::of(&event_type, &event.state_key, stands));
+            let of_user =
+                |(user_id, _): &&mut (OwnedUserId, _)| *user_id.as_str() == *event.state_key;
+            if let Some((_, membership)) = settled.members.iter_mut().find(of_user) {
+                *membership = Some(membership_of(&event).to_string());
+            }
+            self.head
+                .extremities
+                .push((event.event_id.clone(), position));
+            state.apply(entry, self.room.version());
+        }
+        // None of the changes is by the join itself.
+        let nothing = Assigned::default();
+        settled.snapshot = changed_snapshot(&mut self.head.chain, changes, &nothing);
     }
 
     /// Notes whether all members are known after a join.

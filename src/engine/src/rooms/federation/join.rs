@@ -8,7 +8,7 @@ use std::{
 };
 
 use parley_protocol::{
-    BuiltEvent, Incoming, RoomVersion, StateEvent, Unverified, auth,
+    BuiltEvent, Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth,
     template::{Membership, complete},
     versions::CREATABLE,
 };
@@ -321,21 +321,24 @@ impl Rooms {
         let own = claims.get(&("m.room.member".to_owned(), own));
         let own = own.map(|event| event.event_id.clone());
         let own = own.filter(|id| !state_ids.contains(id));
+        let state: Vec<(Arc<StateEvent>, i64)> = state_ids
+            .iter()
+            .chain(&own)
+            .filter_map(|id| known.get(id))
+            .filter(|event| event.standing != Standing::Rejected)
+            .filter_map(|event| {
+                let state_event = StateEvent::parse(event.event_id.clone(), &event.json)?;
+                Some((Arc::new(state_event), event.position))
+            })
+            .collect();
+        let left = self.left_unheard(&room, &session.user_id, &state).await?;
         let entering = Entering {
             join,
             checked,
             lacking,
             claims,
-            state: state_ids
-                .iter()
-                .chain(&own)
-                .filter_map(|id| known.get(id))
-                .filter(|event| event.standing != Standing::Rejected)
-                .filter_map(|event| {
-                    let state_event = StateEvent::parse(event.event_id.clone(), &event.json)?;
-                    Some((Arc::new(state_event), event.position))
-                })
-                .collect(),
+            state,
+            left,
         };
         self.write_entry(&room, entering, &session.user_id).await?;
         self.completing.wake();
@@ -357,6 +360,45 @@ impl Rooms {
         let known = self.known_of(room, prev).await?;
         let knows = |id| known.get(id).is_some_and(|event| event.snapshot.is_some());
         Ok(!is_invited && prev.iter().all(knows))
+    }
+
+    /// The leaves of this server's users, beside `joining`, that a state which another server gave doesn't know of, as they
+    /// hadn't reached it: in it, those users are joined by the very events that allowed their leaves.
+    async fn left_unheard(
+        &self,
+        room: &Arc<Room>,
+        joining: &UserId,
+        state: &[(Arc<StateEvent>, i64)],
+    ) -> Result<Vec<StateEntry>> {
+        if room.is_outside() {
+            return Ok(Vec::new());
+        }
+        let known = self.registry.load(room).await?;
+        let joined = state.iter().filter(|(event, _)| is_join(event));
+        let left: HashMap<i64, (StateEntry, &OwnedEventId)> = joined
+            .filter_map(|(join, _)| {
+                let user_id = <&UserId>::try_from(join.state_key.as_ref()).ok()?;
+                let member = known.member(user_id).filter(|_| self.is_local(user_id))?;
+                let leave = &member.entry;
+                let is_left = user_id != joining
+                    && member.membership == MembershipState::Leave
+                    && leave.event.sender == *user_id;
+                is_left.then(|| (leave.position.get(), (leave.clone(), &join.event_id)))
+            })
+            .collect();
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .database
+            .events_at(left.keys().copied().collect())
+            .await?;
+        let unheard = rows.into_iter().filter_map(|row| {
+            let (leave, join) = left.get(&row.position)?;
+            let pdu = Pdu::parse(row.event_id, &row.json).ok()?;
+            pdu.fields.auth_events.contains(join).then(|| leave.clone())
+        });
+        Ok(unheard.collect())
     }
 
     /// The servers in a room as another server told them, that one first.
@@ -423,6 +465,7 @@ impl Rooms {
         edit.adopt(WholeState {
             state,
             join: entering.join,
+            left: entering.left,
             gone,
             lacking: entering.lacking,
         });
@@ -484,6 +527,8 @@ struct Entering {
     /// The servers in the room, if members or other things are missing from the state, and what memberships are believed then.
     lacking: Option<Vec<OwnedServerName>>,
     claims: Claims,
+    /// The leaves of this server's users that the state doesn't know of.
+    left: Vec<StateEntry>,
 }
 
 impl Entering {
@@ -545,12 +590,16 @@ fn servers_of(state: &[OwnedEventId], known: &Known) -> Vec<OwnedServerName> {
     let events = state.iter().filter_map(|id| known.get(id));
     let members = events
         .filter_map(|event| StateEvent::parse(event.event_id.clone(), &event.json))
-        .filter(|event| event.event_type == TimelineEventType::RoomMember)
-        .filter(|event| membership_of(event) == MembershipState::Join);
+        .filter(is_join);
     let users = members.filter_map(|event| OwnedUserId::try_from(event.state_key.as_ref()).ok());
     users
         .map(|user_id| user_id.server_name().to_owned())
         .collect()
+}
+
+fn is_join(event: &StateEvent) -> bool {
+    event.event_type == TimelineEventType::RoomMember
+        && membership_of(event) == MembershipState::Join
 }
 
 /// What another server said is of no use.
