@@ -39,6 +39,19 @@ impl Stays {
     }
 }
 
+/// The servers that have users in a room, each by its own account, with the state that it has.
+type Inside = BTreeMap<usize, Arc<RoomState>>;
+
+/// Whether each of two servers takes the other to be in a room, where both take themselves to be. A server that is put out by
+/// the resolution of a fork isn't told: others tell what happens to who is in the room, and give what it lacks to nobody else.
+fn are_together(world: &World, inside: &Inside, one: usize, other: usize) -> bool {
+    let knows = |server: usize, other: usize| match (inside.get(&server), inside.get(&other)) {
+        (Some(state), Some(_)) => state.has_server(&world.servers[other].name),
+        _ => true,
+    };
+    knows(one, other) && knows(other, one)
+}
+
 /// What is wrong, a line each; nothing if all is well.
 pub(crate) async fn judge(
     world: &World,
@@ -49,17 +62,13 @@ pub(crate) async fn judge(
     for room_id in &world.rooms {
         let inside = inside(world, room_id).await?;
         states_agree(world, room_id, &inside, &mut wrong).await?;
-        nothing_is_lost(world, stays, room_id, acknowledged, &mut wrong).await?;
+        nothing_is_lost(world, stays, room_id, &inside, acknowledged, &mut wrong).await?;
         redactions_agree(world, room_id, &inside, acknowledged, &mut wrong).await?;
     }
     Ok(wrong)
 }
 
-/// The servers that have users in a room, each by its own account.
-async fn inside(
-    world: &World,
-    room_id: &OwnedRoomId,
-) -> Result<BTreeMap<usize, Arc<RoomState>>, Failure> {
+async fn inside(world: &World, room_id: &OwnedRoomId) -> Result<Inside, Failure> {
     let mut inside = BTreeMap::new();
     for (index, server) in world.servers.iter().enumerate() {
         if let Some(state) = server.state(room_id).await? {
@@ -72,24 +81,22 @@ async fn inside(
 async fn states_agree(
     world: &World,
     room_id: &OwnedRoomId,
-    inside: &BTreeMap<usize, Arc<RoomState>>,
+    inside: &Inside,
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let Some((first, expected)) = inside.iter().next() else {
-        return Ok(());
-    };
-    let first = &world.servers[*first].name;
-    let expected = ids(expected);
     for (index, state) in inside {
         let server = &world.servers[*index];
         let state = ids(state);
-        let differing = differences(&expected, &state);
-        if !differing.is_empty() {
-            let differing = differing.join("; ");
-            wrong.push(format!(
-                "{room_id}: {first} and {} differ: {differing}",
-                server.name
-            ));
+        // The first of those that it is together with.
+        let mut others = inside.iter().take_while(|(other, _)| *other != index);
+        let other = others.find(|(other, _)| are_together(world, inside, **other, *index));
+        if let Some((other, expected)) = other {
+            let differing = differences(&ids(expected), &state);
+            if !differing.is_empty() {
+                let (other, name) = (&world.servers[*other].name, &server.name);
+                let differing = differing.join("; ");
+                wrong.push(format!("{room_id}: {other} and {name} differ: {differing}"));
+            }
         }
         let stored = server.stored_state(room_id).await?;
         let differing = differences(&state, &stored);
@@ -125,6 +132,7 @@ async fn nothing_is_lost(
     world: &World,
     stays: &Stays,
     room_id: &OwnedRoomId,
+    inside: &Inside,
     acknowledged: &[Acknowledged],
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
@@ -144,7 +152,8 @@ async fn nothing_is_lost(
             continue;
         }
         for (index, server) in world.servers.iter().enumerate() {
-            let was_there = stays.since(index, room_id, event.at);
+            let was_there = stays.since(index, room_id, event.at)
+                && are_together(world, inside, event.server, index);
             if was_there && !server.database().has_event(&event.event_id).await? {
                 let (name, id, at) = (&server.name, &event.event_id, event.at);
                 let of = &own.name;
@@ -164,7 +173,7 @@ async fn nothing_is_lost(
 async fn redactions_agree(
     world: &World,
     room_id: &OwnedRoomId,
-    inside: &BTreeMap<usize, Arc<RoomState>>,
+    inside: &Inside,
     acknowledged: &[Acknowledged],
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
