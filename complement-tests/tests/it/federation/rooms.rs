@@ -205,6 +205,9 @@ async fn three_servers_agree_on_a_room_whose_state_they_change_at_once() {
         });
         let room_id = create(&alice, plan).await;
         join_by(&bob, &room_id, &servers[0]).await;
+        // As long as Bob's server doesn't know who is there, nobody joins by it.
+        let members = format!("{BASE}/rooms/{}/joined_members", quoted(&room_id));
+        bob.get(&members).await.ok();
         join_by(&carol, &room_id, &servers[1]).await;
         // Who doesn't know of her server doesn't tell it.
         becomes(&alice, &room_id, &carol, "join").await;
