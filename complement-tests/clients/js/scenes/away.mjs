@@ -5,11 +5,11 @@ import { test } from "node:test";
 import { NotificationCountType, Preset } from "matrix-js-sdk";
 import { running } from "../lib/device.mjs";
 import { has, restartCommand, restartServer } from "../lib/env.mjs";
+import { fillGap, wholeTimeline } from "../lib/gaps.mjs";
 import { until, within } from "../lib/wait.mjs";
 import { alice1, alice2, barrier, bob1, bob2, newGroup } from "../lib/world.mjs";
 
 const syncLimit = 20;
-const pageSize = 15;
 
 /** The to-device messages of a play, by their numbers. */
 const whispered = has("to-device") ? [0, 1, 2, 3] : [];
@@ -70,33 +70,6 @@ async function liveOn(signal, busy, quiet) {
 }
 
 const ids = (events) => events.map((event) => event.event_id);
-
-/** Pages back until an event turns up that was known before; returns the events between, oldest first. */
-async function fillGap(device, roomId, known) {
-    const timeline = device.room(roomId).getLiveTimeline();
-    const firstPage = device.recorder.pages.length;
-    for (let pages = 0; pages < 20; pages++) {
-        const more = await device.client.paginateEventTimeline(timeline, { backwards: true, limit: pageSize });
-        const chunk = device.recorder.pages.slice(firstPage).flatMap((page) => page.chunk);
-        const end = chunk.findIndex((event) => event.event_id === known);
-        if (end >= 0) return chunk.slice(0, end).reverse();
-        assert.ok(more, "history ended before the last event that was known");
-    }
-    throw new Error("paged back 20 times without reaching the last event that was known");
-}
-
-/**
- * All that a device which stayed was told of a room, oldest first: who comes back late after a restart that others talk
- * through gets the newest messages, and pages back for those before them, as a client does whose reader scrolls up.
- */
-async function wholeTimeline(device, roomId) {
-    const parts = device.recorder.parts(roomId);
-    const eventsOf = (some) => some.flatMap((part) => part.timeline?.events ?? []);
-    const gap = parts.findLastIndex((part) => part.timeline?.limited);
-    const before = eventsOf(parts.slice(0, Math.max(gap, 0)));
-    if (before.length === 0) return eventsOf(parts);
-    return [...before, ...(await fillGap(device, roomId, before.at(-1).event_id)), ...eventsOf(parts.slice(gap))];
-}
 
 for (const signal of ["TERM", "KILL"]) {
     const skip = restartCommand ? false : "PARLEY_RESTART isn't set";
