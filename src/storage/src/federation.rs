@@ -1,5 +1,5 @@
-//! What rooms that span servers need beyond the timeline: events that stand in none, what other servers sent, and
-//! invitations from outside.
+//! What rooms that span servers need beyond the timeline: events that stand in none, and invitations from outside. What other
+//! servers sent is in [`inbox`](crate::inbox).
 
 use std::{collections::HashMap, pin::Pin};
 

@@ -17,6 +17,7 @@ pub mod devices;
 pub mod events;
 pub mod federation;
 pub mod filters;
+pub mod inbox;
 pub mod indexing;
 pub mod interactive;
 pub mod keys;
@@ -42,7 +43,6 @@ pub mod user_streams;
 
 mod database;
 mod error;
-pub mod inbox;
 mod insert;
 mod migrations;
 mod names;

@@ -374,15 +374,17 @@ impl Rooms {
             return Ok(Vec::new());
         }
         let known = self.registry.load(room).await?;
-        let joined = state.iter().filter(|(event, _)| is_join(event));
-        let left: HashMap<i64, (StateEntry, &OwnedEventId)> = joined
+        let left: HashMap<i64, (StateEntry, &OwnedEventId)> = state
+            .iter()
             .filter_map(|(join, _)| {
                 let user_id = <&UserId>::try_from(join.state_key.as_ref()).ok()?;
                 let member = known.member(user_id).filter(|_| self.is_local(user_id))?;
                 let leave = &member.entry;
                 let is_left = user_id != joining
                     && member.membership == MembershipState::Leave
-                    && leave.event.sender == *user_id;
+                    && leave.event.sender == *user_id
+                    // Last, as the contents of all other members needn't be read.
+                    && is_join(join);
                 is_left.then(|| (leave.position.get(), (leave.clone(), &join.event_id)))
             })
             .collect();
