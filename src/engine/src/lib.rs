@@ -33,6 +33,7 @@ pub mod unread;
 pub mod user_directory;
 
 mod complaints;
+mod compute;
 mod erased;
 mod personal;
 mod room_services;

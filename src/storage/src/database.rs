@@ -5,24 +5,25 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
-    time::Duration,
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Sqlite, SqlitePool,
+    Connection, PgConnection, PgPool,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Result, StorageError, Transaction, migrations, names::Names};
+use crate::{
+    Result, StorageError, Transaction, migrations,
+    names::Names,
+    sqlite::{ACQUIRE_TIMEOUT, Connections, SqliteTransaction, Turns},
+};
 
 /// The name of the SQLite database in the data folder.
 const SQLITE_FILE: &str = "parley.db";
 /// The file whose lock says that a process uses the folder.
 const LOCK_FILE: &str = "parley.lock";
-/// How long a request waits for a free connection before it fails.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A multiple of the page size, 4 KiB: the log is folded into the database when it has so many pages. Larger is faster
 /// and makes the slowest commit slower; measured in docs/performance.md.
 const CHECKPOINT_PAGES: u32 = 4000;
@@ -49,6 +50,8 @@ pub struct DatabaseSettings {
     pub connections: u32,
     /// Page cache of the SQLite connection that writes, in KiB; those that read have a quarter of it each.
     pub sqlite_cache_kib: u32,
+    /// For simulations: who goes first when SQLite has answered. `None`: whoever the threads of the runtime get to first.
+    pub turns: Option<Turns>,
 }
 
 impl DatabaseSettings {
@@ -59,6 +62,7 @@ impl DatabaseSettings {
             url: None,
             connections: 4,
             sqlite_cache_kib: 8 * 1024,
+            turns: None,
         }
     }
 }
@@ -67,8 +71,8 @@ impl DatabaseSettings {
 #[derive(Clone, Debug)]
 pub(crate) enum Pools {
     Sqlite {
-        readers: SqlitePool,
-        writer: SqlitePool,
+        readers: Arc<Connections>,
+        writer: Arc<Connections>,
     },
     Postgres(PgPool),
 }
@@ -97,12 +101,14 @@ impl Database {
         let (pools, lock) = match &settings.url {
             None => {
                 let lock = lock_folder(&settings.data_dir)?;
-                (open_sqlite(settings).await?, Some(lock))
+                (open_sqlite(settings), Some(lock))
             }
             Some(url) => (open_postgres(url, settings).await?, None),
         };
         match &pools {
-            Pools::Sqlite { writer, .. } => migrations::run(Engine::Sqlite, writer).await?,
+            Pools::Sqlite { writer, .. } => {
+                migrations::run(Engine::Sqlite, writer.take().await?.driver()).await?;
+            }
             Pools::Postgres(pool) => migrations::run(Engine::Postgres, pool).await?,
         }
         Ok(Self {
@@ -117,7 +123,9 @@ impl Database {
     /// Begins a transaction that writes. On SQLite there is one at a time; the others wait.
     pub async fn write(&self) -> Result<Transaction> {
         Ok(match self.pools() {
-            Pools::Sqlite { writer, .. } => Transaction::Sqlite(begin_on_sqlite(writer).await?),
+            Pools::Sqlite { writer, .. } => {
+                Transaction::Sqlite(SqliteTransaction::begin(writer).await?)
+            }
             Pools::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
         })
     }
@@ -127,17 +135,6 @@ impl Database {
         match self.pools() {
             Pools::Sqlite { .. } => Engine::Sqlite,
             Pools::Postgres(_) => Engine::Postgres,
-        }
-    }
-
-    /// Whether nothing is under way: no connection is in use. What is asked of the database next ends that.
-    pub fn is_idle(&self) -> bool {
-        fn rests<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> bool {
-            pool.num_idle() >= pool.size() as usize
-        }
-        match self.pools() {
-            Pools::Sqlite { readers, writer } => rests(readers) && rests(writer),
-            Pools::Postgres(pool) => rests(pool),
         }
     }
 
@@ -161,22 +158,6 @@ impl Database {
     }
 }
 
-/// Begins a transaction on SQLite's one writing connection.
-///
-/// Where SQLite undid a transaction by itself, as it does when there is no space left, the driver fails to undo it once
-/// more and takes the connection to be in it for ever. Such a connection is replaced.
-async fn begin_on_sqlite(writer: &SqlitePool) -> Result<sqlx::Transaction<'static, Sqlite>> {
-    const BEGIN: &str = "BEGIN IMMEDIATE";
-    match writer.begin_with(BEGIN).await {
-        Err(sqlx::Error::InvalidSavePointStatement) => {
-            tracing::warn!("the connection that writes is opened anew after a commit that failed");
-            writer.acquire().await?.close().await?;
-            Ok(writer.begin_with(BEGIN).await?)
-        }
-        begun => Ok(begun?),
-    }
-}
-
 /// Makes the folder and takes its lock.
 fn lock_folder(folder: &Path) -> Result<File> {
     let failed = |source| StorageError::Folder {
@@ -197,7 +178,7 @@ fn lock_folder(folder: &Path) -> Result<File> {
     }
 }
 
-async fn open_sqlite(settings: &DatabaseSettings) -> Result<Pools> {
+fn open_sqlite(settings: &DatabaseSettings) -> Pools {
     let options = SqliteConnectOptions::new()
         .filename(settings.data_dir.join(SQLITE_FILE))
         .create_if_missing(true)
@@ -207,32 +188,20 @@ async fn open_sqlite(settings: &DatabaseSettings) -> Result<Pools> {
         .busy_timeout(ACQUIRE_TIMEOUT)
         .statement_cache_capacity(256);
     let cache = |kib: u32| format!("-{kib}");
-    let writer = PoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(
-            options
-                .clone()
-                .pragma("cache_size", cache(settings.sqlite_cache_kib))
-                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
+    let writes = options
+        .clone()
+        .pragma("cache_size", cache(settings.sqlite_cache_kib))
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string());
+    let reads = options
+        .pragma(
+            "cache_size",
+            cache(settings.sqlite_cache_kib / READER_SHARE),
         )
-        .await?;
-    let readers = PoolOptions::new()
-        .max_connections(settings.connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .max_lifetime(None)
-        .connect_lazy_with(
-            options
-                .pragma(
-                    "cache_size",
-                    cache(settings.sqlite_cache_kib / READER_SHARE),
-                )
-                .pragma("query_only", "1"),
-        );
-    Ok(Pools::Sqlite { readers, writer })
+        .pragma("query_only", "1");
+    Pools::Sqlite {
+        readers: Connections::new(reads, settings.connections, settings.turns.clone()),
+        writer: Connections::new(writes, 1, settings.turns.clone()),
+    }
 }
 
 async fn open_postgres(url: &str, settings: &DatabaseSettings) -> Result<Pools> {

@@ -112,7 +112,7 @@ pub(crate) async fn insert(
                         query = column.bind_row(row, query);
                     }
                 }
-                query.execute(&mut **inner).await?;
+                query.execute(inner.connection()).await?;
                 row += size;
             }
         }

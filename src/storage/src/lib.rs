@@ -47,10 +47,12 @@ mod insert;
 mod migrations;
 mod names;
 mod rows;
+mod sqlite;
 mod transaction;
 
 pub use self::{
     database::{Database, DatabaseSettings, Engine},
     error::{Result, StorageError},
+    sqlite::{SqliteTransaction, Turns},
     transaction::Transaction,
 };

@@ -103,7 +103,12 @@ impl Statement {
     /// All rows, from a reading connection.
     pub async fn all<T: Row>(self, database: &Database) -> Result<Vec<T>> {
         Ok(match database.pools() {
-            Pools::Sqlite { readers, .. } => self.sqlite_as::<T>().fetch_all(readers).await?,
+            Pools::Sqlite { readers, .. } => {
+                let query = self.sqlite_as::<T>();
+                readers
+                    .read(async |reader| query.fetch_all(reader).await)
+                    .await?
+            }
             Pools::Postgres(pool) => self.postgres_as::<T>().fetch_all(pool).await?,
         })
     }
@@ -111,7 +116,12 @@ impl Statement {
     /// The first row, if there is one, from a reading connection.
     pub async fn optional<T: Row>(self, database: &Database) -> Result<Option<T>> {
         Ok(match database.pools() {
-            Pools::Sqlite { readers, .. } => self.sqlite_as::<T>().fetch_optional(readers).await?,
+            Pools::Sqlite { readers, .. } => {
+                let query = self.sqlite_as::<T>();
+                readers
+                    .read(async |reader| query.fetch_optional(reader).await)
+                    .await?
+            }
             Pools::Postgres(pool) => self.postgres_as::<T>().fetch_optional(pool).await?,
         })
     }
@@ -119,7 +129,12 @@ impl Statement {
     /// The only row, from a reading connection.
     pub async fn one<T: Row>(self, database: &Database) -> Result<T> {
         Ok(match database.pools() {
-            Pools::Sqlite { readers, .. } => self.sqlite_as::<T>().fetch_one(readers).await?,
+            Pools::Sqlite { readers, .. } => {
+                let query = self.sqlite_as::<T>();
+                readers
+                    .read(async |reader| query.fetch_one(reader).await)
+                    .await?
+            }
             Pools::Postgres(pool) => self.postgres_as::<T>().fetch_one(pool).await?,
         })
     }
@@ -127,7 +142,9 @@ impl Statement {
     /// All rows, within a transaction.
     pub async fn all_in<T: Row>(self, transaction: &mut Transaction) -> Result<Vec<T>> {
         Ok(match transaction {
-            Transaction::Sqlite(inner) => self.sqlite_as::<T>().fetch_all(&mut **inner).await?,
+            Transaction::Sqlite(inner) => {
+                self.sqlite_as::<T>().fetch_all(inner.connection()).await?
+            }
             Transaction::Postgres(inner) => self.postgres_as::<T>().fetch_all(&mut **inner).await?,
         })
     }
@@ -136,7 +153,9 @@ impl Statement {
     pub async fn optional_in<T: Row>(self, transaction: &mut Transaction) -> Result<Option<T>> {
         Ok(match transaction {
             Transaction::Sqlite(inner) => {
-                self.sqlite_as::<T>().fetch_optional(&mut **inner).await?
+                self.sqlite_as::<T>()
+                    .fetch_optional(inner.connection())
+                    .await?
             }
             Transaction::Postgres(inner) => {
                 self.postgres_as::<T>().fetch_optional(&mut **inner).await?
@@ -147,7 +166,9 @@ impl Statement {
     /// The only row, within a transaction.
     pub async fn one_in<T: Row>(self, transaction: &mut Transaction) -> Result<T> {
         Ok(match transaction {
-            Transaction::Sqlite(inner) => self.sqlite_as::<T>().fetch_one(&mut **inner).await?,
+            Transaction::Sqlite(inner) => {
+                self.sqlite_as::<T>().fetch_one(inner.connection()).await?
+            }
             Transaction::Postgres(inner) => self.postgres_as::<T>().fetch_one(&mut **inner).await?,
         })
     }
@@ -155,9 +176,11 @@ impl Statement {
     /// Runs it within a transaction; how many rows it changed.
     pub async fn run(self, transaction: &mut Transaction) -> Result<u64> {
         Ok(match transaction {
-            Transaction::Sqlite(inner) => {
-                self.sqlite().execute(&mut **inner).await?.rows_affected()
-            }
+            Transaction::Sqlite(inner) => self
+                .sqlite()
+                .execute(inner.connection())
+                .await?
+                .rows_affected(),
             Transaction::Postgres(inner) => {
                 self.postgres().execute(&mut **inner).await?.rows_affected()
             }

@@ -1,15 +1,15 @@
 //! A transaction on either engine.
 
-use sqlx::{Postgres, Sqlite};
+use sqlx::Postgres;
 
-use crate::{Engine, Result};
+use crate::{Engine, Result, sqlite::SqliteTransaction};
 
 /// What is written through it is there after [`Transaction::commit`], all of it or, where that fails or the
 /// transaction is dropped, nothing.
 #[derive(Debug)]
 pub enum Transaction {
     /// On SQLite's one writing connection.
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(SqliteTransaction),
     /// On a connection of PostgreSQL's pool.
     Postgres(sqlx::Transaction<'static, Postgres>),
 }

@@ -23,6 +23,7 @@ pub(super) fn database(config: &Config) -> DatabaseSettings {
             None => database.sqlite_readers,
         },
         sqlite_cache_kib: kib(database.sqlite_cache),
+        turns: None,
     }
 }
 

@@ -23,6 +23,7 @@ use ruma::{OwnedEventId, events::StateEventType};
 use super::auth_graph::AuthGraphs;
 use crate::{
     EngineError, Result,
+    compute::compute,
     rooms::{
         Rooms,
         edit::received::{CurrentChange, CurrentStands, DerivedState, PlaceChange, Stands},
@@ -260,9 +261,8 @@ impl Rooms {
         let (events, found) = self.needed_events(room, &maps, &chains, itself).await?;
         let version = room.version().clone();
         let resolve = move || resolve_with(&version, &maps, chains, &events);
-        let map = tokio::task::spawn_blocking(resolve)
-            .await
-            .map_err(|error| EngineError::Internal(error.to_string()))?
+        let map = compute(resolve)
+            .await?
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         // The resolution may bring back what stands in none of the states.
         for id in map.values() {

@@ -6,7 +6,8 @@ use parley_protocol::{Incoming, IncomingError, RoomVersion, Unverified};
 use ruma::{OwnedServerName, OwnedServerSigningKeyId, serde::Base64, signatures::PublicKeyMap};
 
 use crate::{
-    EngineError, Result,
+    Result,
+    compute::compute,
     remote::{KnownKeys, WantedKey},
     rooms::Rooms,
 };
@@ -36,9 +37,7 @@ impl Rooms {
         if are_few {
             return Ok(check());
         }
-        tokio::task::spawn_blocking(check)
-            .await
-            .map_err(|error| EngineError::Internal(error.to_string()))
+        compute(check).await
     }
 
     /// Checks one event.
