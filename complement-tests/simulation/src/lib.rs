@@ -8,6 +8,7 @@
 mod actions;
 mod chance;
 mod clients;
+mod hashing;
 mod judge;
 mod network;
 mod run;

@@ -1,8 +1,9 @@
 //! `parley-simulation`: runs as many seeds as wanted. Exits with 1 if one of them fails.
 
 use std::{
-    process::ExitCode,
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    io,
+    process::{Command, ExitCode, Output},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use clap::Parser;
@@ -39,17 +40,45 @@ fn threads() -> usize {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let is_well = match options.seeds {
+        1 => one(&options),
+        _ => all(&options),
+    };
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Runs the seed. Whether all is well.
+fn one(options: &Options) -> bool {
     // Nothing, unless it's wanted.
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let wanted: Targets = wanted.parse().unwrap_or_default();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     tracing_subscriber::registry()
         .with(layer.with_filter(wanted))
         .init();
+    let plan = Plan {
+        seed: options.seed,
+        servers: options.servers,
+        steps: options.steps,
+    };
+    match run(plan) {
+        Ok(outcome) => tell(options, &outcome),
+        Err(error) => {
+            println!("seed {} can't be run: {error}", options.seed);
+            false
+        }
+    }
+}
+
+/// Runs each seed in a process of its own: what a process has set up for one run would make the next another. Whether all is
+/// well.
+fn all(options: &Options) -> bool {
     let next = AtomicU64::new(options.seed);
     let end = options.seed.saturating_add(options.seeds);
-    let failed = AtomicBool::new(false);
-    let (events, requests) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let failed = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             scope.spawn(|| {
@@ -58,56 +87,64 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    match run(plan(&options, seed)) {
-                        Ok(outcome) => {
-                            events.fetch_add(outcome.events, Ordering::SeqCst);
-                            requests.fetch_add(outcome.requests, Ordering::SeqCst);
-                            if !tell(&options, seed, &outcome) {
-                                failed.store(true, Ordering::SeqCst);
-                            }
-                        }
-                        Err(error) => {
-                            println!("seed {seed} can't be run: {error}");
-                            failed.store(true, Ordering::SeqCst);
-                        }
+                    if !is_well(seed, child(options, seed)) {
+                        failed.fetch_add(1, Ordering::SeqCst);
                     }
                 }
             });
         }
     });
-    let (events, requests) = (events.into_inner(), requests.into_inner());
-    println!(
-        "{} seeds, {events} events acknowledged, {requests} requests",
-        options.seeds
-    );
-    match failed.into_inner() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    }
+    let failed = failed.into_inner();
+    println!("{} seeds, {failed} failed", options.seeds);
+    failed == 0
 }
 
-fn plan(options: &Options, seed: u64) -> Plan {
-    Plan {
-        seed,
-        servers: options.servers,
-        steps: options.steps,
+fn child(options: &Options, seed: u64) -> io::Result<Output> {
+    let mut child = Command::new(std::env::current_exe()?);
+    child.arg("--seed").arg(seed.to_string());
+    child.arg("--steps").arg(options.steps.to_string());
+    if let Some(servers) = options.servers {
+        child.arg("--servers").arg(servers.to_string());
+    }
+    if options.verbose {
+        child.arg("--verbose");
+    }
+    child.output()
+}
+
+/// Passes on what the run of a seed says. Whether all is well.
+fn is_well(seed: u64, ended: io::Result<Output>) -> bool {
+    match ended {
+        Ok(output) => {
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            output.status.success()
+        }
+        Err(error) => {
+            println!("seed {seed} can't be run: {error}");
+            false
+        }
     }
 }
 
 /// Says what came of a run. Whether all is well.
-fn tell(options: &Options, seed: u64, outcome: &Outcome) -> bool {
+fn tell(options: &Options, outcome: &Outcome) -> bool {
+    let Options { seed, steps, .. } = options;
+    let Outcome {
+        hash,
+        events,
+        requests,
+        ..
+    } = outcome;
     if options.verbose {
         outcome.trace.iter().for_each(|line| println!("{line}"));
     }
     if outcome.wrong.is_empty() {
-        if options.verbose {
-            println!("seed {seed}: all agree; trace {:016x}", outcome.hash);
-        }
+        println!("seed {seed}: all agree; {events} events, {requests} requests, trace {hash:016x}");
         return true;
     }
-    println!("seed {seed} FAILED; trace {:016x}", outcome.hash);
+    println!("seed {seed} FAILED; trace {hash:016x}");
     outcome.wrong.iter().for_each(|line| println!("  {line}"));
-    let steps = options.steps;
     println!("  again: cargo run -p parley-simulation -- --seed {seed} --steps {steps} --verbose");
     false
 }

@@ -49,11 +49,18 @@ pub struct Outcome {
     pub requests: u64,
 }
 
-/// Runs a plan.
+/// Runs a plan, on a thread of its own.
 ///
 /// # Errors
 /// If the servers can't be started, or their databases not be read: what is no outcome of the plan.
-pub fn run(plan: Plan) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+pub fn run(plan: Plan) -> Result<Outcome, Failure> {
+    match std::thread::spawn(move || run_here(plan)).join() {
+        Ok(outcome) => outcome,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn run_here(plan: Plan) -> Result<Outcome, Failure> {
     let quiet = Arc::new(Quiet::default());
     let runtime = quiet.runtime()?;
     let outcome = runtime.block_on(Run::new(plan, &quiet).go());
@@ -87,7 +94,7 @@ impl Run {
         let drawn = self.chance.random_range(3..=MAX_SERVERS);
         let servers = self.plan.servers.unwrap_or(drawn).clamp(1, MAX_SERVERS);
         let (seed, network) = (self.plan.seed, Arc::clone(&self.network));
-        let mut world = World::start(seed, servers, &network, &self.quiet, &mut time).await?;
+        let mut world = World::start(seed, servers, &network, &mut time).await?;
         let mut users = Users::new(generator(seed, "users"), &self.trace);
         for _ in 0..self.chance.random_range(1..=2) {
             users.make_room(&mut world).await?;

@@ -1,13 +1,13 @@
 //! Who moves time on, and when.
 //!
 //! Nothing happens by itself here: the clock of the runtime stands still, and is moved on, to the next moment at which
-//! something is due, once all servers are *quiet*: no task is ready, no thread computes, no connection to a database is in
-//! use. So how fast the machine is doesn't matter, and what is under way at once is what the network has under way.
+//! something is due, once all servers are *quiet*: no task is ready. There is one thread that matters: databases answer those
+//! who ask on the spot. So how fast the machine is doesn't matter, and what is under way at once is what the network has under
+//! way.
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -15,19 +15,13 @@ use std::{
 };
 
 use parley_engine::clock::ManualClock;
-use parley_storage::Database;
-use ruma::{OwnedServerName, ServerName};
 use tokio::{runtime::Runtime, sync::Notify, task::JoinHandle};
 
 use crate::{network::Network, trace::Trace};
 
-/// How often it's made sure that nothing is under way: a thread may have ended work that another thread goes on with.
-const FENCES: usize = 2;
-
 /// Tells when nothing is under way any more.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
-    databases: Mutex<BTreeMap<OwnedServerName, Database>>,
     waiting: AtomicBool,
     reached: Notify,
 }
@@ -39,55 +33,27 @@ impl Quiet {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
-            // One is kept from ending; so the other one works off its queue in order.
-            .max_blocking_threads(2)
+            // It keeps the clock, and has nothing else to do.
+            .max_blocking_threads(1)
             .on_thread_park(move || quiet.idle())
             .build()
     }
 
-    /// The database of a server, which has to rest too.
-    pub(crate) fn watch(&self, server: &ServerName, database: &Database) {
-        self.databases().insert(server.to_owned(), database.clone());
-    }
-
-    /// A server is stopped.
-    pub(crate) fn forget(&self, server: &ServerName) {
-        self.databases().remove(server);
-    }
-
     /// No task is ready.
     fn idle(&self) {
-        let rest = || self.databases().values().all(Database::is_idle);
-        if self.waiting.load(Ordering::SeqCst) && rest() {
-            self.waiting.store(false, Ordering::SeqCst);
+        if self.waiting.swap(false, Ordering::SeqCst) {
             self.reached.notify_one();
         }
     }
 
     /// Waits until nothing is under way.
     async fn wait(&self) {
-        for _ in 0..FENCES {
-            self.rest().await;
-            // Behind all that was given to a thread.
-            let _ = tokio::task::spawn_blocking(|| ()).await;
-        }
-        self.rest().await;
-    }
-
-    async fn rest(&self) {
         self.waiting.store(true, Ordering::SeqCst);
         self.reached.notified().await;
     }
-
-    fn databases(&self) -> MutexGuard<'_, BTreeMap<OwnedServerName, Database>> {
-        self.databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Keeps the runtime's clock from moving on by itself whenever no task is ready, which says nothing here: databases may be
-/// at work.
+/// Keeps the runtime's clock from moving on by itself whenever no task is ready: the network and the users come first.
 #[derive(Debug)]
 struct Brake {
     _held: mpsc::Sender<()>,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::chance::mixed;
 
-/// The lines. What happens between two moments at which all servers are quiet has no order: it's sorted.
+/// The lines, in the order in which things happened.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     inner: Mutex<Inner>,
@@ -27,7 +27,6 @@ impl Trace {
     /// All is quiet.
     pub(crate) fn settle(&self, now: u64) {
         self.with(|inner| {
-            inner.fresh.sort();
             for line in std::mem::take(&mut inner.fresh) {
                 let line = format!("{now:>8} {line}");
                 inner.hash = mixed(inner.hash, line.as_bytes());

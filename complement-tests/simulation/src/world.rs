@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use parley_engine::{
@@ -15,13 +15,14 @@ use parley_engine::{
     sessions::Session,
 };
 use parley_federation::{Federation, FederationSettings, router};
-use parley_storage::{Database, DatabaseSettings};
+use parley_storage::{Database, DatabaseSettings, Turns};
+use rand::RngExt;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
 
 use crate::{
-    chance::mixed,
+    chance::{generator, mixed},
     network::Network,
-    time::{Quiet, Time},
+    time::Time,
 };
 
 /// How much time passes while a server stops, once or, where it waits for an answer, several times, and how much of it at
@@ -67,7 +68,6 @@ pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
     pub(crate) rooms: Vec<OwnedRoomId>,
     pub(crate) network: Arc<Network>,
-    quiet: Arc<Quiet>,
     _folder: tempfile::TempDir,
 }
 
@@ -77,7 +77,6 @@ impl World {
         seed: u64,
         servers: usize,
         network: &Arc<Network>,
-        quiet: &Arc<Quiet>,
         time: &mut Time,
     ) -> Result<Self, Failure> {
         let folder = folder()?;
@@ -85,7 +84,6 @@ impl World {
             servers: Vec::new(),
             rooms: Vec::new(),
             network: Arc::clone(network),
-            quiet: Arc::clone(quiet),
             _folder: folder,
         };
         for name in NAMES.iter().take(servers) {
@@ -103,7 +101,7 @@ impl World {
             });
         }
         for server in &mut world.servers {
-            server.start(network, quiet).await?;
+            server.start(network).await?;
             for count in 0..USERS {
                 let account = server
                     .engine()
@@ -134,18 +132,20 @@ impl World {
                 time.pass(STOP, STOP_TICK).await;
             }
         }
-        self.quiet.forget(&server.name);
         // What was cut off ends.
         time.quiet().await;
-        server.start(&self.network, &self.quiet).await
+        server.start(&self.network).await
     }
 }
 
 impl Server {
-    async fn start(&mut self, network: &Arc<Network>, quiet: &Arc<Quiet>) -> Result<(), Failure> {
+    async fn start(&mut self, network: &Arc<Network>) -> Result<(), Failure> {
         self.starts += 1;
-        let database = Database::open(&DatabaseSettings::sqlite(&self.folder)).await?;
-        quiet.watch(&self.name, &database);
+        let database = Database::open(&DatabaseSettings {
+            turns: Some(turns(self.seed.wrapping_add(self.starts))),
+            ..DatabaseSettings::sqlite(&self.folder)
+        })
+        .await?;
         let mut settings = EngineSettings::new(self.name.clone());
         settings.rate_limits.enabled = false;
         // Who is in a room has to be known to judge what is told whom. Joining without that has tests of its own.
@@ -210,6 +210,18 @@ impl Server {
         };
         Ok(rows.into_iter().map(entry).collect())
     }
+}
+
+/// Most answers of a database are gone on with at once; after some, others have a few turns.
+fn turns(seed: u64) -> Turns {
+    let chance = Mutex::new(generator(seed, "turns"));
+    Turns::new(move || {
+        let mut chance = chance.lock().unwrap_or_else(PoisonError::into_inner);
+        match chance.random_bool(0.3) {
+            true => chance.random_range(1..=8),
+            false => 0,
+        }
+    })
 }
 
 /// A state by the ids of its events.
