@@ -212,7 +212,10 @@ fn fill<'a>(peer: &'a Peer, server: &'a TestServer, holder: &Holder) -> Resident
             "m.room.power_levels",
             String::new(),
             founder.user_id.clone(),
-            json!({ "users": { founder.user_id.clone(): 100, member(peer, 0): 100, member(peer, 1): 50 } }),
+            json!({
+                "users": { founder.user_id.clone(): 100, member(peer, 0): 100, member(peer, 1): 50 },
+                "events": { "test.note": 0 },
+            }),
         ),
         (
             "m.room.join_rules",
@@ -607,6 +610,17 @@ async fn what_of_a_joined_state_cannot_be_checked_for_want_of_keys_is_asked_for_
 
 #[tokio::test]
 async fn a_leave_that_others_have_not_heard_of_is_not_undone_by_another_users_return() {
+    leave_unheard(true).await;
+}
+
+#[tokio::test]
+async fn a_leave_that_others_have_not_heard_of_stands_also_where_members_come_later() {
+    leave_unheard(false).await;
+}
+
+/// Bob's leave, and what he did before it, hasn't reached the server by which Alice comes back. That tells all members with the
+/// join, or later.
+async fn leave_unheard(tells_all: bool) {
     federated(1, async |servers| {
         let (peer, holder) = holding().await;
         holder.tells_all.store(true, Ordering::SeqCst);
@@ -633,18 +647,29 @@ async fn a_leave_that_others_have_not_heard_of_is_not_undone_by_another_users_re
         let joined = heard(&of_bob("join"));
         let joined = (founder.id_of(&joined), joined);
         holder.held().events.push(joined);
+        let note = format!("{BASE}/rooms/{}/state/test.note", quoted(&room_id));
+        let set = bob.put(&note, json!({ "text": "gone fishing" })).await;
+        set.ok();
         act_self(&bob, &room_id, "leave").await.ok();
         act_self(&alice, &room_id, "leave").await.ok();
         holder.hears(of_bob("leave")).await;
         let left = founder.id_of(&heard(&of_bob("leave")));
+        holder.tells_all.store(tells_all, Ordering::SeqCst);
+        holder.open.send_replace(tells_all);
         join(&alice, &room_id, &peer).await;
+        say(&alice, &room_id, "back again").await;
+        holder.open.send_replace(true);
         assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 2);
+        // What led to the leave stands as well.
+        assert_eq!(alice.get(&note).await.ok()["text"], "gone fishing");
         say(&alice, &room_id, "where is Bob?").await;
-        let asks = |event: &Value| event["content"]["body"] == "where is Bob?";
-        holder.hears(asks).await;
         // So others learn of it at the latest.
-        let prev = heard(&asks)["prev_events"].clone();
-        assert!(prev.as_array().unwrap().contains(&json!(left)), "{prev}");
+        holder
+            .hears(|event| {
+                let prev = event["prev_events"].as_array();
+                prev.is_some_and(|prev| prev.contains(&json!(left)))
+            })
+            .await;
     })
     .await;
 }

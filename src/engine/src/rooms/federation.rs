@@ -24,6 +24,7 @@ mod receive;
 mod recheck;
 mod redact;
 pub(crate) mod resolve;
+mod unheard;
 mod verify;
 
 #[cfg(test)]

@@ -103,12 +103,21 @@ pub(in crate::rooms) struct WholeState {
     pub(in crate::rooms) state: RoomState,
     /// The join.
     pub(in crate::rooms) join: Incoming,
-    /// Leaves that the state doesn't know of, in the timeline already: the room's graph forks there.
-    pub(in crate::rooms) left: Vec<StateEntry>,
+    /// Where the room's graph ends beside the join.
+    pub(in crate::rooms) fork: Fork,
     /// Users whose membership was another before and who are not in the state.
     pub(in crate::rooms) gone: Vec<OwnedUserId>,
     /// Servers in the room, that by which it is joined first, if members are missing from the state.
     pub(in crate::rooms) lacking: Option<Vec<OwnedServerName>>,
+}
+
+/// Where a room's graph ends beside a join with which a whole state is taken over.
+#[derive(Clone, Debug, Default)]
+pub(in crate::rooms) struct Fork {
+    /// Events that are in the timeline already.
+    pub(in crate::rooms) extremities: Vec<(OwnedEventId, Assigned)>,
+    /// What that changes of the current state over that after the join.
+    pub(in crate::rooms) changes: Vec<CurrentChange>,
 }
 
 impl Redactions {
@@ -404,7 +413,7 @@ impl Edit<'_> {
         let WholeState {
             mut state,
             join,
-            left,
+            fork,
             gone,
             lacking,
         } = whole;
@@ -424,41 +433,24 @@ impl Edit<'_> {
         let mut settled = whole_settled(&state, &id, gone);
         let mut event = new_event(&join, settled.snapshot.clone(), position.clone());
         self.head.depth = u64::from(join.pdu.fields.depth);
-        self.head.extremities = vec![(join.pdu.event_id, position)];
-        self.head.chain = vec![(0, id.clone())];
-        settled.snapshot = NewSnapshot::Same(id);
-        self.fork_at(left, &mut state, &mut settled);
-        event.settled = Some(Box::new(settled));
+        self.head.extremities = vec![(join.pdu.event_id, position.clone())];
+        self.head.chain = vec![(0, id)];
         self.head.state = Some(Arc::new(state));
         self.changes_state = true;
         self.changes_openness = true;
+        self.fork_at(fork, &mut settled, &position);
+        event.settled = Some(Box::new(settled));
         self.push_entry(event, replaced);
     }
 
-    /// Has the room's graph end at some leaves too, which take their places in its current state.
-    fn fork_at(&mut self, left: Vec<StateEntry>, state: &mut RoomState, settled: &mut Settled) {
-        if left.is_empty() {
-            return;
-        }
-        let mut changes = Vec::with_capacity(left.len());
-        for entry in left {
-            let StateEntry { event, position } = entry.clone();
-            let event_type = event.event_type.to_string();
-            let stands = Some(position.clone());
-            changes.push(PlaceChange::of(&event_type, &event.state_key, stands));
-            let of_user =
-                |(user_id, _): &&mut (OwnedUserId, _)| *user_id.as_str() == *event.state_key;
-            if let Some((_, membership)) = settled.members.iter_mut().find(of_user) {
-                *membership = Some(membership_of(&event).to_string());
-            }
-            self.head
-                .extremities
-                .push((event.event_id.clone(), position));
-            state.apply(entry, self.room.version());
-        }
+    /// Has the room's graph end at some events beside the one at `position`.
+    fn fork_at(&mut self, fork: Fork, settled: &mut Settled, position: &Assigned) {
+        self.head.extremities.extend(fork.extremities);
         // None of the changes is by the join itself.
-        let nothing = Assigned::default();
-        settled.snapshot = changed_snapshot(&mut self.head.chain, changes, &nothing);
+        let (over, _) = self.settle(fork.changes, None, position);
+        settled.snapshot = over.snapshot;
+        put_over(&mut settled.members, over.members);
+        put_over(&mut settled.shown, over.shown);
     }
 
     /// Notes whether all members are known after a join.
@@ -549,6 +541,16 @@ impl Edit<'_> {
             user_id: user_id.clone(),
             event,
         });
+    }
+}
+
+/// Puts what is said of some keys in the place of what was said before.
+fn put_over<K: PartialEq, V>(list: &mut Vec<(K, V)>, over: Vec<(K, V)>) {
+    for (key, value) in over {
+        match list.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, before)) => *before = value,
+            None => list.push((key, value)),
+        }
     }
 }
 

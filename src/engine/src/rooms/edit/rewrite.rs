@@ -24,6 +24,8 @@ pub(in crate::rooms) struct WholeCurrent {
     pub(in crate::rooms) members: Vec<(OwnedUserId, Option<String>)>,
     /// What the room shows of itself, with where that stands.
     pub(in crate::rooms) shown: Vec<(String, Option<Assigned>)>,
+    /// Where its graph ends beside where it was known to.
+    pub(in crate::rooms) ends: Vec<(OwnedEventId, Assigned)>,
 }
 
 /// An event that leaves the timeline.
@@ -92,6 +94,7 @@ impl Edit<'_> {
             false => changed_snapshot(&mut self.head.chain, whole.changes, &Assigned::default()),
         };
         self.head.state = Some(whole.state);
+        self.head.extremities.extend(whole.ends);
         self.changes_state = true;
         self.changes_openness = true;
         let settled = Settled {

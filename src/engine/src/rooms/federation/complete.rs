@@ -14,6 +14,7 @@ use std::{
 use parley_protocol::Pdu;
 use parley_storage::{
     commit::{Assigned, Standing},
+    events::EventRow,
     partial::PartialRow,
     summaries::is_shown,
 };
@@ -318,6 +319,7 @@ impl Rooms {
         let events = before.positions.values().map(|at| at.get()).collect();
         self.database.fill_snapshot(row.snapshot, events).await?;
         self.registry.note_completion();
+        let unheard = self.left_before(room, row.join_position, before).await?;
         let mut recheck = Recheck::since(row.join_position);
         for _ in 0..ATTEMPTS {
             let until = self.clock.now_ms() + LEASE_MS;
@@ -325,7 +327,10 @@ impl Rooms {
                 return Ok(Attempt::Done);
             }
             self.recheck(room, &mut recheck).await?;
-            if self.write_completion(room, recheck.newest()).await? {
+            if self
+                .write_completion(room, row, recheck.newest(), &unheard)
+                .await?
+            {
                 tracing::info!(room = %room.id(), "all members of a room are known");
                 return Ok(Attempt::Done);
             }
@@ -334,7 +339,14 @@ impl Rooms {
     }
 
     /// Makes the whole state the current one, if nothing has come since the position up to which everything was checked.
-    async fn write_completion(&self, room: &Arc<Room>, checked: i64) -> Result<bool> {
+    /// `unheard`: leaves that the state before the join doesn't know of.
+    async fn write_completion(
+        &self,
+        room: &Arc<Room>,
+        row: &PartialRow,
+        checked: i64,
+        unheard: &[EventRow],
+    ) -> Result<bool> {
         let head = self.head_now(room).await?;
         let is_stored = current_snapshot(&head) != 0
             && head.newest.get() != 0
@@ -346,7 +358,13 @@ impl Rooms {
         if head.newest.get() > checked {
             return Ok(false);
         }
-        let current = self.whole_current(room, &head).await?;
+        let ends = unheard
+            .iter()
+            .map(|leave| (leave.event_id.clone(), leave.position));
+        let ends = self
+            .not_built_on(room, ends.collect(), row.join_position, None)
+            .await?;
+        let current = self.whole_current(room, &head, ends).await?;
         let permit = self.committer.reserve().await?;
         let mut guard = room.head.lock().await;
         let now = self.current_head(room, &mut guard).await?;
@@ -369,12 +387,19 @@ impl Rooms {
         }
     }
 
-    /// The current state of a room by what is stored now.
-    async fn whole_current(&self, room: &Room, head: &Head) -> Result<WholeCurrent> {
+    /// The current state of a room by what is stored now, with some ends of its graph beside those that are known as such.
+    async fn whole_current(
+        &self,
+        room: &Room,
+        head: &Head,
+        mut ends: Vec<(OwnedEventId, Assigned)>,
+    ) -> Result<WholeCurrent> {
         let base = current_snapshot(head);
-        let ends: Vec<i64> = head.extremities.iter().map(|(_, at)| at.get()).collect();
-        let ends = self.database.events_at(ends).await?;
-        let snapshots: HashSet<i64> = ends.iter().map(|row| row.snapshot).collect();
+        ends.retain(|(id, _)| head.extremities.iter().all(|(other, _)| other != id));
+        let all = head.extremities.iter().chain(&ends);
+        let all = all.map(|(_, at)| at.get()).collect();
+        let all = self.database.events_at(all).await?;
+        let snapshots: HashSet<i64> = all.iter().map(|row| row.snapshot).collect();
         let resolved = self.state_before(room, &snapshots).await?;
         let to = match resolved.resolved {
             Some(resolved) => resolved.state,
@@ -405,6 +430,7 @@ impl Rooms {
             shown: shown(&state),
             state: Arc::new(state),
             changes,
+            ends,
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parley_protocol::{
-    BuiltEvent, Incoming, Pdu, RoomVersion, StateEvent, Unverified, auth,
+    BuiltEvent, Incoming, RoomVersion, StateEvent, Unverified, auth,
     template::{Membership, complete},
     versions::CREATABLE,
 };
@@ -31,7 +31,10 @@ use crate::{
     remote::{EventTemplate, JoinedRoom, RawPdu, RemoteError},
     rooms::{
         Rooms,
-        edit::{Edit, received::WholeState},
+        edit::{
+            Edit,
+            received::{Fork, WholeState},
+        },
         membership::MembershipDetails,
         room::{Head, Room},
         room_write,
@@ -301,6 +304,11 @@ impl Rooms {
             .iter()
             .map(|event| event.pdu.event_id.clone())
             .collect();
+        if !room.is_outside() {
+            // The server comes back, and may have to resolve this state with what it knows: by then it has to be stored.
+            let events = [answer.auth_chain.as_slice(), &answer.state].concat();
+            self.store_outliers(&room, events).await?;
+        }
         let mut events = read_all(&room, &answer.auth_chain);
         events.extend(state);
         let (checked, known) = self.check_outliers(&room, events).await?;
@@ -321,24 +329,17 @@ impl Rooms {
         let own = claims.get(&("m.room.member".to_owned(), own));
         let own = own.map(|event| event.event_id.clone());
         let own = own.filter(|id| !state_ids.contains(id));
-        let state: Vec<(Arc<StateEvent>, i64)> = state_ids
-            .iter()
-            .chain(&own)
-            .filter_map(|id| known.get(id))
-            .filter(|event| event.standing != Standing::Rejected)
-            .filter_map(|event| {
-                let state_event = StateEvent::parse(event.event_id.clone(), &event.json)?;
-                Some((Arc::new(state_event), event.position))
-            })
-            .collect();
-        let left = self.left_unheard(&room, &session.user_id, &state).await?;
+        let state = state_of(state_ids.iter().chain(&own), &known);
+        let fork = self
+            .fork_at_leaves(&room, &join.pdu, &state, lacking.is_none())
+            .await?;
         let entering = Entering {
             join,
             checked,
             lacking,
             claims,
             state,
-            left,
+            fork,
         };
         self.write_entry(&room, entering, &session.user_id).await?;
         self.completing.wake();
@@ -360,47 +361,6 @@ impl Rooms {
         let known = self.known_of(room, prev).await?;
         let knows = |id| known.get(id).is_some_and(|event| event.snapshot.is_some());
         Ok(!is_invited && prev.iter().all(knows))
-    }
-
-    /// The leaves of this server's users, beside `joining`, that a state which another server gave doesn't know of, as they
-    /// hadn't reached it: in it, those users are joined by the very events that allowed their leaves.
-    async fn left_unheard(
-        &self,
-        room: &Arc<Room>,
-        joining: &UserId,
-        state: &[(Arc<StateEvent>, i64)],
-    ) -> Result<Vec<StateEntry>> {
-        if room.is_outside() {
-            return Ok(Vec::new());
-        }
-        let known = self.registry.load(room).await?;
-        let left: HashMap<i64, (StateEntry, &OwnedEventId)> = state
-            .iter()
-            .filter_map(|(join, _)| {
-                let user_id = <&UserId>::try_from(join.state_key.as_ref()).ok()?;
-                let member = known.member(user_id).filter(|_| self.is_local(user_id))?;
-                let leave = &member.entry;
-                let is_left = user_id != joining
-                    && member.membership == MembershipState::Leave
-                    && leave.event.sender == *user_id
-                    // Last, as the contents of all other members needn't be read.
-                    && is_join(join);
-                is_left.then(|| (leave.position.get(), (leave.clone(), &join.event_id)))
-            })
-            .collect();
-        if left.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self
-            .database
-            .events_at(left.keys().copied().collect())
-            .await?;
-        let unheard = rows.into_iter().filter_map(|row| {
-            let (leave, join) = left.get(&row.position)?;
-            let pdu = Pdu::parse(row.event_id, &row.json).ok()?;
-            pdu.fields.auth_events.contains(join).then(|| leave.clone())
-        });
-        Ok(unheard.collect())
     }
 
     /// The servers in a room as another server told them, that one first.
@@ -467,7 +427,7 @@ impl Rooms {
         edit.adopt(WholeState {
             state,
             join: entering.join,
-            left: entering.left,
+            fork: entering.fork,
             gone,
             lacking: entering.lacking,
         });
@@ -529,8 +489,8 @@ struct Entering {
     /// The servers in the room, if members or other things are missing from the state, and what memberships are believed then.
     lacking: Option<Vec<OwnedServerName>>,
     claims: Claims,
-    /// The leaves of this server's users that the state doesn't know of.
-    left: Vec<StateEntry>,
+    /// Where the room's graph forks, as the state doesn't know of some leaves.
+    fork: Fork,
 }
 
 impl Entering {
@@ -570,6 +530,20 @@ impl Entering {
     }
 }
 
+/// The events of a state as far as they are known and not rejected, with where they are stored.
+fn state_of<'a>(
+    ids: impl Iterator<Item = &'a OwnedEventId>,
+    known: &Known,
+) -> Vec<(Arc<StateEvent>, i64)> {
+    ids.filter_map(|id| known.get(id))
+        .filter(|event| event.standing != Standing::Rejected)
+        .filter_map(|event| {
+            let state_event = StateEvent::parse(event.event_id.clone(), &event.json)?;
+            Some((Arc::new(state_event), event.position))
+        })
+        .collect()
+}
+
 /// Whether a room is of the version that the other server named.
 fn check_create(create: &StateEvent, version: &RoomVersion) -> Result<()> {
     #[derive(serde::Deserialize)]
@@ -599,7 +573,7 @@ fn servers_of(state: &[OwnedEventId], known: &Known) -> Vec<OwnedServerName> {
         .collect()
 }
 
-fn is_join(event: &StateEvent) -> bool {
+pub(super) fn is_join(event: &StateEvent) -> bool {
     event.event_type == TimelineEventType::RoomMember
         && membership_of(event) == MembershipState::Join
 }

@@ -158,7 +158,8 @@ impl Rooms {
         let is_changed = fields
             .prev_events
             .iter()
-            .any(|id| recheck.changed.contains(id));
+            .any(|id| recheck.changed.contains(id))
+            || self.settles_anew(event, &pdu, &before, is_taken).await?;
         match (is_taken, allowed) {
             (true, Ok(())) if !is_changed => return Ok(()),
             (false, Err(_)) if !is_changed => return Ok(()),
@@ -181,6 +182,25 @@ impl Rooms {
         }
         recheck.changed.insert(event_id.clone());
         Ok(())
+    }
+
+    /// Whether an event brings a fork together to another state than the one that is stored with it, as that was found without
+    /// what was missing.
+    async fn settles_anew(
+        &self,
+        event: &KnownEvent,
+        pdu: &Pdu,
+        before: &StateBefore,
+        is_taken: bool,
+    ) -> Result<bool> {
+        let (Some(resolved), Some(snapshot)) = (&before.resolved, event.snapshot) else {
+            return Ok(false);
+        };
+        let mut after = resolved.state.clone();
+        if is_taken {
+            after.put(pdu, Assigned::known(event.position));
+        }
+        Ok(self.id_state(snapshot).await?.map != after.map)
     }
 
     async fn restate(&self, room: &Arc<Room>, position: i64, after: DerivedState) -> Result<()> {
@@ -235,12 +255,24 @@ impl Rooms {
         pdu: &Pdu,
     ) -> Result<Vec<(OwnedEventId, Assigned)>> {
         let known = self.known_of(room, &pdu.fields.prev_events).await?;
-        let mut ends: HashMap<OwnedEventId, i64> = known
+        let ends: HashMap<OwnedEventId, i64> = known
             .into_values()
             .filter(|event| event.standing == Standing::Accepted)
             .map(|event| (event.event_id, event.position))
             .collect();
-        let mut after = ends.values().min().copied().unwrap_or(i64::MAX);
+        let after = ends.values().min().copied().unwrap_or(i64::MAX);
+        self.not_built_on(room, ends, after, Some(event.position))
+            .await
+    }
+
+    /// Those of some events that nothing in the timeline after a position is built on, or nothing but what stands at `but`.
+    pub(super) async fn not_built_on(
+        &self,
+        room: &Room,
+        mut ends: HashMap<OwnedEventId, i64>,
+        mut after: i64,
+        but: Option<i64>,
+    ) -> Result<Vec<(OwnedEventId, Assigned)>> {
         while !ends.is_empty() && after < i64::MAX {
             let span = Span {
                 room_nid: room.nid(),
@@ -252,7 +284,7 @@ impl Rooms {
                 true => rows.last().map_or(i64::MAX, |row| row.position),
                 false => i64::MAX,
             };
-            for row in rows.iter().filter(|row| row.position != event.position) {
+            for row in rows.iter().filter(|row| Some(row.position) != but) {
                 let built = Pdu::parse(row.event_id.clone(), &row.json);
                 for prev in built.map(|pdu| pdu.fields.prev_events).unwrap_or_default() {
                     ends.remove(&prev);

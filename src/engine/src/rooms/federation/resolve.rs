@@ -126,6 +126,18 @@ impl IdState {
         ids
     }
 
+    /// The state of some events, with where they are stored.
+    pub(super) fn of_events(events: &[(Arc<StateEvent>, i64)]) -> Self {
+        let mut ids = Self::default();
+        for (event, position) in events {
+            let place = place(&event.event_type.to_string(), &event.state_key);
+            ids.map.insert(place, event.event_id.clone());
+            ids.positions
+                .insert(event.event_id.clone(), Assigned::known(*position));
+        }
+        ids
+    }
+
     /// The state after one more event.
     pub(super) fn put(&mut self, pdu: &Pdu, position: Assigned) {
         if let Some(state_key) = &pdu.fields.state_key {
