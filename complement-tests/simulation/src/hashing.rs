@@ -22,20 +22,3 @@ unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uin
     unsafe { std::ptr::write_bytes(buffer.cast::<u8>(), 0x5a, length) };
     isize::try_from(length).unwrap_or(-1)
 }
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::HashSet, thread};
-
-    fn order() -> Vec<u32> {
-        let set: HashSet<u32> = (0..100).collect();
-        set.into_iter().collect()
-    }
-
-    #[test]
-    fn a_set_of_a_thread_of_its_own_has_the_same_order_each_time() {
-        let [one, other] = [(); 2].map(|()| thread::spawn(order).join().expect("it ends"));
-        assert_eq!(one, other);
-        assert!(!one.is_sorted());
-    }
-}

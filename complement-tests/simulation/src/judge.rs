@@ -7,6 +7,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 
 use crate::{
     actions::Acknowledged,
+    parting::partings,
     world::{Failure, StateIds, World, ids},
 };
 
@@ -93,9 +94,14 @@ async fn states_agree(
         if let Some((other, expected)) = other {
             let differing = differences(&ids(expected), &state);
             if !differing.is_empty() {
-                let (other, name) = (&world.servers[*other].name, &server.name);
-                let differing = differing.join("; ");
-                wrong.push(format!("{room_id}: {other} and {name} differ: {differing}"));
+                let other = &world.servers[*other];
+                wrong.push(format!(
+                    "{room_id}: {} and {} differ: {}",
+                    other.name,
+                    server.name,
+                    differing.join("; ")
+                ));
+                wrong.extend(partings(other, server, room_id, differences).await?);
             }
         }
         let stored = server.stored_state(room_id).await?;

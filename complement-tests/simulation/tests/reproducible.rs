@@ -1,6 +1,9 @@
 //! The same seed gives the same run.
 
-use std::process::Command;
+use std::{collections::HashSet, process::Command, thread};
+
+// What takes the place of the operating system's chance comes with it.
+use parley_simulation as _;
 
 /// All that a run says: what happened, and its hash.
 fn trace(seed: u64) -> String {
@@ -11,6 +14,17 @@ fn trace(seed: u64) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "seed {seed}: {said}");
     said
+}
+
+#[test]
+fn a_set_of_a_thread_of_its_own_has_the_same_order_each_time() {
+    fn order() -> Vec<u32> {
+        let set: HashSet<u32> = (0..100).collect();
+        set.into_iter().collect()
+    }
+    let [one, other] = [(); 2].map(|()| thread::spawn(order).join().expect("it ends"));
+    assert_eq!(one, other);
+    assert!(!one.is_sorted());
 }
 
 #[test]
