@@ -8,12 +8,13 @@ use ruma::{
     EventId, UserId,
     events::{StateEventType, TimelineEventType},
     state_res::{
-        auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
+        Event, auth_types_for_event, check_state_dependent_auth_rules,
+        check_state_independent_auth_rules,
     },
 };
 use serde_json::value::RawValue;
 
-use crate::{Pdu, RoomVersion, StateEvent};
+use crate::{Pdu, RoomVersion, StateEvent, owned_state};
 
 /// The places of the room's state that decide on an event; their events become its `auth_events`.
 ///
@@ -44,7 +45,24 @@ pub fn check<'a>(
     version: &RoomVersion,
     fetch: impl Fn(&StateEventType, &str) -> Option<&'a StateEvent>,
 ) -> Result<(), String> {
-    check_state_dependent_auth_rules(&version.rules().authorization, event, fetch)
+    check_state_dependent(event, version, fetch)
+}
+
+/// The rules that look at the state of the room, which `fetch` gives: ruma's, and what the version has in place of them.
+///
+/// # Errors
+/// The reason why the event isn't allowed.
+pub(crate) fn check_state_dependent<E: Event>(
+    event: &Pdu,
+    version: &RoomVersion,
+    fetch: impl Fn(&StateEventType, &str) -> Option<E>,
+) -> Result<(), String> {
+    let rules = &version.rules().authorization;
+    if !version.has_owned_state() {
+        return check_state_dependent_auth_rules(rules, event, fetch);
+    }
+    check_state_dependent_auth_rules(rules, owned_state::masked(event).as_ref(), &fetch)?;
+    owned_state::check(event, version, fetch)
 }
 
 /// Whether an event's `auth_events` are such that may decide on it, and the room allows it by them: what is checked of
@@ -79,7 +97,7 @@ pub fn check_by_auth_events(
             state.insert(key, pdu.as_ref().clone());
         }
     }
-    check_state_dependent_auth_rules(rules, event, |event_type, state_key| {
+    check_state_dependent(event, version, |event_type, state_key| {
         state.get(&(event_type.clone(), state_key.to_owned()))
     })
 }

@@ -11,7 +11,11 @@ use ruma::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Pdu, RoomVersion, ServerKey, pdu::PduFields};
+use crate::{
+    Pdu, RoomVersion, ServerKey,
+    owned_state::{self, MalformedOwner},
+    pdu::PduFields,
+};
 
 /// Bytes that an event may have in all, its signatures included.
 pub const MAX_EVENT_BYTES: usize = 65_536;
@@ -71,6 +75,9 @@ pub enum BuildError {
     /// A field holds a null character, which not every database can store there.
     #[error("`{0}` holds a null character")]
     NullCharacter(&'static str),
+    /// The state can't be anybody's, in a room where state is owned.
+    #[error(transparent)]
+    MalformedOwner(#[from] MalformedOwner),
     /// It can't be hashed and signed.
     #[error("the event can't be signed: {0}")]
     Signing(String),
@@ -88,7 +95,8 @@ impl From<JsonError> for BuildError {
 /// Makes the event: checks the sizes, hashes, signs, and gives it its id.
 ///
 /// # Errors
-/// If a size limit of the spec is passed. <https://spec.matrix.org/v1.19/client-server-api/#size-limits>
+/// If a size limit of the spec is passed, <https://spec.matrix.org/v1.19/client-server-api/#size-limits>, or no room of
+/// the version allows such a state key.
 pub fn build(
     draft: EventDraft,
     placement: Placement<'_>,
@@ -185,6 +193,12 @@ fn check_fields(draft: &EventDraft, placement: &Placement<'_>) -> Result<(), Bui
         if value.contains('\0') {
             return Err(BuildError::NullCharacter(name));
         }
+    }
+    if let Some(state_key) = &draft.state_key
+        && placement.version.has_owned_state()
+        && owned_state::governs(&draft.event_type)
+    {
+        owned_state::owner(state_key)?;
     }
     Ok(())
 }
@@ -332,6 +346,26 @@ mod tests {
             &key(),
         );
         assert!(matches!(result, Err(BuildError::TooLarge)));
+    }
+
+    #[test]
+    fn a_state_key_that_can_be_nobodys_is_refused_where_state_is_owned() {
+        let key = key();
+        for (version, event_type, state_key, is_refused) in [
+            ("org.matrix.msc3757.10", "test", "@oops", true),
+            ("org.matrix.msc3757.10", "test", "@bob:b_device", false),
+            ("org.matrix.msc3757.10", "m.room.member", "@oops", false),
+            ("10", "test", "@oops", false),
+        ] {
+            let version = RoomVersionId::try_from(version).unwrap();
+            let version = RoomVersion::new(&version).unwrap();
+            let mut draft = draft("");
+            draft.event_type = event_type.into();
+            draft.state_key = Some(state_key.to_owned());
+            let result = build(draft, placement(&version), &key);
+            let malformed = matches!(result, Err(BuildError::MalformedOwner(_)));
+            assert_eq!(malformed, is_refused, "{state_key} in {}", version.id());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod content;
 pub mod event_key;
 pub mod incoming;
 pub mod known;
+pub mod owned_state;
 pub mod pdu;
 pub mod policy;
 pub mod power;

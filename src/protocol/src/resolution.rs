@@ -1,11 +1,13 @@
 //! State resolution: what a room's state is where its graph has forked.
 //!
 //! The algorithm is ruma's; here it gets what it asks for: auth chains, and since version 12 the subgraph of what is
-//! in conflict. That of version 1 is [`first`].
+//! in conflict. That of version 1 is [`first`], and what
+//! owned state adds is in [`owned`].
 //!
 //! <https://spec.matrix.org/v1.19/rooms/v2/#state-resolution>, <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>
 
 mod first;
+mod owned;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -79,10 +81,25 @@ pub fn resolve_with(
     chains: Vec<EventIdSet>,
     events: &EventMap,
 ) -> Result<StateMap, ResolutionError> {
-    let rules = version.rules();
-    if rules.state_res == StateResolutionVersion::V1 {
+    if version.rules().state_res == StateResolutionVersion::V1 {
         return Ok(first::resolve(version, states, events));
     }
+    if version.has_owned_state() {
+        return owned::resolve(version, states, chains, events);
+    }
+    let fetch = |id: &EventId| events.get(id).map(|pdu| pdu.as_ref().clone());
+    resolve_by(version, states, chains, events, fetch)
+}
+
+/// The algorithm of ruma, with events as `fetch` gives them.
+fn resolve_by(
+    version: &RoomVersion,
+    states: &[StateMap],
+    chains: Vec<EventIdSet>,
+    events: &EventMap,
+    fetch: impl Fn(&EventId) -> Option<Pdu>,
+) -> Result<StateMap, ResolutionError> {
+    let rules = version.rules();
     let Some(state_rules) = rules.state_res.v2_rules() else {
         return Err(ResolutionError::Version(version.id().to_string()));
     };
@@ -94,7 +111,7 @@ pub fn resolve_with(
         state_rules,
         states,
         chains,
-        |id: &EventId| events.get(id).map(|pdu| pdu.as_ref().clone()),
+        fetch,
         subgraph,
     )
     .map_err(|error| ResolutionError::Failed(error.to_string()))

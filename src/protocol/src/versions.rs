@@ -2,13 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/rooms/>
 
+use std::sync::LazyLock;
+
 use ruma::{
     RoomVersionId,
-    room_version_rules::{EventIdFormatVersion, RoomVersionRules},
+    room_version_rules::{EventIdFormatVersion, RoomVersionDisposition, RoomVersionRules},
 };
 
-/// The versions that rooms can be made in, and that this server can be in rooms of.
-pub const CREATABLE: &[RoomVersionId] = &[
+/// The versions that are specified.
+const STABLE: [RoomVersionId; 12] = [
     RoomVersionId::V1,
     RoomVersionId::V2,
     RoomVersionId::V3,
@@ -23,22 +25,48 @@ pub const CREATABLE: &[RoomVersionId] = &[
     RoomVersionId::V12,
 ];
 
+/// Version 10 with [owned state](crate::owned_state).
+const OWNED_STATE: &str = "org.matrix.msc3757.10";
+
+static OFFERED: LazyLock<Vec<RoomVersion>> = LazyLock::new(|| {
+    let stable = STABLE.into_iter().filter_map(RoomVersion::stable);
+    stable.chain(RoomVersion::owned_state()).collect()
+});
+
+/// The versions that rooms can be made in, and that this server can be in rooms of.
+pub fn offered() -> &'static [RoomVersion] {
+    &OFFERED
+}
+
 /// A room version with its rules.
 #[derive(Clone, Debug)]
 pub struct RoomVersion {
     id: RoomVersionId,
     rules: RoomVersionRules,
+    has_owned_state: bool,
 }
 
 impl RoomVersion {
     /// The version, or `None` if this server can't make or keep rooms of it.
     pub fn new(id: &RoomVersionId) -> Option<Self> {
-        if !CREATABLE.contains(id) {
-            return None;
-        }
+        offered().iter().find(|version| version.id == *id).cloned()
+    }
+
+    fn stable(id: RoomVersionId) -> Option<Self> {
         Some(Self {
-            id: id.clone(),
             rules: id.rules()?,
+            id,
+            has_owned_state: false,
+        })
+    }
+
+    fn owned_state() -> Option<Self> {
+        let mut rules = RoomVersionRules::V10;
+        rules.disposition = RoomVersionDisposition::Unstable;
+        Some(Self {
+            id: RoomVersionId::try_from(OWNED_STATE).ok()?,
+            rules,
+            has_owned_state: true,
         })
     }
 
@@ -50,6 +78,17 @@ impl RoomVersion {
     /// Its rules.
     pub fn rules(&self) -> &RoomVersionRules {
         &self.rules
+    }
+
+    /// Whether it is specified. Rooms of one that isn't are made for those only who ask for it.
+    pub fn is_stable(&self) -> bool {
+        matches!(self.rules.disposition, RoomVersionDisposition::Stable)
+    }
+
+    /// Whether state keys begin with the id of their owner, and who stands above the owner may overwrite what is there
+    /// ([`owned_state`](crate::owned_state)).
+    pub fn has_owned_state(&self) -> bool {
+        self.has_owned_state
     }
 
     /// Whether events are given ids, which they carry, and name others by id and hash (versions 1 and 2); later, an id is
@@ -77,5 +116,29 @@ impl RoomVersion {
     /// Whether the redacted event is named in a redaction's `content` (since version 11) or at its top level.
     pub fn redacts_in_content(&self) -> bool {
         self.rules.redaction.content_field_redacts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_is_offered_with_its_rules() {
+        assert_eq!(offered().len(), STABLE.len() + 1);
+        for version in offered() {
+            let found = RoomVersion::new(version.id()).unwrap();
+            assert_eq!(found.id(), version.id());
+        }
+        assert!(RoomVersion::new(&RoomVersionId::try_from("99").unwrap()).is_none());
+    }
+
+    #[test]
+    fn only_the_version_with_owned_state_is_not_stable() {
+        for version in offered() {
+            let is_owned = version.id().as_str() == "org.matrix.msc3757.10";
+            assert_eq!(version.has_owned_state(), is_owned);
+            assert_eq!(version.is_stable(), !is_owned);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `GET /_matrix/client/v3/capabilities`: <https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation>
 
-use parley_protocol::versions::CREATABLE;
+use parley_protocol::versions::offered;
 use ruma::api::client::discovery::get_capabilities::v3::Request;
 use serde_json::{Map, Value, json};
 
@@ -8,9 +8,15 @@ use crate::{ClientApi, Incoming, RawJson, Result};
 
 /// Not by ruma's type, which leaves out what is the default: clients do look for `m.change_password`.
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
-    let available: Map<String, Value> = CREATABLE
+    let available: Map<String, Value> = offered()
         .iter()
-        .map(|version| (version.to_string(), json!("stable")))
+        .map(|version| {
+            let stability = match version.is_stable() {
+                true => "stable",
+                false => "unstable",
+            };
+            (version.id().to_string(), json!(stability))
+        })
         .collect();
     let settings = api.engine.settings();
     let login_tokens = api

@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use parley_protocol::RoomVersion;
 use parley_storage::{
     Database,
     summaries::{ShownRow, is_shown},
@@ -230,9 +231,7 @@ fn supports(
     let Some(version) = &summary.room_version else {
         return true;
     };
-    version
-        .rules()
-        .is_some_and(|rules| rule(&rules.authorization))
+    RoomVersion::new(version).is_some_and(|version| rule(&version.rules().authorization))
 }
 
 /// A rule as it may be told. One that nobody knows lets nobody in; ruma doesn't write it.

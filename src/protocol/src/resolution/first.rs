@@ -11,11 +11,11 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{EventId, OwnedEventId, events::StateEventType, state_res};
+use ruma::{EventId, OwnedEventId, events::StateEventType};
 use sha1::{Digest, Sha1};
 
 use super::{EventMap, StateMap};
-use crate::{Pdu, RoomVersion};
+use crate::{Pdu, RoomVersion, auth};
 
 /// A place of the state: type and state key.
 type Place = (StateEventType, String);
@@ -136,11 +136,10 @@ fn is_allowed<'a>(
     event: &Pdu,
     stands: impl Fn(&Place) -> Option<&'a Pdu>,
 ) -> bool {
-    let rules = &version.rules().authorization;
     let fetch = |event_type: &StateEventType, state_key: &str| {
         stands(&(event_type.clone(), state_key.to_owned()))
     };
-    state_res::check_state_dependent_auth_rules(rules, event, fetch).is_ok()
+    auth::check_state_dependent(event, version, fetch).is_ok()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use parley_protocol::{
     BuiltEvent, Incoming, RoomVersion, StateEvent, Unverified, auth,
     template::{Membership, complete},
-    versions::CREATABLE,
+    versions::offered,
 };
 use parley_storage::commit::{Assigned, RoomEffect, Standing};
 use ruma::{
@@ -77,7 +77,10 @@ enum Joined {
 
 /// Which versions this server can be in.
 pub(super) fn versions() -> Vec<RoomVersionId> {
-    CREATABLE.to_vec()
+    offered()
+        .iter()
+        .map(|version| version.id().clone())
+        .collect()
 }
 
 impl Rooms {
