@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parley_protocol::{RoomVersion, versions::offered};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
@@ -39,16 +40,14 @@ pub struct Resident<'a> {
 impl<'a> Resident<'a> {
     /// A user of the peer, for a room that the peer makes up.
     pub fn of_made_up(peer: &'a Peer, server: &'a TestServer, version: &str) -> Self {
-        let rules = RoomVersionId::try_from(version)
-            .ok()
-            .and_then(|version| version.rules())
-            .expect("the version is known");
+        let version = RoomVersionId::try_from(version).expect("the id of a version");
+        let version = RoomVersion::new(&version).expect("the version is known");
         Self {
             peer,
             server,
             room_id: format!("!made-up:{}", peer.name()),
             user_id: format!("@mallory:{}", peer.name()),
-            rules,
+            rules: version.rules().clone(),
             auth_events: Vec::new(),
             state: Vec::new(),
             last: format!("$nothing:{}", peer.name()),
@@ -61,7 +60,10 @@ impl<'a> Resident<'a> {
     pub async fn join(peer: &'a Peer, server: &'a TestServer, room_id: &str) -> Self {
         let mut resident = Self::of_made_up(peer, server, "1");
         let user_id = resident.user_id.clone();
-        let versions: String = (1..=12).map(|version| format!("&ver={version}")).collect();
+        let versions = offered()
+            .iter()
+            .map(|version| format!("&ver={}", version.id()));
+        let versions: String = versions.collect();
         let path = format!(
             "/_matrix/federation/v1/make_join/{}/{}?{}",
             escaped(room_id),

@@ -5,6 +5,7 @@ mod discovery;
 mod hostile;
 mod keys;
 mod memberships;
+mod owned_state;
 mod partial;
 mod policy;
 mod queries;

@@ -14,6 +14,7 @@ mod limits;
 mod membership;
 mod names;
 mod notices;
+mod owned_state;
 mod paging;
 mod redactions;
 mod relations;

@@ -1,5 +1,6 @@
 //! `[rooms]`
 
+use parley_protocol::RoomVersion;
 use ruma::RoomVersionId;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::error::Invalid;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rooms {
-    /// The version of a new room whose creator doesn't ask for another.
+    /// The version of a new room whose creator doesn't ask for another; a stable one.
     pub default_version: RoomVersionId,
     /// How many rooms a user may be joined to; 0 is as many as they like.
     pub max_joined: u32,
@@ -29,12 +30,14 @@ impl Default for Rooms {
 
 impl Rooms {
     pub(super) fn check(&self) -> Result<(), Invalid> {
-        if self.default_version.rules().is_none() {
-            return Err(Invalid::new(
-                "rooms.default_version",
-                format!("there is no room version `{}`", self.default_version),
-            ));
-        }
-        Ok(())
+        let version = &self.default_version;
+        let wrong = match RoomVersion::new(version) {
+            Some(known) if known.is_stable() => return Ok(()),
+            Some(_) => format!(
+                "room version `{version}` is unstable, so that rooms of it have to be asked for"
+            ),
+            None => format!("there is no room version `{version}`"),
+        };
+        Err(Invalid::new("rooms.default_version", wrong))
     }
 }

@@ -319,11 +319,13 @@ mod values {
     }
 
     #[test]
-    fn a_room_version_has_to_exist() {
+    fn the_default_room_version_exists_and_is_stable() {
         assert_eq!(
             refusal("[rooms]\ndefault_version = \"99\""),
             "parley.toml:2: `rooms.default_version`: there is no room version `99`"
         );
+        let refusal = refusal("[rooms]\ndefault_version = \"org.matrix.msc3757.10\"");
+        assert!(refusal.contains("is unstable"), "{refusal}");
     }
 
     #[test]
