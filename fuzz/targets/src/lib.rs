@@ -48,13 +48,11 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The versions that differ in how events are judged.
-const VERSIONS: [RoomVersionId; 5] = [
-    RoomVersionId::V1,
-    RoomVersionId::V6,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
-];
+const VERSIONS: [&str; 6] = ["1", "6", "10", "11", "12", "org.matrix.msc3757.10"];
+
+fn version(id: &str) -> Option<RoomVersion> {
+    RoomVersion::new(&RoomVersionId::try_from(id).ok()?)
+}
 
 /// Reading an event, showing it to clients, and judging it by the authorisation rules. The input is events, one in each
 /// line; the first is judged in a room whose state are the others. They are made canonical first, as all events are.
@@ -84,7 +82,7 @@ pub fn event(input: &[u8]) {
     let Ok(event) = Pdu::parse(id.to_owned(), first) else {
         return;
     };
-    for version in VERSIONS.iter().filter_map(RoomVersion::new) {
+    for version in VERSIONS.into_iter().filter_map(version) {
         let fetch = |event_type: &StateEventType, state_key: &str| {
             state.iter().find(|event| {
                 event.event_type.to_string() == event_type.to_string()
@@ -103,7 +101,7 @@ pub fn pdu(input: &[u8]) {
         return;
     };
     let room_id = room_id!("!room:x");
-    for version in VERSIONS.iter().filter_map(RoomVersion::new) {
+    for version in VERSIONS.into_iter().filter_map(version) {
         let Ok(event) = Unverified::read(text, room_id, &version) else {
             continue;
         };
@@ -126,9 +124,10 @@ pub fn pdu(input: &[u8]) {
 }
 
 /// A room that is written to as the input says, and its version, which the first byte says.
-fn played(input: &[u8], versions: &[RoomVersionId]) -> Option<room::Room> {
-    let (version, steps) = input.split_first()?;
-    let mut room = room::Room::new(&versions[usize::from(*version) % versions.len()])?;
+fn played(input: &[u8], versions: &[&str]) -> Option<room::Room> {
+    let (first, steps) = input.split_first()?;
+    let id = versions[usize::from(*first) % versions.len()];
+    let mut room = room::Room::new(version(id)?);
     room.play(steps);
     Some(room)
 }

@@ -7,7 +7,7 @@ use parley_protocol::{
     Pdu, RoomVersion, StateEvent, auth,
     resolution::{EventMap, StateMap},
 };
-use ruma::{OwnedEventId, OwnedUserId, RoomVersionId, events::StateEventType, user_id};
+use ruma::{OwnedEventId, OwnedUserId, events::StateEventType, user_id};
 use serde_json::{Value, json};
 
 /// The most events of one room.
@@ -37,16 +37,17 @@ pub(crate) struct Room {
 
 impl Room {
     /// A room with a creator and what comes with it.
-    pub(crate) fn new(version: &RoomVersionId) -> Option<Self> {
+    pub(crate) fn new(version: RoomVersion) -> Self {
+        let id = version.id().clone();
         let mut room = Self {
-            version: RoomVersion::new(version)?,
+            version,
             events: EventMap::new(),
             branches: vec![Branch::default()],
             states: HashMap::new(),
             time: 1_000,
         };
         let creator = &users()[0];
-        let create = json!({ "creator": creator, "room_version": version });
+        let create = json!({ "creator": creator, "room_version": id });
         room.write(0, creator, "m.room.create", Some(""), &create);
         let join = json!({ "membership": "join" });
         room.write(0, creator, "m.room.member", Some(creator.as_str()), &join);
@@ -60,7 +61,7 @@ impl Room {
         for user in &users()[1..] {
             room.write(0, user, "m.room.member", Some(user.as_str()), &join);
         }
-        Some(room)
+        room
     }
 
     /// Has happen what the input says.
@@ -85,6 +86,7 @@ impl Room {
 
     fn act(&mut self, branch: usize, user: &OwnedUserId, what: u8, other: &OwnedUserId) {
         let member = |membership: &str| json!({ "membership": membership });
+        let owned = format!("{other}_1");
         let (event_type, state_key, content) = match what % 12 {
             0 => ("m.room.member", user.as_str(), member("join")),
             1 => ("m.room.member", user.as_str(), member("leave")),
@@ -104,6 +106,7 @@ impl Room {
                 "",
                 json!({ "users": { other.as_str(): 100 } }),
             ),
+            10 if what > 32 => ("m.room.topic", owned.as_str(), json!({ "topic": what })),
             10 => ("m.room.topic", "", json!({ "topic": what })),
             _ => ("m.room.name", "", json!({ "name": what })),
         };
