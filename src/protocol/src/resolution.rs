@@ -1,8 +1,7 @@
 //! State resolution: what a room's state is where its graph has forked.
 //!
 //! The algorithm is ruma's; here it gets what it asks for: auth chains, and since version 12 the subgraph of what is
-//! in conflict. That of version 1 is [`first`], and what
-//! owned state adds is in [`owned`].
+//! in conflict. That of version 1 is [`first`], and what owned state adds is in [`owned`].
 //!
 //! <https://spec.matrix.org/v1.19/rooms/v2/#state-resolution>, <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>
 
