@@ -39,7 +39,7 @@ pub enum ResolutionError {
 
 /// The events of which some states differ, in one place at least: what is to be known, with all that allows it, before
 /// they can be resolved.
-pub fn conflicted(states: &[StateMap]) -> HashSet<OwnedEventId> {
+fn conflicted(states: &[StateMap]) -> HashSet<OwnedEventId> {
     let mut found = HashSet::new();
     for state in states {
         for (place, event_id) in state {

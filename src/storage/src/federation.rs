@@ -11,6 +11,7 @@ use crate::{
     commit::Standing,
     events::{EventRow, read_event_id},
     rooms::read,
+    state::{Places, StateRow},
     statement::statement,
 };
 
@@ -48,6 +49,17 @@ pub struct StateEntryRow {
     pub position: i64,
     /// Its id.
     pub event_id: OwnedEventId,
+}
+
+/// A place of a room's state in which another event stands than before.
+#[derive(Clone, Debug)]
+pub struct StateChangeRow {
+    /// The type.
+    pub event_type: String,
+    /// The state key.
+    pub state_key: String,
+    /// The number of the event and its id; `None` if nothing stands there any more.
+    pub event: Option<(i64, OwnedEventId)>,
 }
 
 /// What is known of a room that a user is invited to, or has knocked on, and this server is not in.
@@ -183,7 +195,39 @@ impl Database {
 
     /// The state of a snapshot, with the ids of its events.
     pub async fn state_entries(&self, snapshot: i64) -> Result<Vec<StateEntryRow>> {
-        let places = self.state(snapshot, crate::state::Places::All).await?;
+        let places = self.state(snapshot, Places::All).await?;
+        let ids = self.ids_at(&places).await?;
+        let entry = |row: StateRow| {
+            let event_id = id_of(&ids, row.position)?;
+            Ok(StateEntryRow {
+                event_type: row.event_type,
+                state_key: row.state_key,
+                position: row.position,
+                event_id,
+            })
+        };
+        places.into_iter().map(entry).collect()
+    }
+
+    /// What a snapshot changes over one that it is read through.
+    pub async fn state_changes(&self, snapshot: i64, base: i64) -> Result<Vec<StateChangeRow>> {
+        let places = self.state_over(snapshot, base).await?;
+        let ids = self.ids_at(&places).await?;
+        let change = |row: StateRow| {
+            let event = match row.position {
+                0 => None,
+                position => Some((position, id_of(&ids, position)?)),
+            };
+            Ok(StateChangeRow {
+                event_type: row.event_type,
+                state_key: row.state_key,
+                event,
+            })
+        };
+        places.into_iter().map(change).collect()
+    }
+
+    async fn ids_at(&self, places: &[StateRow]) -> Result<HashMap<i64, Vec<u8>>> {
         let positions: Vec<i64> = places.iter().map(|row| row.position).collect();
         let rows: Vec<(i64, Vec<u8>)> = statement(
             "SELECT position, event_id FROM events WHERE position IN ({ints $1}) \
@@ -192,21 +236,7 @@ impl Database {
         .bind(positions)
         .all(self)
         .await?;
-        let ids: HashMap<i64, Vec<u8>> = rows.into_iter().collect();
-        places
-            .into_iter()
-            .map(|row| {
-                let id = ids.get(&row.position).ok_or_else(|| {
-                    StorageError::Corrupt(format!("state has lost its event {}", row.position))
-                })?;
-                Ok(StateEntryRow {
-                    event_type: row.event_type,
-                    state_key: row.state_key,
-                    position: row.position,
-                    event_id: read_event_id(id)?,
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().collect())
     }
 
     /// The users whose membership in a room changed at a position of the stream.
@@ -288,4 +318,11 @@ impl Database {
         let ids = [event_id.to_owned()];
         Ok(!self.known_events(&ids).await?.is_empty())
     }
+}
+
+fn id_of(ids: &HashMap<i64, Vec<u8>>, position: i64) -> Result<OwnedEventId> {
+    let id = ids
+        .get(&position)
+        .ok_or_else(|| StorageError::Corrupt(format!("state has lost its event {position}")))?;
+    read_event_id(id)
 }

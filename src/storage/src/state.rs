@@ -67,15 +67,37 @@ impl Database {
             Places::WithoutMembers => "AND l.event_type <> 'm.room.member'",
             Places::Members => "AND l.event_type = 'm.room.member'",
         };
-        // The newest of the chain's snapshots decides on a place; their numbers grow with their heights.
+        self.newest_of_chain(
+            snapshot,
+            i64::MIN,
+            &format!("d.event_position <> 0 {condition}"),
+        )
+        .await
+    }
+
+    /// What a snapshot changes over one that it is read through: the places that differ, with a position of 0 where nothing
+    /// stands any more.
+    pub async fn state_over(&self, snapshot: i64, base: i64) -> Result<Vec<StateRow>> {
+        self.newest_of_chain(snapshot, base, "TRUE").await
+    }
+
+    /// What the snapshots that one is read through say of places, those after `base`. The newest decides on a place; their
+    /// numbers grow with their heights.
+    async fn newest_of_chain(
+        &self,
+        snapshot: i64,
+        base: i64,
+        condition: &str,
+    ) -> Result<Vec<StateRow>> {
         let rows: Vec<(String, String, i64)> = statement(format!(
             "{CHAIN} SELECT l.event_type, l.state_key, d.event_position FROM ( \
                SELECT slot_nid, MAX(snapshot) AS snapshot FROM state_deltas \
-               WHERE snapshot IN (SELECT position FROM chain) GROUP BY slot_nid) newest \
+               WHERE snapshot IN (SELECT position FROM chain WHERE position > $2) GROUP BY slot_nid) newest \
              JOIN state_deltas d ON d.snapshot = newest.snapshot AND d.slot_nid = newest.slot_nid \
-             JOIN state_slots l ON l.nid = d.slot_nid WHERE d.event_position <> 0 {condition}"
+             JOIN state_slots l ON l.nid = d.slot_nid WHERE {condition}"
         ))
         .bind(snapshot)
+        .bind(base)
         .all(self)
         .await?;
         Ok(rows

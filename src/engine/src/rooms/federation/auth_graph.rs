@@ -8,13 +8,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use parley_protocol::{
-    Pdu,
-    resolution::{EventIdSet, StateMap},
-};
+use parley_protocol::{Pdu, resolution::EventIdSet};
 use parley_storage::Database;
 use ruma::OwnedEventId;
 
+use super::resolve::Conflict;
 use crate::Result;
 
 /// Events that are read at once.
@@ -48,11 +46,11 @@ impl AuthGraphs {
         &self,
         database: &Database,
         room_nid: i64,
-        maps: &[StateMap],
+        conflict: &Conflict<'_>,
         itself: Option<&Pdu>,
     ) -> Result<Vec<EventIdSet>> {
         let graph = self.of(room_nid);
-        let mut pending = graph.lock().unread(maps, itself);
+        let mut pending = graph.lock().unread(conflict, itself);
         while !pending.is_empty() {
             let batch = pending.split_off(pending.len().saturating_sub(BATCH));
             let known = database.known_events(&batch).await?;
@@ -63,7 +61,7 @@ impl AuthGraphs {
                 }
             }
         }
-        let differences = graph.lock().differences(maps, itself);
+        let differences = graph.lock().differences(conflict, itself);
         Ok(differences)
     }
 
@@ -113,13 +111,13 @@ impl Graph {
     }
 
     /// The events of states, and what allows them, as far as that isn't read.
-    fn unread(&mut self, maps: &[StateMap], itself: Option<&Pdu>) -> Vec<OwnedEventId> {
+    fn unread(&mut self, conflict: &Conflict<'_>, itself: Option<&Pdu>) -> Vec<OwnedEventId> {
         if let Some(pdu) = itself {
             self.add(pdu.event_id.clone(), &pdu.fields.auth_events);
         }
         let mut seen = vec![false; self.ids.len()];
         let mut pending: Vec<usize> = Vec::new();
-        for id in maps.iter().flat_map(StateMap::values) {
+        for id in conflict.common.iter().chain(conflict.own.iter().flatten()) {
             pending.push(self.number(id));
         }
         let mut unread = Vec::new();
@@ -136,24 +134,11 @@ impl Graph {
         unread
     }
 
-    fn differences(&mut self, maps: &[StateMap], itself: Option<&Pdu>) -> Vec<EventIdSet> {
-        let Some((first, rest)) = maps.split_first() else {
-            return Vec::new();
-        };
+    fn differences(&mut self, conflict: &Conflict<'_>, itself: Option<&Pdu>) -> Vec<EventIdSet> {
         // What allows the events that all states have allows all states.
-        let is_common =
-            |place: &_, id: &OwnedEventId| rest.iter().all(|map| map.get(place) == Some(id));
-        let common = first.iter().filter(|(place, id)| is_common(place, id));
-        let common: Vec<OwnedEventId> = common.map(|(_, id)| id.clone()).collect();
-        let common = self.chain(&common);
-        let mut chains: Vec<Vec<bool>> = Vec::with_capacity(maps.len());
-        for map in maps {
-            let own = map
-                .iter()
-                .filter(|(place, id)| !maps.iter().all(|other| other.get(*place) == Some(*id)));
-            let own: Vec<OwnedEventId> = own.map(|(_, id)| id.clone()).collect();
-            chains.push(self.chain(&own));
-        }
+        let common = self.chain(&conflict.common);
+        let chains = conflict.own.iter().map(|own| self.chain(own));
+        let chains: Vec<Vec<bool>> = chains.collect();
         if let Some(pdu) = itself {
             // It may never be stored, and in old rooms another may have its id.
             let number = self.number(&pdu.event_id);
@@ -176,7 +161,7 @@ impl Graph {
     }
 
     /// By their numbers, which events allow some others, or allow what allows them.
-    fn chain(&mut self, ids: &[OwnedEventId]) -> Vec<bool> {
+    fn chain(&mut self, ids: &[&OwnedEventId]) -> Vec<bool> {
         let starts: Vec<usize> = ids.iter().map(|id| self.number(id)).collect();
         let mut chain = vec![false; self.ids.len()];
         let mut pending: Vec<usize> = Vec::new();

@@ -364,11 +364,14 @@ impl Rooms {
             // As many states as before, and the same.
             return Ok(beside(Vec::new(), stay));
         }
-        let current = IdState::of_room(state);
+        let current = match current_snapshot(head) {
+            0 => Arc::new(IdState::of_room(state)),
+            snapshot => self.id_state(snapshot).await?,
+        };
         let mut states = Vec::with_capacity(stay.len() + 1);
         let positions: Vec<i64> = stay.iter().map(|(_, at)| at.get()).collect();
         if head.extremities.len() == 1 && stay.len() == 1 {
-            states.push(Arc::new(current.clone()));
+            states.push(Arc::clone(&current));
         } else if positions.contains(&0) {
             return Ok(Plan::Wait);
         } else {

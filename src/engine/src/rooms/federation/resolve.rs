@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,13 +12,16 @@ use std::{
 
 use parley_protocol::{
     Pdu, StateEvent, auth,
-    resolution::{EventIdSet, EventMap, StateMap, conflicted, resolve_with},
+    resolution::{EventIdSet, EventMap, StateMap, resolve_with},
 };
 use parley_storage::{
     commit::{Assigned, Standing},
     federation::KnownEvent,
 };
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 use ruma::{OwnedEventId, events::StateEventType};
 
 use super::auth_graph::AuthGraphs;
@@ -41,6 +45,9 @@ const UNTIL_STORED_ATTEMPTS: usize = 100;
 
 /// Places of states that are kept, of about 400 bytes each.
 const MAX_KEPT: u64 = 60_000;
+
+/// A place of a state: type and state key.
+type Place = (StateEventType, String);
 
 /// What is kept of resolutions.
 #[derive(Debug)]
@@ -68,14 +75,30 @@ impl<K> Weighter<K, Arc<IdState>> for ByPlaces {
 
 impl Default for Resolutions {
     fn default() -> Self {
-        const STATES: usize = 1_000;
         Self {
             graphs: AuthGraphs::default(),
-            states: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
-            results: Cache::with_weighter(STATES, MAX_KEPT, ByPlaces),
+            states: room_for_states(),
+            results: room_for_states(),
             completions: AtomicU64::new(0),
         }
     }
+}
+
+/// In one shard: of several, none would be large enough for the state of a large room.
+fn room_for_states<K: Eq + Hash>() -> States<K> {
+    const STATES: usize = 1_000;
+    let options = OptionsBuilder::new()
+        .shards(1)
+        .estimated_items_capacity(STATES)
+        .weight_capacity(MAX_KEPT)
+        .build()
+        .expect("the capacities are given");
+    Cache::with_options(
+        options,
+        ByPlaces,
+        DefaultHashBuilder::default(),
+        DefaultLifecycle::default(),
+    )
 }
 
 impl Resolutions {
@@ -142,8 +165,22 @@ impl IdState {
     pub(super) fn put(&mut self, pdu: &Pdu, position: Assigned) {
         if let Some(state_key) = &pdu.fields.state_key {
             let place = place(&pdu.fields.event_type.to_string(), state_key);
-            self.map.insert(place, pdu.event_id.clone());
-            self.positions.insert(pdu.event_id.clone(), position);
+            self.set(place, Some((pdu.event_id.clone(), position)));
+        }
+    }
+
+    /// Has an event stand in a place, or nothing.
+    fn set(&mut self, place: Place, stands: Option<(OwnedEventId, Assigned)>) {
+        let before = match stands {
+            Some((id, position)) => {
+                self.positions.insert(id.clone(), position);
+                let before = self.map.insert(place, id.clone());
+                before.filter(|before| *before != id)
+            }
+            None => self.map.remove(&place),
+        };
+        if let Some(before) = before {
+            self.positions.remove(&before);
         }
     }
 
@@ -157,7 +194,7 @@ impl IdState {
     }
 }
 
-fn place(event_type: &str, state_key: &str) -> (StateEventType, String) {
+fn place(event_type: &str, state_key: &str) -> Place {
     (event_type.into(), state_key.to_owned())
 }
 
@@ -188,28 +225,60 @@ impl Rooms {
         if let Some(state) = self.resolutions.states.get(&snapshot) {
             return Ok(state);
         }
-        let mut rows = self.database.state_entries(snapshot).await?;
-        for _ in 0..UNTIL_STORED_ATTEMPTS {
-            if !rows.is_empty() {
-                break;
+        let chain = self.stored_chain(snapshot).await?;
+        let (base, state) = match self.nearest_kept(&chain) {
+            Some(kept) => kept,
+            // The other side of a fork has the one before in common with it, more often than not.
+            None => {
+                let base = chain.get(1).map_or(snapshot, |(parent, _)| *parent);
+                (base, self.read_id_state(base).await?)
             }
-            // A snapshot has its number a moment before it is stored. An empty state there is not.
-            tokio::time::sleep(UNTIL_STORED).await;
-            rows = self.database.state_entries(snapshot).await?;
+        };
+        if base == snapshot {
+            return Ok(state);
         }
-        if rows.is_empty() {
-            return Err(NotCommitted::Rebuild.into());
-        }
-        let mut ids = IdState::default();
-        for row in rows {
-            ids.positions
-                .insert(row.event_id.clone(), Assigned::known(row.position));
-            ids.map
-                .insert(place(&row.event_type, &row.state_key), row.event_id);
+        // Most of a large room's state is as it was.
+        let mut ids = Arc::unwrap_or_clone(state);
+        for row in self.database.state_changes(snapshot, base).await? {
+            let stands = row.event.map(|(at, id)| (id, Assigned::known(at)));
+            ids.set(place(&row.event_type, &row.state_key), stands);
         }
         let state = Arc::new(ids);
         self.resolutions.states.insert(snapshot, Arc::clone(&state));
         Ok(state)
+    }
+
+    /// All of a stored state.
+    async fn read_id_state(&self, snapshot: i64) -> Result<Arc<IdState>> {
+        let mut ids = IdState::default();
+        for row in self.database.state_entries(snapshot).await? {
+            let stands = Some((row.event_id, Assigned::known(row.position)));
+            ids.set(place(&row.event_type, &row.state_key), stands);
+        }
+        let state = Arc::new(ids);
+        self.resolutions.states.insert(snapshot, Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// The snapshots that one is read through, the newest first, which is itself.
+    async fn stored_chain(&self, snapshot: i64) -> Result<Vec<(i64, i64)>> {
+        for _ in 0..UNTIL_STORED_ATTEMPTS {
+            let chain = self.database.snapshot_chain(snapshot).await?;
+            if !chain.is_empty() {
+                return Ok(chain);
+            }
+            // A snapshot has its number a moment before it is stored.
+            tokio::time::sleep(UNTIL_STORED).await;
+        }
+        Err(NotCommitted::Rebuild.into())
+    }
+
+    /// The newest state of a chain that is kept.
+    fn nearest_kept(&self, chain: &[(i64, i64)]) -> Option<(i64, Arc<IdState>)> {
+        chain.iter().find_map(|(snapshot, _)| {
+            let state = self.resolutions.states.get(snapshot)?;
+            Some((*snapshot, state))
+        })
     }
 
     /// The state that several snapshots are resolved to.
@@ -252,70 +321,90 @@ impl Rooms {
         states: Vec<Arc<IdState>>,
         itself: Option<&Pdu>,
     ) -> Result<IdState> {
-        let mut positions = HashMap::new();
-        let mut maps: Vec<StateMap> = Vec::with_capacity(states.len());
+        let mut distinct: Vec<Arc<IdState>> = Vec::with_capacity(states.len());
         for state in states {
-            let entries = state.positions.iter();
-            positions.extend(entries.map(|(id, position)| (id.clone(), position.clone())));
-            if !maps.contains(&state.map) {
-                maps.push(state.map.clone());
+            if distinct.iter().all(|other| other.map != state.map) {
+                distinct.push(state);
             }
         }
-        if maps.len() == 1 {
-            let map = maps.pop().unwrap_or_default();
-            return Ok(IdState { map, positions });
-        }
+        let [first, _, ..] = distinct.as_slice() else {
+            return Ok(distinct
+                .pop()
+                .map_or_else(IdState::default, Arc::unwrap_or_clone));
+        };
         metrics::counter!("parley_state_resolutions_total").increment(1);
+        let conflict = Conflict::of(&distinct);
         let graphs = &self.resolutions.graphs;
         let chains = graphs
-            .differences(&self.database, room.nid(), &maps, itself)
+            .differences(&self.database, room.nid(), &conflict, itself)
             .await?;
-        let (events, found) = self.needed_events(room, &maps, &chains, itself).await?;
+        let (events, deciding, found) = self
+            .needed_events(room, &distinct, &conflict, &chains, itself)
+            .await?;
+        // The rest of the members, of whom there may be many, have no part in it.
+        let parts = distinct
+            .iter()
+            .map(|state| conflict.part_of(state, &deciding))
+            .collect::<Vec<_>>();
         let version = room.version().clone();
-        let resolve = move || resolve_with(&version, &maps, chains, &events);
-        let map = compute(resolve)
+        let resolve = move || resolve_with(&version, &parts, chains, &events);
+        let resolved = compute(resolve)
             .await?
             .map_err(|error| EngineError::Internal(error.to_string()))?;
-        // The resolution may bring back what stands in none of the states.
-        for id in map.values() {
-            if !positions.contains_key(id)
-                && let Some(position) = found.get(id)
-            {
-                positions.insert(id.clone(), Assigned::known(*position));
-            }
+        let mut state = first.as_ref().clone();
+        for place in &conflict.places {
+            state.set((*place).clone(), None);
         }
-        Ok(IdState { map, positions })
+        for (place, id) in resolved
+            .into_iter()
+            .filter(|(place, _)| conflict.places.contains(place))
+        {
+            // The resolution may bring back what stands in none of the states.
+            let position = distinct.iter().find_map(|state| state.position(&id));
+            let position = position.or_else(|| found.get(&id).copied().map(Assigned::known));
+            let position = position.ok_or_else(|| lost(&id))?;
+            state.set(place, Some((id, position)));
+        }
+        Ok(state)
     }
 
     /// The events that a resolution looks at: what is in conflict, what allows some of the states and not others, and what of
-    /// the rest of the state decides on those.
+    /// the rest of the state decides on those; with the places in which members decide, and where the events are stored.
     async fn needed_events(
         &self,
         room: &Room,
-        maps: &[StateMap],
+        states: &[Arc<IdState>],
+        conflict: &Conflict<'_>,
         chains: &[EventIdSet],
         itself: Option<&Pdu>,
-    ) -> Result<(EventMap, HashMap<OwnedEventId, i64>)> {
-        let mut ids = conflicted(maps);
+    ) -> Result<(EventMap, HashSet<Place>, HashMap<OwnedEventId, i64>)> {
+        let conflicted = conflict.own.iter().flatten();
+        let mut ids: HashSet<OwnedEventId> = conflicted.map(|id| (*id).clone()).collect();
         ids.extend(chains.iter().flat_map(|chain| chain.iter().cloned()));
         ids.extend(
             itself
                 .iter()
                 .flat_map(|pdu| pdu.fields.auth_events.iter().cloned()),
         );
-        // All of the rest but the members, of whom there may be many.
-        let first = maps.first().into_iter().flatten();
-        let others = first.filter(|((event_type, _), _)| *event_type != StateEventType::RoomMember);
+        // All of the rest but the members.
+        let first = states.first().into_iter().flat_map(|state| &state.map);
+        let others = first.filter(|(place, _)| !is_member(place));
         ids.extend(others.map(|(_, id)| id.clone()));
         let (mut events, mut found) = self.with_auth_chain(ids).await?;
         if let Some(pdu) = itself {
             events.insert(pdu.event_id.clone(), Arc::new(pdu.clone()));
         }
-        let members: HashSet<OwnedEventId> = deciding_members(room, maps, &events);
+        let deciding = deciding_places(room, &events);
+        let members: HashSet<OwnedEventId> = deciding
+            .iter()
+            .flat_map(|place| states.iter().filter_map(|state| state.map.get(place)))
+            .filter(|id| !events.contains_key(*id))
+            .cloned()
+            .collect();
         let (members, found_members) = self.with_auth_chain(members).await?;
         events.extend(members);
         found.extend(found_members);
-        Ok((events, found))
+        Ok((events, deciding, found))
     }
 
     /// Stored events with all that allows them, and where they are stored.
@@ -420,9 +509,9 @@ impl Rooms {
     }
 }
 
-/// The member events of states that decide on some events, as far as they aren't among those.
-fn deciding_members(room: &Room, maps: &[StateMap], events: &EventMap) -> HashSet<OwnedEventId> {
-    let mut members = HashSet::new();
+/// The places that decide on some events.
+fn deciding_places(room: &Room, events: &EventMap) -> HashSet<Place> {
+    let mut places = HashSet::new();
     for pdu in events.values() {
         let fields = &pdu.fields;
         let deciding = auth::deciding_state(
@@ -432,12 +521,71 @@ fn deciding_members(room: &Room, maps: &[StateMap], events: &EventMap) -> HashSe
             &fields.content,
             room.version(),
         );
-        for place in deciding.unwrap_or_default() {
-            let standing = maps.iter().filter_map(|map| map.get(&place));
-            members.extend(standing.filter(|id| !events.contains_key(*id)).cloned());
+        places.extend(deciding.unwrap_or_default());
+    }
+    places
+}
+
+fn is_member((event_type, _): &Place) -> bool {
+    *event_type == StateEventType::RoomMember
+}
+
+/// Where some states differ, and where they don't.
+#[derive(Debug)]
+pub(super) struct Conflict<'a> {
+    /// The places in which they differ.
+    places: HashSet<&'a Place>,
+    /// The events that stand in the same places of all states.
+    pub(super) common: Vec<&'a OwnedEventId>,
+    /// For each state, the events that stand in other places, or not in all states.
+    pub(super) own: Vec<Vec<&'a OwnedEventId>>,
+}
+
+impl<'a> Conflict<'a> {
+    fn of(states: &'a [Arc<IdState>]) -> Self {
+        let (mut places, mut common) = (HashSet::new(), Vec::new());
+        let Some((first, rest)) = states.split_first() else {
+            return Self {
+                places,
+                common,
+                own: Vec::new(),
+            };
+        };
+        for (place, id) in &first.map {
+            match rest.iter().all(|state| state.map.get(place) == Some(id)) {
+                true => common.push(id),
+                false => _ = places.insert(place),
+            }
+        }
+        for state in rest {
+            places.extend(
+                state
+                    .map
+                    .keys()
+                    .filter(|place| !first.map.contains_key(*place)),
+            );
+        }
+        let own_of = |state: &'a Arc<IdState>| {
+            let own = places.iter().filter_map(|place| state.map.get(*place));
+            own.collect()
+        };
+        let own = states.iter().map(own_of).collect();
+        Self {
+            places,
+            common,
+            own,
         }
     }
-    members
+
+    /// What of a state is in conflict or may decide on that: all but the other members.
+    fn part_of(&self, state: &IdState, deciding: &HashSet<Place>) -> StateMap {
+        let is_part = |place: &Place| {
+            !is_member(place) || self.places.contains(place) || deciding.contains(place)
+        };
+        let part = state.map.iter().filter(|(place, _)| is_part(place));
+        part.map(|(place, id)| (place.clone(), id.clone()))
+            .collect()
+    }
 }
 
 /// A state, as what it changes over a snapshot.
