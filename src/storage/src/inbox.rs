@@ -116,17 +116,21 @@ impl Database {
             .collect())
     }
 
-    /// How much waits in the fullest inbox of some rooms.
-    pub async fn fullest_inbox(&self, rooms: impl IntoIterator<Item = &RoomId>) -> Result<i64> {
+    /// Those of some rooms for which more than `most` events wait.
+    pub async fn full_inboxes(
+        &self,
+        rooms: impl IntoIterator<Item = &RoomId>,
+        most: i64,
+    ) -> Result<HashSet<OwnedRoomId>> {
         let rooms: Vec<String> = rooms.into_iter().map(ToString::to_string).collect();
-        let row: Option<(i64,)> = statement(
-            "SELECT COUNT(*) AS waiting FROM inbox WHERE room_id IN ({texts $1}) GROUP BY room_id \
-             ORDER BY waiting DESC LIMIT 1",
+        let rows: Vec<(String,)> = statement(
+            "SELECT room_id FROM inbox WHERE room_id IN ({texts $1}) GROUP BY room_id HAVING COUNT(*) > $2",
         )
         .bind(rooms)
-        .optional(self)
+        .bind(most)
+        .all(self)
         .await?;
-        Ok(row.map_or(0, |(waiting,)| waiting))
+        rows.into_iter().map(|(room_id,)| read(room_id)).collect()
     }
 
     /// When something of a room's inbox is to be tried again next, in milliseconds since the epoch; `None` if nothing waits.

@@ -356,6 +356,14 @@ async fn a_flood_of_events_in_one_room_is_bounded_and_goes_past_the_others() {
         refused.is_refused(429, "M_LIMIT_EXCEEDED");
         let said = other.say("elsewhere").await;
         hear(&alice, &other_id, &said).await;
+        // Also in one transaction with what can't be taken.
+        let (too_much, passed) = (
+            flood.message("too much", |_| ()),
+            other.message("passed", |_| ()),
+        );
+        let mixed = flood.send(vec![too_much.1, passed.1]).await;
+        mixed.is_refused(429, "M_LIMIT_EXCEEDED");
+        hear(&alice, &other_id, &passed.0).await;
         let said = say(&alice, &flooded_id, "here too").await;
         hear(&alice, &flooded_id, &said).await;
     })

@@ -142,26 +142,34 @@ impl Rooms {
         Ok(answers)
     }
 
-    /// Stores what was received, and has it worked through.
-    async fn put_in_inbox(self: &Arc<Self>, received: Vec<Received>) -> Result<()> {
-        let rooms: BTreeSet<OwnedRoomId> =
+    /// Stores what was received, and has it worked through. That of rooms for which too much waits is left out, and the whole
+    /// refused: what is stored will be known when it comes again.
+    async fn put_in_inbox(self: &Arc<Self>, mut received: Vec<Received>) -> Result<()> {
+        let mut rooms: BTreeSet<OwnedRoomId> =
             received.iter().map(|event| event.room_id.clone()).collect();
         if rooms.is_empty() {
             return Ok(());
         }
-        let fullest = self.database.fullest_inbox(rooms.iter().map(|id| &**id));
-        if fullest.await? > MAX_WAITING {
-            return Err(EngineError::limit_exceeded(Duration::from_secs(30)));
+        let full = self
+            .database
+            .full_inboxes(rooms.iter().map(|id| &**id), MAX_WAITING)
+            .await?;
+        rooms.retain(|room_id| !full.contains(room_id));
+        received.retain(|event| !full.contains(&event.room_id));
+        if !received.is_empty() {
+            let write = Write {
+                received,
+                ..Write::default()
+            };
+            self.committer.commit(write).await?;
         }
-        let write = Write {
-            received,
-            ..Write::default()
-        };
-        self.committer.commit(write).await?;
         for room_id in rooms {
             self.work(room_id);
         }
-        Ok(())
+        match full.is_empty() {
+            true => Ok(()),
+            false => Err(EngineError::limit_exceeded(Duration::from_secs(30))),
+        }
     }
 
     /// Which room an event is of, if this server takes events of that room from `origin`.

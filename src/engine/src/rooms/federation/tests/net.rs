@@ -125,7 +125,12 @@ impl Server {
         self.rooms().committer.commit(write).await.unwrap();
         self.rooms().resume_inbox().await.unwrap();
         let database = &self.rooms().database;
-        while database.fullest_inbox([room_id]).await.unwrap() > 0 {
+        while !database
+            .full_inboxes([room_id], 0)
+            .await
+            .unwrap()
+            .is_empty()
+        {
             tokio::task::yield_now().await;
         }
     }
