@@ -8,7 +8,10 @@ use parley_engine::{
 use ruma::{OwnedEventId, OwnedRoomId};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Failure, Server, StateIds, World, ids};
+use crate::{
+    judge::is_put_out,
+    world::{Failure, Server, StateIds, World, ids},
+};
 
 /// A client.
 #[derive(Debug)]
@@ -62,6 +65,10 @@ impl Clients {
                 };
                 let user_id = &client.session.user_id;
                 if !state.is_joined(user_id) {
+                    continue;
+                }
+                // Where members are still missing then, nobody tells them any more, and the room stays hidden.
+                if is_put_out(world, room_id, client.server).await? {
                     continue;
                 }
                 let empty = StateIds::new();

@@ -53,6 +53,18 @@ fn are_together(world: &World, inside: &Inside, one: usize, other: usize) -> boo
     knows(one, other) && knows(other, one)
 }
 
+/// Whether a server takes itself to be in a room, and none of the others there takes it to be.
+pub(crate) async fn is_put_out(
+    world: &World,
+    room_id: &OwnedRoomId,
+    server: usize,
+) -> Result<bool, Failure> {
+    let inside = inside(world, room_id).await?;
+    let mut others = inside.keys().filter(|other| **other != server);
+    let is_apart = |other: &usize| !are_together(world, &inside, *other, server);
+    Ok(inside.len() > 1 && others.all(is_apart))
+}
+
 /// What is wrong, a line each; nothing if all is well.
 pub(crate) async fn judge(
     world: &World,

@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
+use parley_engine::{
+    rooms::{
+        Rooms,
+        history::{Direction, PageRequest},
+    },
+    sessions::Session,
+};
 use rand::{RngExt, rngs::StdRng};
+use ruma::RoomId;
 
 use crate::{
     actions::Users,
@@ -20,6 +28,8 @@ const TICK: u64 = 250;
 const LONG_TICK: u64 = 2_000;
 /// How long it's quiet on the network when everything has been told.
 const CALM: u64 = 10_000;
+/// Events that are read back at once.
+const PAGE: usize = 100;
 /// After what time of waiting it's given up, in milliseconds.
 const MAX_WAIT: u64 = 60 * 60 * 1_000;
 
@@ -131,6 +141,7 @@ impl Run {
             self.wait(&world, &users, &mut time).await?;
         }
         stays.look(&world, time.now()).await?;
+        read_back(&world, &mut time).await?;
         let acknowledged = users.log.acknowledged();
         let mut wrong = judge(&world, &stays, &acknowledged).await?;
         clients.ask(&world, true).await?;
@@ -198,6 +209,55 @@ impl Run {
         }
         self.trace.note("it never becomes calm".to_owned());
         Ok(())
+    }
+}
+
+/// Has somebody on each server read back where something is missing in between: what others have there is asked for then.
+async fn read_back(world: &World, time: &mut Time) -> Result<(), Failure> {
+    for server in &world.servers {
+        for room_id in &world.rooms {
+            let Some(state) = server.state(room_id).await? else {
+                continue;
+            };
+            let room = server.database().room(room_id).await?;
+            let room = room.ok_or("no such room")?;
+            let mut users = server.users.iter();
+            let reader = users.find(|user| state.is_joined(&user.user_id));
+            let gaps = server.database().events_after_gaps(room.nid, 1).await?;
+            let Some(reader) = reader.filter(|_| !gaps.is_empty()) else {
+                continue;
+            };
+            let (rooms, reader) = (Arc::clone(server.engine_rooms()), Arc::clone(reader));
+            let room_id = room_id.clone();
+            let read =
+                tokio::spawn(async move { read_to_the_end(&rooms, &reader, &room_id).await });
+            while !read.is_finished() {
+                time.pass(CALM, LONG_TICK).await;
+            }
+            read.await??;
+        }
+    }
+    Ok(())
+}
+
+async fn read_to_the_end(
+    rooms: &Rooms,
+    reader: &Session,
+    room_id: &RoomId,
+) -> parley_engine::Result<()> {
+    let mut from = None;
+    loop {
+        let request = PageRequest {
+            from,
+            to: None,
+            direction: Direction::Backward,
+            limit: PAGE,
+        };
+        let page = rooms.messages(reader, room_id, request, |_| true).await?;
+        from = page.end;
+        if from.is_none() {
+            return Ok(());
+        }
     }
 }
 

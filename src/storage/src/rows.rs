@@ -236,7 +236,9 @@ impl Rows {
         self.events
             .replaces
             .push(event.replaces.as_ref().map(Assigned::get));
-        self.events.redacted_by.push(event.redacted_by);
+        self.events
+            .redacted_by
+            .push(event.redacted_by.as_ref().map(Assigned::get));
         self.events
             .device
             .push(event.origin.as_ref().map(|(device, _)| *device));

@@ -80,6 +80,8 @@ pub struct RoomPublication {
     pub generation: u64,
     /// The new events.
     pub events: Vec<NewEntry>,
+    /// Positions and numbers of what they, or what is read of the past, redact.
+    pub(crate) redacted: Vec<i64>,
     /// The state after them, if they change it.
     pub state: Option<Arc<RoomState>>,
     /// Whether all members are known from here on, if that changes with the new events.
@@ -411,6 +413,15 @@ impl<'a> Edit<'a> {
                 .collect(),
             completion: rewrite.completion.clone(),
         });
+        let redactions = self
+            .past
+            .iter()
+            .chain(self.events.iter().map(|entry| &entry.event))
+            .filter_map(|event| event.redaction.as_ref());
+        let redacted = redactions
+            .flat_map(|redaction| [Some(redaction.target), redaction.outlier])
+            .flatten()
+            .collect();
         let new_room = self.new_room.then(|| NewRoom {
             room_id: room.id().to_owned(),
             version: room.version().id().to_string(),
@@ -443,6 +454,7 @@ impl<'a> Edit<'a> {
             generation: self.head.generation,
             room,
             events: self.events,
+            redacted,
             state: self.head.state.clone().filter(|_| self.changes_state),
             members: self.members,
             rewritten,

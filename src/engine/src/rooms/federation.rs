@@ -17,6 +17,7 @@ pub mod serve;
 pub(in crate::rooms) mod history;
 
 mod auth_graph;
+mod gaps;
 pub(crate) mod lacking;
 mod missing;
 mod put_out;

@@ -5,7 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use parley_protocol::{
     RoomVersion, StateEvent, client_event::ClientFields, redaction::redacted_content,
 };
-use parley_storage::{Database, StorageError, commit::NewEvent, events::EventRow};
+use parley_storage::{
+    Database, StorageError,
+    commit::{Assigned, NewEvent},
+    events::EventRow,
+};
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
 use serde::Deserialize;
@@ -128,10 +132,7 @@ impl TimelineEvent {
         let fields = ClientFields::parse(&event.json)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let position = event.position.get();
-        let replaces = event
-            .replaces
-            .as_ref()
-            .map_or(0, parley_storage::commit::Assigned::get);
+        let replaces = event.replaces.as_ref().map_or(0, Assigned::get);
         let origin = event
             .origin
             .as_ref()
@@ -156,7 +157,7 @@ impl TimelineEvent {
                     sender: replaced.sender.clone(),
                 })
             }),
-            redacted_by: event.redacted_by,
+            redacted_by: event.redacted_by.as_ref().map(Assigned::get),
             settles: event.changes_other_places(),
             is_beside: event.settled.as_ref().is_some_and(|settled| {
                 settled.snapshot.id(position) != event.snapshot.id(position)

@@ -292,12 +292,9 @@ impl Worker {
                 Ok(event) => events.push(Arc::new(event)),
                 Err(error) => tracing::error!(%error, "a committed event can't be shown"),
             }
-            if let Some(redaction) = &entry.event.redaction {
-                let numbers = [Some(redaction.target), redaction.outlier];
-                for number in numbers.into_iter().flatten() {
-                    self.redacted(room, number).await;
-                }
-            }
+        }
+        for number in &publication.redacted {
+            self.redacted(room, *number).await;
         }
         if let Some(members) = &publication.members {
             room.set_members(members.clone());

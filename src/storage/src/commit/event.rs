@@ -35,8 +35,8 @@ pub struct NewEvent {
     pub redaction: Option<NewRedaction>,
     /// The event that it redacts once that is there.
     pub redacts_later: Option<OwnedEventId>,
-    /// The position of the redaction that was there before it. `json` is what that leaves.
-    pub redacted_by: Option<i64>,
+    /// The position of the redaction that was there before it, or comes with it. `json` is what that leaves.
+    pub redacted_by: Option<Assigned>,
     /// How it relates to another event.
     pub relation: Option<Relation>,
     /// Whether some of what it is built on isn't in the timeline.

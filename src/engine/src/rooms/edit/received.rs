@@ -93,8 +93,8 @@ pub(in crate::rooms) struct Redactions {
     pub(in crate::rooms) redaction: Option<NewRedaction>,
     /// What it redacts once that is there.
     pub(in crate::rooms) redacts_later: Option<OwnedEventId>,
-    /// The position of the redaction that was there before it; the event is what that leaves.
-    pub(in crate::rooms) redacted_by: Option<i64>,
+    /// The position of the redaction that was there before it, or comes with it; the event is what that leaves.
+    pub(in crate::rooms) redacted_by: Option<Assigned>,
 }
 
 /// A whole state that is taken over with a join.
@@ -118,6 +118,15 @@ pub(in crate::rooms) struct Fork {
     pub(in crate::rooms) extremities: Vec<(OwnedEventId, Assigned)>,
     /// What that changes of the current state over that after the join.
     pub(in crate::rooms) changes: Vec<CurrentChange>,
+}
+
+/// An event of the past that is read from another server.
+#[derive(Clone, Debug)]
+pub(in crate::rooms) struct PastEvent {
+    pub(in crate::rooms) incoming: Incoming,
+    pub(in crate::rooms) redactions: Redactions,
+    /// Its position, once committed.
+    pub(in crate::rooms) position: Assigned,
 }
 
 impl Redactions {
@@ -480,8 +489,12 @@ impl Edit<'_> {
         let mut chain = past.before.chain;
         let mut changes = past.before.changes;
         let mut standing = past.standing;
-        for (incoming, redacted_by) in past.events {
-            let position = Assigned::default();
+        for event in past.events {
+            let PastEvent {
+                incoming,
+                redactions,
+                position,
+            } = event;
             let fields = &incoming.pdu.fields;
             let mut replaces = None;
             if let Some(state_key) = &fields.state_key {
@@ -514,7 +527,10 @@ impl Edit<'_> {
                 }
             };
             let mut new = new_event(&incoming, snapshot.clone(), position);
-            new.redacted_by = redacted_by;
+            if let Some(redaction) = &redactions.redaction {
+                self.redact_in_state(redaction);
+            }
+            redactions.put_into(&mut new);
             new.replaces = replaces;
             // Of the room as it is now, it changes nothing.
             new.settled = Some(Box::new(Settled {

@@ -18,11 +18,16 @@ use ruma::{OwnedEventId, OwnedServerName, ServerName};
 use super::{
     missing::{judge, read_all},
     receive::Known,
+    redact::Deciding,
     resolve::IdState,
 };
 use crate::{
     EngineError, Result,
-    rooms::{Rooms, edit::received::DerivedState, room::Room},
+    rooms::{
+        Rooms,
+        edit::received::{DerivedState, PastEvent},
+        room::Room,
+    },
 };
 
 /// Events that are asked for at once.
@@ -39,8 +44,8 @@ pub(in crate::rooms) struct Past {
     pub(in crate::rooms) before: DerivedState,
     /// What stood, before the oldest, in the places that the events take: by type and state key, the event's position.
     pub(in crate::rooms) standing: HashMap<(String, String), Assigned>,
-    /// The events, each with the position of the redaction that came before it.
-    pub(in crate::rooms) events: Vec<(Incoming, Option<i64>)>,
+    /// The events, and what redactions have to do with them.
+    pub(in crate::rooms) events: Vec<PastEvent>,
 }
 
 impl Rooms {
@@ -92,16 +97,9 @@ impl Rooms {
             let pdu = parley_protocol::Pdu::parse(row.event_id, &row.json);
             before.extend(pdu.map(|pdu| pdu.fields.prev_events).unwrap_or_default());
         }
-        let known = self.database.known_events(&before).await?;
-        let mut seen = HashSet::new();
-        before.retain(|id| {
-            let is_there = known
-                .get(id)
-                .is_some_and(|event| event.standing == Standing::Accepted);
-            !is_there && seen.insert(id.clone())
-        });
-        before.truncate(OLDEST as usize);
-        Ok(before)
+        let mut missing = self.missing_among(room, before).await?;
+        missing.truncate(OLDEST as usize);
+        Ok(missing)
     }
 
     async fn past_by(
@@ -132,6 +130,7 @@ impl Rooms {
             return Ok(false);
         };
         let mut standing = HashMap::new();
+        let mut deciding = Deciding::default();
         let before = match oldest.pdu.fields.prev_events.is_empty() {
             true => DerivedState {
                 chain: Vec::new(),
@@ -141,20 +140,15 @@ impl Rooms {
                 let given = self.fetch_state(room, server, &oldest.pdu.event_id, false);
                 let state = given.await?.state;
                 standing = standing_in(&state, &allowed);
+                deciding = self.deciding_in(&state).await?;
                 let before = self.over_current(room, state).await?;
                 self.unchanged(&before).await?
             }
         };
-        let ids = allowed.iter().map(|event| &event.pdu.event_id);
-        let early = self.database.early_redactions(room.nid(), ids).await?;
-        let mut events = Vec::with_capacity(allowed.len());
-        for event in allowed {
-            events.push(self.redacted_before(room, event, &early).await?);
-        }
         let past = Past {
             before,
             standing,
-            events,
+            events: self.redactions_in_past(room, allowed, deciding).await?,
         };
         let written = self
             .edit(room, |edit| {

@@ -222,7 +222,7 @@ impl Rooms {
         let refusal = self.judged_by_policy(room, &mut incoming).await?;
         let (incoming, redactions) = self.with_redactions(room, incoming, &before).await?;
         let allowed = Allowed {
-            after_gap: is_behind_gap(&incoming.pdu, &known),
+            after_gap: self.is_behind_gap(room, &incoming.pdu, &known).await?,
             incoming,
             before,
             stored,
@@ -514,6 +514,14 @@ impl Rooms {
             };
             positions.extend(position);
         }
+        self.state_events_at(positions).await
+    }
+
+    /// The state events at some positions, by type and state key.
+    pub(super) async fn state_events_at(
+        &self,
+        positions: Vec<i64>,
+    ) -> Result<HashMap<(String, String), StateEvent>> {
         let rows = self.database.events_at(positions).await?;
         Ok(rows
             .into_iter()
@@ -546,17 +554,6 @@ pub(super) fn check_same(room: &Room, incoming: &Incoming, stored: &KnownEvent) 
         true => Ok(()),
         false => Err(EngineError::forbidden("another event has that id")),
     }
-}
-
-/// Whether some of what an event is built on isn't in the timeline, though it could be: no more is known of it than the
-/// state there.
-fn is_behind_gap(pdu: &Pdu, known: &Known) -> bool {
-    let is_missing = |id: &OwnedEventId| {
-        known
-            .get(id)
-            .is_none_or(|event| event.standing == Standing::Known)
-    };
-    pdu.fields.prev_events.iter().any(is_missing)
 }
 
 /// Whether an event is built on exactly the room's forward extremities.

@@ -2,21 +2,70 @@
 //!
 //! <https://spec.matrix.org/v1.19/rooms/v3/#handling-redactions>
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parley_protocol::{Incoming, Pdu, RoomVersion, StateEvent, power, redaction::redacted_json};
 use parley_storage::{
-    commit::{NewRedaction, Standing},
+    commit::{Assigned, NewRedaction, Standing},
     events::EventRow,
     federation::KnownEvent,
 };
-use ruma::{OwnedEventId, UserId, events::StateEventType};
+use ruma::{
+    OwnedEventId, OwnedUserId, UserId,
+    events::{StateEventType, TimelineEventType},
+};
 
-use super::resolve::StateBefore;
+use super::resolve::{IdState, StateBefore};
 use crate::{
     Result,
-    rooms::{Rooms, edit::received::Redactions, room::Room},
+    rooms::{
+        Rooms,
+        edit::received::{PastEvent, Redactions},
+        room::Room,
+    },
 };
+
+/// The state events that decide on who may redact what others have sent.
+#[derive(Debug, Default)]
+pub(super) struct Deciding {
+    create: Option<StateEvent>,
+    levels: Option<StateEvent>,
+}
+
+impl Deciding {
+    const PLACES: [(StateEventType, &str); 2] = [
+        (StateEventType::RoomCreate, ""),
+        (StateEventType::RoomPowerLevels, ""),
+    ];
+
+    fn of(mut state: HashMap<(String, String), StateEvent>) -> Self {
+        let mut take = |event_type: &str| state.remove(&(event_type.to_owned(), String::new()));
+        Self {
+            create: take("m.room.create"),
+            levels: take("m.room.power_levels"),
+        }
+    }
+
+    /// What decides after one more event.
+    fn put(&mut self, pdu: &Pdu) {
+        let Some(event) = StateEvent::from_pdu(pdu).filter(|event| event.state_key.is_empty())
+        else {
+            return;
+        };
+        match event.event_type {
+            TimelineEventType::RoomCreate => self.create = Some(event),
+            TimelineEventType::RoomPowerLevels => self.levels = Some(event),
+            _ => {}
+        }
+    }
+
+    fn lets_redact(&self, sender: &UserId, version: &RoomVersion) -> bool {
+        let levels = |create| power::power_levels(self.levels.as_ref(), create, version);
+        self.create
+            .as_ref()
+            .is_some_and(|create| levels(create).user_can_redact_event_of_other(sender))
+    }
+}
 
 impl Rooms {
     /// An event as it is after the redactions that came before it, with what it and others redact.
@@ -30,7 +79,7 @@ impl Rooms {
         let early = [&incoming.pdu.event_id];
         let early = self.database.early_redactions(room.nid(), early).await?;
         let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
-        redactions.redacted_by = redacted_by;
+        redactions.redacted_by = redacted_by.map(Assigned::known);
         Ok((incoming, redactions))
     }
 
@@ -43,11 +92,28 @@ impl Rooms {
         pdu: &Pdu,
         before: &StateBefore,
     ) -> Result<Redactions> {
-        let mut redactions = Redactions::default();
         let Some(target) = pdu.redacts(room.version().redacts_in_content()) else {
-            return Ok(redactions);
+            return Ok(Redactions::default());
         };
         let known = self.database.known_events([&target]).await?.remove(&target);
+        let Some(of) = known.as_ref().and_then(sender_of) else {
+            return self.redacts_what_is_known(room, target, known, false).await;
+        };
+        let may = self
+            .may_redact(room, &pdu.fields.sender, &of, before)
+            .await?;
+        self.redacts_what_is_known(room, target, known, may).await
+    }
+
+    /// What a redaction does to its target, as that is known here; `may` is whether its sender may redact that.
+    async fn redacts_what_is_known(
+        &self,
+        room: &Room,
+        target: OwnedEventId,
+        known: Option<KnownEvent>,
+        may: bool,
+    ) -> Result<Redactions> {
+        let mut redactions = Redactions::default();
         let Some(known) = known else {
             redactions.redacts_later = Some(target);
             return Ok(redactions);
@@ -59,16 +125,81 @@ impl Rooms {
             // It may come into the timeline later.
             redactions.redacts_later = Some(target);
         }
-        let Ok(of) = Pdu::parse(known.event_id.clone(), &known.json) else {
-            return Ok(redactions);
-        };
-        if self
-            .may_redact(room, &pdu.fields.sender, &of.fields.sender, before)
-            .await?
-        {
+        if may {
             redactions.redaction = self.redaction_of(room, known).await?;
         }
         Ok(redactions)
+    }
+
+    /// What redactions have to do with a stretch of the past, the oldest event first, before which `deciding` stands.
+    pub(super) async fn redactions_in_past(
+        &self,
+        room: &Room,
+        events: Vec<Incoming>,
+        mut deciding: Deciding,
+    ) -> Result<Vec<PastEvent>> {
+        let version = room.version();
+        let in_content = version.redacts_in_content();
+        let mut past = self.redacted_early(room, events).await?;
+        let targets: Vec<OwnedEventId> = past
+            .iter()
+            .filter_map(|event| event.incoming.pdu.redacts(in_content))
+            .collect();
+        let known = self.database.known_events(&targets).await?;
+        let mut redacted = HashSet::new();
+        let ids = past.iter().map(|event| event.incoming.pdu.event_id.clone());
+        let places: HashMap<OwnedEventId, usize> = ids.zip(0..).collect();
+        for index in 0..past.len() {
+            let pdu = &past[index].incoming.pdu;
+            deciding.put(pdu);
+            let Some(target) = pdu.redacts(in_content) else {
+                continue;
+            };
+            let beside = places.get(&target).copied();
+            let known = known.get(&target).cloned();
+            let of = match beside {
+                Some(place) => Some(past[place].incoming.pdu.fields.sender.clone()),
+                None => known.as_ref().and_then(sender_of),
+            };
+            let sender = &pdu.fields.sender;
+            let may = of.is_some_and(|of| {
+                needs_no_power(version, sender, &of) || deciding.lets_redact(sender, version)
+            });
+            let mut redactions = self
+                .redacts_what_is_known(room, target.clone(), known, may)
+                .await?;
+            if let Some(place) = beside {
+                redactions.redacts_later = None;
+                if may {
+                    let by = past[index].position.clone();
+                    past[place].redact(version, by);
+                }
+            }
+            let of_this = &mut past[index].redactions;
+            // An event stays redacted by the first redaction.
+            of_this.redaction = redactions.redaction.filter(|_| redacted.insert(target));
+            of_this.redacts_later = redactions.redacts_later;
+        }
+        Ok(past)
+    }
+
+    /// Events of the past as they are after the redactions that came before them.
+    async fn redacted_early(&self, room: &Room, events: Vec<Incoming>) -> Result<Vec<PastEvent>> {
+        let ids = events.iter().map(|event| &event.pdu.event_id);
+        let early = self.database.early_redactions(room.nid(), ids).await?;
+        let mut past = Vec::with_capacity(events.len());
+        for incoming in events {
+            let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
+            past.push(PastEvent {
+                incoming,
+                redactions: Redactions {
+                    redacted_by: redacted_by.map(Assigned::known),
+                    ..Redactions::default()
+                },
+                position: Assigned::default(),
+            });
+        }
+        Ok(past)
     }
 
     async fn redaction_of(&self, room: &Room, known: KnownEvent) -> Result<Option<NewRedaction>> {
@@ -136,21 +267,45 @@ impl Rooms {
         of: &UserId,
         before: &StateBefore,
     ) -> Result<bool> {
-        let rules = &room.version().rules().authorization;
-        if rules.special_case_room_redaction || sender.server_name() == of.server_name() {
+        if needs_no_power(room.version(), sender, of) {
             return Ok(true);
         }
-        let places = [StateEventType::RoomCreate, StateEventType::RoomPowerLevels];
-        let places = places.map(|event_type| (event_type, String::new()));
+        let places = Deciding::PLACES.map(|(event_type, key)| (event_type, key.to_owned()));
         let state = self.state_events(before, places.to_vec()).await?;
-        let event = |event_type: &str| -> Option<&StateEvent> {
-            state.get(&(event_type.to_owned(), String::new()))
-        };
-        let Some(create) = event("m.room.create") else {
-            return Ok(false);
-        };
-        let levels = power::power_levels(event("m.room.power_levels"), create, room.version());
-        Ok(levels.user_can_redact_event_of_other(sender))
+        Ok(Deciding::of(state).lets_redact(sender, room.version()))
+    }
+
+    /// What of a state decides on who may redact.
+    pub(super) async fn deciding_in(&self, state: &IdState) -> Result<Deciding> {
+        let positions = Deciding::PLACES
+            .iter()
+            .filter_map(|(event_type, key)| state.standing(&event_type.to_string(), key))
+            .map(|position| position.get())
+            .collect();
+        Ok(Deciding::of(self.state_events_at(positions).await?))
+    }
+}
+
+/// Whether a user may redact what another has sent whatever power they have.
+fn needs_no_power(version: &RoomVersion, sender: &UserId, of: &UserId) -> bool {
+    let rules = &version.rules().authorization;
+    rules.special_case_room_redaction || sender.server_name() == of.server_name()
+}
+
+fn sender_of(known: &KnownEvent) -> Option<OwnedUserId> {
+    let pdu = Pdu::parse(known.event_id.clone(), &known.json);
+    pdu.ok().map(|pdu| pdu.fields.sender)
+}
+
+impl PastEvent {
+    /// Leaves of it what a redaction leaves that comes with it, unless another was first.
+    fn redact(&mut self, version: &RoomVersion, by: Assigned) {
+        if self.redactions.redacted_by.is_none()
+            && let Some(redacted) = redacted(&self.incoming, version)
+        {
+            self.incoming = redacted;
+            self.redactions.redacted_by = Some(by);
+        }
     }
 }
 

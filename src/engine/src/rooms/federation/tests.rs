@@ -2,24 +2,22 @@
 
 mod large;
 mod net;
+mod redactions;
 
 use std::sync::{Arc, atomic::Ordering};
 
 use parley_protocol::RoomVersion;
 use parley_storage::inbox::Received;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomVersionId,
-    events::room::member::MembershipState, signatures::hash_and_sign_event,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId,
+    UserId, events::room::member::MembershipState, signatures::hash_and_sign_event,
 };
 
 use serde_json::value::RawValue;
 
 use self::net::{Net, Server};
 use super::receive::Verdict;
-use crate::rooms::{
-    history::{Direction, PageRequest},
-    membership::MembershipDetails,
-};
+use crate::rooms::{history::Direction, membership::MembershipDetails};
 
 async fn two(version: RoomVersionId) -> (Arc<Net>, Server, Server, OwnedRoomId) {
     let net = Arc::new(Net::default());
@@ -198,6 +196,57 @@ async fn a_gap_that_is_too_wide_is_left_and_the_state_asked_for() {
     assert!(net.asked.lock().unwrap().contains(&"state_ids"));
     agree(&one, &two, &room_id).await;
     assert_eq!(two.said(&room_id).await.last().unwrap(), "last");
+}
+
+/// The member event of a user as a server has it.
+async fn member_event(server: &Server, room_id: &RoomId, user_id: &UserId) -> OwnedEventId {
+    let state = server.state(room_id).await;
+    let mut state = state.into_iter();
+    let of_user = |(_, state_key, _): &(String, String, _)| state_key == user_id.as_str();
+    state.find(of_user).unwrap().2
+}
+
+#[tokio::test]
+async fn a_gap_behind_what_is_not_shown_is_known_and_read_later() {
+    let net = Arc::new(Net::default());
+    let [one, two, three, four] = [
+        net.server("one.test").await,
+        net.server("two.test").await,
+        net.server("three.test").await,
+        net.server("four.test").await,
+    ];
+    let room_id = one.public_room(RoomVersionId::V11).await;
+    two.join(&room_id, &one).await.unwrap();
+    three.join(&room_id, &one).await.unwrap();
+    four.join(&room_id, &three).await.unwrap();
+    let joined = member_event(&three, &room_id, &four.user.user_id).await;
+    three.give(&two, &room_id, &joined).await.unwrap();
+    // Of what the user of the third server says, the second knows only that they were banned before it came to hear of it.
+    let user = &three.user.user_id;
+    one.rooms()
+        .ban(&one.user, &room_id, user, None)
+        .await
+        .unwrap();
+    let ban = member_event(&one, &room_id, user).await;
+    one.give(&two, &room_id, &ban).await.unwrap();
+    let first = three.say(&room_id, "first").await;
+    three.give(&four, &room_id, &first).await.unwrap();
+    let mut last = first.clone();
+    for count in 0..60 {
+        last = three.say(&room_id, &count.to_string()).await;
+        three.give(&four, &room_id, &last).await.unwrap();
+    }
+    let verdict = three.give(&two, &room_id, &last).await.unwrap();
+    assert!(matches!(verdict, Verdict::SoftFailed(_)), "{verdict:?}");
+    let heard = four.say(&room_id, "I heard that").await;
+    let verdict = four.give(&two, &room_id, &heard).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted);
+    let database = &two.rooms().database;
+    let row = database.event(&heard).await.unwrap().unwrap();
+    assert!(row.after_gap);
+    assert!(database.event(&first).await.unwrap().is_none());
+    two.read_back(&room_id, 200).await;
+    assert!(database.event(&first).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -517,27 +566,9 @@ async fn the_past_is_read_from_others_as_far_as_the_user_may_see_it() {
         }
         two.join(&room_id, &one).await.unwrap();
         let mut said = Vec::new();
-        let mut from = None;
-        loop {
-            let request = PageRequest {
-                from,
-                to: None,
-                direction: Direction::Backward,
-                limit: 20,
-            };
-            let page = two
-                .rooms()
-                .messages(&two.user, &room_id, request, |_| true)
-                .await
-                .unwrap();
-            for event in &page.events {
-                let content: serde_json::Value = serde_json::from_str(event.content()).unwrap();
-                said.extend(content["body"].as_str().map(ToOwned::to_owned));
-            }
-            from = page.end;
-            if from.is_none() {
-                break;
-            }
+        for event in two.read_back(&room_id, 20).await {
+            let content: serde_json::Value = serde_json::from_str(event.content()).unwrap();
+            said.extend(content["body"].as_str().map(ToOwned::to_owned));
         }
         let expected: Vec<String> = (0..seen).rev().map(|count| format!("{count:03}")).collect();
         assert_eq!(said, expected, "{visibility}");
@@ -679,85 +710,6 @@ async fn what_was_received_is_worked_through_once_whatever_is_wrong_with_some_of
 async fn content(server: &Server, event_id: &OwnedEventId) -> serde_json::Value {
     let json: serde_json::Value = serde_json::from_str(&server.pdu(event_id).await).unwrap();
     json["content"].clone()
-}
-
-#[tokio::test]
-async fn a_redaction_that_comes_before_its_target_applies_when_that_comes() {
-    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
-    let secret = one.say(&room_id, "secret").await;
-    let json = one.pdu(&secret).await;
-    // More than the gap that is asked for, so that the redaction is there first.
-    for count in 0..60 {
-        one.say(&room_id, &count.to_string()).await;
-    }
-    let redaction = one
-        .rooms()
-        .redact(&one.user, &room_id, &secret, "redact", None)
-        .await
-        .unwrap();
-    one.give(&two, &room_id, &redaction).await.unwrap();
-    let room = two.rooms().room(&room_id).await.unwrap();
-    let database = &two.rooms().database;
-    assert!(!database.has_event(&secret).await.unwrap());
-    let verdict = two.rooms().receive(&room, &one.name, &json).await;
-    assert_eq!(verdict.unwrap(), Verdict::Accepted);
-    assert_eq!(content(&two, &secret).await, serde_json::json!({}));
-    let row = database.event(&secret).await.unwrap().unwrap();
-    let redaction = database.event(&redaction).await.unwrap().unwrap();
-    assert_eq!(row.redacted_by, Some(redaction.position));
-}
-
-#[tokio::test]
-async fn a_redaction_by_somebody_without_power_does_nothing_whichever_comes_first() {
-    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
-    let said = one.say(&room_id, "mine").await;
-    let json = one.pdu(&said).await;
-    // Built by hand: its server would refuse it.
-    let room = two.rooms().room(&room_id).await.unwrap();
-    let forged = two
-        .rooms()
-        .edit(&room, |edit| {
-            let draft = parley_protocol::EventDraft {
-                sender: two.user.user_id.clone(),
-                event_type: "m.room.redaction".into(),
-                state_key: None,
-                content: Default::default(),
-                redacts: Some(said.clone()),
-                origin_server_ts: ruma::MilliSecondsSinceUnixEpoch::now(),
-            };
-            edit.append(draft, None)
-        })
-        .await
-        .unwrap();
-    let verdict = two.give(&one, &room_id, &forged).await.unwrap();
-    assert_eq!(verdict, Verdict::Accepted);
-    assert_eq!(one.said(&room_id).await, ["mine"]);
-    let verdict = two.rooms().receive(&room, &one.name, &json).await;
-    assert_eq!(verdict.unwrap(), Verdict::Accepted);
-    assert_eq!(two.said(&room_id).await, ["mine"]);
-}
-
-#[tokio::test]
-async fn what_is_redacted_is_so_in_the_state_that_came_with_a_join_too() {
-    let net = Arc::new(Net::default());
-    let one = net.server("one.test").await;
-    let two = net.server("two.test").await;
-    let room_id = one.public_room(RoomVersionId::V11).await;
-    let topic = one.set(&room_id, "m.room.topic", "", r#"{"topic":"secret"}"#);
-    let topic = topic.await.unwrap();
-    two.join(&room_id, &one).await.unwrap();
-    let redaction = one
-        .rooms()
-        .redact(&one.user, &room_id, &topic, "redact", None)
-        .await
-        .unwrap();
-    one.give(&two, &room_id, &redaction).await.unwrap();
-    let room = two.rooms().room(&room_id).await.unwrap();
-    let state = two.rooms().registry.load(&room).await.unwrap();
-    assert_eq!(state.text("m.room.topic", "topic"), None);
-    let position = state.get("m.room.topic", "").unwrap().position.get();
-    let rows = two.rooms().database.events_at(vec![position]).await;
-    assert!(!rows.unwrap()[0].json.contains("secret"));
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ use crate::{
         history,
         membership::MembershipDetails,
         send::Message,
+        timeline::TimelineEvent,
     },
     sessions::Session,
     stream::token::Token,
@@ -248,6 +249,28 @@ impl Server {
         let mut joined = answer.rooms.joined.into_iter();
         let room = joined.find(|joined| joined.room.id() == room_id);
         (answer.next, room)
+    }
+
+    /// What the user's client reads back of a room, a page after the other until there's no more.
+    pub(super) async fn read_back(&self, room_id: &RoomId, page: usize) -> Vec<Arc<TimelineEvent>> {
+        let mut read = Vec::new();
+        let mut from = None;
+        loop {
+            let request = history::PageRequest {
+                from,
+                to: None,
+                direction: history::Direction::Backward,
+                limit: page,
+            };
+            let rooms = self.rooms();
+            let page = rooms.messages(&self.user, room_id, request, |_| true).await;
+            let page = page.unwrap();
+            read.extend(page.events);
+            from = page.end;
+            if from.is_none() {
+                return read;
+            }
+        }
     }
 
     /// What was said in a room, as its timeline has it.
