@@ -2,17 +2,20 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use http::{header, request::Parts};
+use http::{Method, header, request::Parts};
 use parley_engine::{
     EngineError,
     sessions::{AccountKind, Session},
 };
 use percent_encoding::percent_decode_str;
 use ruma::api::{
+    Metadata as _,
     auth_scheme::{
         AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication,
     },
+    client::session::{logout, logout_all},
     error::ErrorKind,
+    path_builder::PathBuilder as _,
 };
 
 use crate::{ApiError, ClientApi, Result, guests};
@@ -72,7 +75,7 @@ impl Scheme for AccessTokenOptional {
             return Ok(None);
         };
         let session = session_of(api, parts, &token, address).await?;
-        if session.locked && !is_open_to_locked(parts.uri.path()) {
+        if session.locked && !is_open_to_locked(&parts.method, parts.uri.path()) {
             return Err(EngineError::user_locked().into());
         }
         if session.kind == AccountKind::Guest && !guests::may(&parts.method, parts.uri.path()) {
@@ -118,8 +121,10 @@ async fn session_of(
 }
 
 /// A locked user may log out, <https://spec.matrix.org/v1.19/client-server-api/#account-locking>.
-fn is_open_to_locked(path: &str) -> bool {
-    path.ends_with("/logout") || path.ends_with("/logout/all")
+fn is_open_to_locked(method: &Method, path: &str) -> bool {
+    let one = logout::v3::Request::PATH_BUILDER.all_paths();
+    let mut paths = one.chain(logout_all::v3::Request::PATH_BUILDER.all_paths());
+    *method == Method::POST && paths.any(|open| open == path)
 }
 
 /// The access token of a request: of the header, else of the query, which is deprecated.

@@ -270,12 +270,23 @@ async fn guessing_a_password_is_limited_by_account_and_a_success_clears_the_coun
 async fn a_locked_user_can_log_out_and_nothing_else() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
+        let room_id = crate::rooms::create_public(&alice).await;
         let user_id = ruma::UserId::parse(&alice.user_id).unwrap();
         let accounts = server.engine().accounts();
         accounts.set_locked(&user_id, true).await.unwrap();
         let answer = alice.get(WHOAMI).await;
         answer.is_refused(401, "M_USER_LOCKED");
         assert_eq!(answer.body["soft_logout"], true);
+        // What is the client's own choice in a path doesn't make it a logout.
+        let base = format!(
+            "/_matrix/client/v3/rooms/{}",
+            crate::rooms::quoted(&room_id)
+        );
+        for path in ["send/m.room.message/logout", "state/com.example/logout"] {
+            let content = json!({ "msgtype": "m.text", "body": "still here" });
+            let answer = alice.put(&format!("{base}/{path}"), content).await;
+            answer.is_refused(401, "M_USER_LOCKED");
+        }
         let answer = server
             .client()
             .post(LOGIN, as_user("alice", PASSWORD))
