@@ -121,6 +121,17 @@ impl EngineError {
         )
     }
 
+    /// After what time what was limited is worth trying again, if that is what it is.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let Some(ErrorKind::LimitExceeded(data)) = self.kind() else {
+            return None;
+        };
+        match data.retry_after {
+            Some(RetryAfter::Delay(wait)) => Some(wait),
+            _ => Some(Duration::ZERO),
+        }
+    }
+
     /// The protocol's error, if that is what it is.
     pub fn kind(&self) -> Option<&ErrorKind> {
         match self {

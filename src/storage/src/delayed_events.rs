@@ -261,6 +261,17 @@ impl Database {
         transaction.commit().await
     }
 
+    /// Has an event that was taken up be due again at a time, unless it has an outcome.
+    pub async fn put_off_delayed_event(&self, nid: i64, until: i64) -> Result<()> {
+        let mut transaction = self.write().await?;
+        statement("UPDATE delayed_events SET wake_at = $2 WHERE nid = $1 AND wake_at IS NOT NULL")
+            .bind(nid)
+            .bind(until)
+            .run(&mut transaction)
+            .await?;
+        transaction.commit().await
+    }
+
     /// Has the delay of a scheduled event begin anew; false if it isn't scheduled any more, or is being sent.
     pub async fn restart_delayed_event(&self, nid: i64, now: i64) -> Result<bool> {
         let mut transaction = self.write().await?;

@@ -503,6 +503,40 @@ async fn managing_is_limited_by_user_and_by_address() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_due_while_the_room_has_its_fill_is_sent_when_it_takes_more() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits = RateLimitSettings {
+            enabled: true,
+            room_messages: RateLimit::new(2.0, 4),
+            ..RateLimitSettings::default()
+        };
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let since = now(&bob).await;
+        // Others write as much as the room takes.
+        for count in 0.. {
+            let path = format!("send/m.room.message/{count}");
+            let content = json!({ "msgtype": "m.text", "body": "noise" });
+            let answer = bob.put(&room_path(&room_id, &path), content).await;
+            if answer.status == 429 {
+                break;
+            }
+        }
+        let later = delay_id(say_later(&alice, &room_id, "later", 1).await);
+        let is_later = |event: &Value| body(event) == "later";
+        wait_for(&bob, &since, &room_id, 1, is_later).await;
+        assert!(outcome(&alice, &later).await["error"].is_null());
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_on_several_nodes_is_sent_once() {
     on_each_engine(async |first| {

@@ -10,6 +10,8 @@ use crate::{EngineError, Result, background::Background};
 
 /// How long a node has to send what it took up, before another does, in milliseconds.
 const PATIENCE: i64 = 30_000;
+/// How long it's waited at least before what a limit held back is tried again.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// Events that are taken up at once.
 const BATCH: i64 = 100;
 /// How often it is looked for what another node scheduled that is gone, and for what to do where the database failed.
@@ -93,12 +95,25 @@ impl Scheduler {
             return self.events.finalise(event, None).await.map(|_| ());
         }
         match self.events.send(event).await {
+            Err(error) if let Some(wait) = error.retry_after() => self.put_off(event, wait).await,
             Err(error @ EngineError::Refused { .. }) => {
                 tracing::info!(%error, room = %event.room_id, "a delayed event is refused");
                 self.events.finalise(event, Some(&error)).await.map(|_| ())
             }
             sent => sent,
         }
+    }
+
+    /// Has an event be due again when a limit lets it through: it says that somebody has left a call, perhaps, while others write
+    /// as much as the room takes.
+    async fn put_off(&self, event: &DelayedEvent, wait: Duration) -> Result<()> {
+        let parts = &self.events.parts;
+        let wait = i64::try_from(wait.max(LEAST_WAIT).as_millis()).unwrap_or(PATIENCE);
+        let until = parts.clock.now_ms().saturating_add(wait);
+        Ok(parts
+            .database
+            .put_off_delayed_event(event.nid, until)
+            .await?)
     }
 
     async fn clean(&self) {
