@@ -123,6 +123,9 @@ impl Rooms {
                 known.standing == Standing::Known && known.room_nid == room.nid()
             })
         });
+        let states = known.into_iter();
+        let states = states.filter_map(|(id, event)| Some((id, event.snapshot?)));
+        let states: HashMap<OwnedEventId, i64> = states.collect();
         let verified = self.verify(events, room.version()).await?;
         let verified: Vec<Incoming> = verified.into_iter().filter_map(Result::ok).collect();
         let allowed = self.allowed_past(room, server, verified).await?;
@@ -148,7 +151,9 @@ impl Rooms {
         let past = Past {
             before,
             standing,
-            events: self.redactions_in_past(room, allowed, deciding).await?,
+            events: self
+                .redactions_in_past(room, allowed, &states, deciding)
+                .await?,
         };
         let written = self
             .edit(room, |edit| {

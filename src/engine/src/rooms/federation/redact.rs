@@ -131,11 +131,13 @@ impl Rooms {
         Ok(redactions)
     }
 
-    /// What redactions have to do with a stretch of the past, the oldest event first, before which `deciding` stands.
+    /// What redactions have to do with a stretch of the past, the oldest event first, before which `deciding` stands. Of some
+    /// of them it's known what state they are in, by its snapshot; of the others it's taken to be what comes of all before them.
     pub(super) async fn redactions_in_past(
         &self,
         room: &Room,
         events: Vec<Incoming>,
+        states: &HashMap<OwnedEventId, i64>,
         mut deciding: Deciding,
     ) -> Result<Vec<PastEvent>> {
         let version = room.version();
@@ -162,9 +164,19 @@ impl Rooms {
                 None => known.as_ref().and_then(sender_of),
             };
             let sender = &pdu.fields.sender;
-            let may = of.is_some_and(|of| {
-                needs_no_power(version, sender, &of) || deciding.lets_redact(sender, version)
-            });
+            let may = match (of, states.get(&pdu.event_id)) {
+                (None, _) => false,
+                (Some(of), Some(base)) => {
+                    let before = StateBefore {
+                        base: *base,
+                        resolved: None,
+                    };
+                    self.may_redact(room, sender, &of, &before).await?
+                }
+                (Some(of), None) => {
+                    needs_no_power(version, sender, &of) || deciding.lets_redact(sender, version)
+                }
+            };
             let mut redactions = self
                 .redacts_what_is_known(room, target.clone(), known, may)
                 .await?;

@@ -166,7 +166,9 @@ async fn in_a_stretch_of_the_past_who_has_the_power_then_redacts() {
     let room = rooms.room(&room_id).await.unwrap();
     let state = rooms.registry.load(&room).await.unwrap();
     let deciding = rooms.deciding_in(&IdState::of_room(&state)).await.unwrap();
-    let past = rooms.redactions_in_past(&room, stretch, deciding).await;
+    let past = rooms
+        .redactions_in_past(&room, stretch, &Default::default(), deciding)
+        .await;
     let past = past.unwrap();
     let said = past.iter().take(2).map(|event| &event.incoming.json);
     let said: Vec<bool> = said.map(|json| json.contains("body")).collect();
