@@ -68,7 +68,7 @@ struct Shared {
 impl Shared {
     async fn new(parts: &RoomServiceParts<'_>) -> Result<Self> {
         let position = parts.database.stream_position().await?;
-        let feeds = Arc::new(Feeds::default());
+        let feeds = Arc::new(Feeds::new(parts.settings.rooms.forget_on_leave));
         feeds.start_at(position);
         let events = Arc::new(Events::new(parts.database.clone()));
         Ok(Self {

@@ -252,7 +252,7 @@ pub struct RoomSettings {
     pub default_version: RoomVersionId,
     /// How many rooms a user may be joined to; 0 is as many as they like.
     pub max_joined: u32,
-    /// Whether a room that a user leaves is forgotten at once.
+    /// Whether a room that a user leaves, or is put out of, is forgotten at once.
     pub forget_on_leave: bool,
     /// Whether rooms of other servers are joined without waiting for who is in them.
     pub join_without_members: bool,

@@ -264,6 +264,7 @@ pub struct Commit {
     /// The last position of the stream with what was added so far.
     to: i64,
     interned: Vec<Interned>,
+    forgets_left: bool,
 }
 
 /// The stretch of the stream that a group has taken.
@@ -289,6 +290,7 @@ impl Database {
             before,
             to: before,
             interned: Vec::new(),
+            forgets_left: false,
         })
     }
 
@@ -302,6 +304,12 @@ impl Database {
 }
 
 impl Commit {
+    /// Has rooms be forgotten by those who leave them or are put out.
+    pub fn forgets_left(mut self, forgets_left: bool) -> Self {
+        self.forgets_left = forgets_left;
+        self
+    }
+
     /// Adds writes, and gives them their positions in the order given. Says of each what becomes of it.
     ///
     /// # Errors
@@ -323,7 +331,7 @@ impl Commit {
         for write in &current {
             rows.add(write, &interned)?;
         }
-        rows.store(&mut self.transaction).await?;
+        rows.store(&mut self.transaction, self.forgets_left).await?;
         self.interned.push(interned);
         Ok(outcomes)
     }

@@ -360,7 +360,11 @@ impl Rows {
     }
 
     /// Writes all rows.
-    pub(crate) async fn store(self, transaction: &mut Transaction) -> Result<()> {
+    pub(crate) async fn store(
+        self,
+        transaction: &mut Transaction,
+        forgets_left: bool,
+    ) -> Result<()> {
         self.outliers.store(transaction).await?;
         self.events.store(transaction).await?;
         self.snapshots.store(transaction).await?;
@@ -384,7 +388,7 @@ impl Rows {
         }
         self.rewrites.store(transaction).await?;
         store_heads(transaction, self.heads).await?;
-        store_memberships(transaction, self.memberships).await?;
+        store_memberships(transaction, self.memberships, forgets_left).await?;
         self.relations.store(transaction).await?;
         self.shown.store(transaction).await?;
         for (position, redaction) in self.redactions {
@@ -491,6 +495,7 @@ async fn store_heads(transaction: &mut Transaction, heads: BTreeMap<i64, Head>) 
 async fn store_memberships(
     transaction: &mut Transaction,
     memberships: BTreeMap<(i64, i64), (Option<String>, i64)>,
+    forgets_left: bool,
 ) -> Result<()> {
     let mut columns = (vec![], vec![], vec![], vec![], vec![]);
     for ((user_nid, room_nid), (membership, position)) in memberships {
@@ -504,9 +509,10 @@ async fn store_memberships(
         };
         columns.0.push(user_nid);
         columns.1.push(room_nid);
+        let is_left = matches!(membership.as_str(), "leave" | "ban");
         columns.2.push(membership);
         columns.3.push(position);
-        columns.4.push(false);
+        columns.4.push(forgets_left && is_left);
     }
     insert(
         transaction,

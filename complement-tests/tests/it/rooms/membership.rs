@@ -420,6 +420,20 @@ async fn a_room_is_forgotten_upon_leaving_where_the_server_is_set_to() {
         assert_eq!(forced["enabled"], true);
         join(&bob, &room_id).await.ok();
         bob.get(&room_path(&room_id, "messages?dir=b")).await.ok();
+        // So it is if others put them out.
+        for how in ["kick", "ban"] {
+            act(&alice, &room_id, how, &bob).await.ok();
+            bob.get(&room_path(&room_id, "messages?dir=b"))
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+            let everything = json!({ "room": { "include_leave": true } }).to_string();
+            let path = format!("{BASE}/sync?timeout=0&filter={}", quoted(&everything));
+            let rooms = &bob.get(&path).await.ok()["rooms"];
+            assert!(rooms["leave"].get(&room_id).is_none(), "{rooms}");
+            if how == "kick" {
+                join(&bob, &room_id).await.ok();
+            }
+        }
     })
     .await;
 }

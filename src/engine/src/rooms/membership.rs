@@ -111,11 +111,7 @@ impl Rooms {
         reason: Option<String>,
     ) -> Result<()> {
         if room.is_outside() || self.is_invited_from_outside(session, room).await? {
-            self.leave_outside(session, room, reason).await?;
-            if self.settings.forget_on_leave {
-                self.forget(session, room.id()).await?;
-            }
-            return Ok(());
+            return self.leave_outside(session, room, reason).await;
         }
         let details = MembershipDetails {
             reason,
@@ -141,11 +137,8 @@ impl Rooms {
                 _ => Err(EngineError::forbidden("you are not in this room")),
             }
         })
-        .await?;
-        if self.settings.forget_on_leave {
-            self.forget(session, room.id()).await?;
-        }
-        Ok(())
+        .await
+        .map(|_| ())
     }
 
     /// Invites a user.

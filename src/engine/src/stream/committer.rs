@@ -236,7 +236,9 @@ impl Worker {
         group: &mut Vec<Queued>,
         queue: &mut mpsc::Receiver<Queued>,
     ) -> Result<Committed, StorageError> {
-        let mut commit = self.database.begin_commit().await?;
+        let forgets_left = self.feeds.forgets_left;
+        let commit = self.database.begin_commit().await?;
+        let mut commit = commit.forgets_left(forgets_left);
         let overtaken = add(&mut commit, group, 0).await?;
         if overtaken > 0 {
             let count = group.len();

@@ -233,6 +233,8 @@ pub struct Feeds {
     inner: Mutex<Inner>,
     /// Tells how far `Inner::noted` has come.
     noted: watch::Sender<i64>,
+    /// Whether rooms are forgotten by those who leave them or are put out.
+    pub(super) forgets_left: bool,
 }
 
 #[derive(Debug, Default)]
@@ -423,6 +425,14 @@ impl Noted {
 }
 
 impl Feeds {
+    /// None yet.
+    pub(crate) fn new(forgets_left: bool) -> Self {
+        Self {
+            forgets_left,
+            ..Self::default()
+        }
+    }
+
     /// The feed of a user, made if there is none.
     ///
     /// # Errors
@@ -536,7 +546,7 @@ impl Feeds {
         let mut inner = lock(&self.inner);
         let mut touched = lock(&noted.touched);
         for change in &noted.members {
-            inner.note_member(change, &mut touched);
+            inner.note_member(change, self.forgets_left, &mut touched);
         }
         for (room_nid, position) in &noted.rooms {
             inner.mark_room(*room_nid, &mut touched, |marks| marks.events = *position);
@@ -671,15 +681,24 @@ impl Inner {
         }
     }
 
-    fn note_member(&mut self, change: &MemberChange, touched: &mut HashSet<i64>) {
+    fn note_member(
+        &mut self,
+        change: &MemberChange,
+        forgets_left: bool,
+        touched: &mut HashSet<i64>,
+    ) {
         let Some(feed) = self.user(&change.user_id).cloned() else {
             return;
         };
         {
             let mut marks = lock(&feed.marks);
-            marks
-                .memberships
-                .insert(change.room_nid, change.membership.clone());
+            let mut membership = change.membership.clone();
+            membership.forgotten = forgets_left
+                && matches!(
+                    membership.membership,
+                    MembershipState::Leave | MembershipState::Ban
+                );
+            marks.memberships.insert(change.room_nid, membership);
             marks.rooms.entry(change.room_nid).or_default().events = change.membership.position;
         }
         touched.insert(feed.user_nid);
