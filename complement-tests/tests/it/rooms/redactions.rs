@@ -128,3 +128,29 @@ async fn a_redacted_membership_holds_and_a_redacted_name_is_gone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_same_transaction_id_for_another_event_redacts_that_too() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let one = say(&alice, &room_id, "one").await;
+        let other = say(&alice, &room_id, "other").await;
+        let path = |target: &str| room_path(&room_id, &format!("redact/{}/same", quoted(target)));
+        let first = event_id(&alice.put(&path(&one), json!({})).await.ok());
+        let second = event_id(&alice.put(&path(&other), json!({})).await.ok());
+        assert_ne!(first, second);
+        let again = alice.put(&path(&one), json!({})).await.ok();
+        assert_eq!(event_id(&again), first);
+        for target in [&one, &other] {
+            let event = get_event(&alice, &room_id, target).await.ok();
+            assert_eq!(event["content"], json!({}), "{event}");
+        }
+        // The client is told the transaction id as it gave it.
+        for redaction in [&first, &second] {
+            let event = get_event(&alice, &room_id, redaction).await.ok();
+            assert_eq!(event["unsigned"]["transaction_id"], "same", "{event}");
+        }
+    })
+    .await;
+}

@@ -18,7 +18,13 @@ use super::{
     edit::Edit,
     room::Room,
     state::RoomState,
-    transactions::{Begun, Key, Making},
+    transactions::{self, Begun, Key, Making},
+};
+use crate::{
+    EngineError, Result,
+    limits::Action,
+    profiles::{MAX_AVATAR_URL, MAX_DISPLAY_NAME},
+    sessions::Session,
 };
 use crate::{EngineError, Result, sessions::Session};
 
@@ -165,7 +171,9 @@ impl Rooms {
         reason: Option<String>,
     ) -> Result<OwnedEventId> {
         let (room, _) = self.joined_room(session, room_id).await?;
-        let key = key(session, &room, "m.room.redaction", transaction_id)?;
+        // The same transaction id for another event is another request.
+        let transaction_id = transactions::of_redaction(target, transaction_id);
+        let key = key(session, &room, "m.room.redaction", &transaction_id)?;
         let making = match self.transactions.begin(&self.database, key).await? {
             Begun::Made(event_id) => return Ok(event_id),
             Begun::New(making) => making,

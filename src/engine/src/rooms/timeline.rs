@@ -14,6 +14,7 @@ use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
 use serde::Deserialize;
 
+use super::transactions::as_given;
 use crate::{EngineError, Result};
 
 /// Bytes of events that are kept in memory after they were read.
@@ -94,20 +95,22 @@ impl TimelineEvent {
             .zip(row.replaced_json.as_deref())
             .and_then(|((position, event_id), json)| Replaced::parse(position, event_id, json))
             .map(Box::new);
+        let event_type = fields.event_type.as_ref();
         Ok(Self {
             position: row.position,
             room_nid: row.room_nid,
             body: fields.body(&row.event_id),
             content_bytes: fields.content.get().len(),
             sender,
-            event_type: fields.event_type.into_owned().into_boxed_str(),
+            event_type: event_type.into(),
             state_key: fields
                 .state_key
                 .map(|key| key.into_owned().into_boxed_str()),
             origin_server_ts: i64::try_from(fields.origin_server_ts).unwrap_or(i64::MAX),
             origin: row
                 .device_nid
-                .zip(row.transaction_id.map(String::into_boxed_str)),
+                .zip(row.transaction_id.as_deref())
+                .map(|(device, id)| (device, as_given(event_type, id).into())),
             snapshot: row.snapshot,
             replaced,
             redacted_by: row.redacted_by,
@@ -133,10 +136,10 @@ impl TimelineEvent {
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let position = event.position.get();
         let replaces = event.replaces.as_ref().map_or(0, Assigned::get);
-        let origin = event
-            .origin
-            .as_ref()
-            .and_then(|(device, id)| id.as_ref().map(|id| (*device, id.clone().into_boxed_str())));
+        let origin = event.origin.as_ref().and_then(|(device, id)| {
+            let id = as_given(&event.event_type, id.as_deref()?);
+            Some((*device, id.into()))
+        });
         Ok(Self {
             position,
             room_nid,

@@ -12,7 +12,7 @@ use std::{
 
 use parley_storage::Database;
 use quick_cache::sync::Cache;
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
 use crate::{EngineError, Result};
@@ -43,6 +43,25 @@ impl Key<'_> {
             self.room_nid, self.event_type, self.transaction_id
         )
         .into_boxed_str()
+    }
+}
+
+/// Stands between the event that is redacted and the transaction id of the request: `/redact` has both in its path, and only
+/// with both the same it's the same request.
+const REDACTS: char = '\u{1f}';
+
+/// What makes a redaction another transaction than that of another event.
+pub(super) fn of_redaction(target: &EventId, transaction_id: &str) -> String {
+    format!("{target}{REDACTS}{transaction_id}")
+}
+
+/// The transaction id as the client gave it.
+pub(super) fn as_given<'a>(event_type: &str, transaction_id: &'a str) -> &'a str {
+    match transaction_id.split_once(REDACTS) {
+        Some((target, given)) if event_type == "m.room.redaction" && target.starts_with('$') => {
+            given
+        }
+        _ => transaction_id,
     }
 }
 
