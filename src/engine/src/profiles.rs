@@ -18,9 +18,12 @@ use crate::{
 };
 
 /// Of a display name, in bytes.
-const MAX_DISPLAY_NAME: usize = 512;
+pub(crate) const MAX_DISPLAY_NAME: usize = 512;
 /// Of the address of a picture, in bytes.
-const MAX_AVATAR_URL: usize = 1_024;
+pub(crate) const MAX_AVATAR_URL: usize = 1_024;
+
+/// What also stands in the membership of each room.
+const SHOWN_IN_ROOMS: [&str; 2] = ["displayname", "avatar_url"];
 
 /// The profiles of this server's users.
 #[derive(Clone, Debug)]

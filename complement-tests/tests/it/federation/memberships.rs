@@ -352,3 +352,24 @@ async fn who_left_and_came_back_between_two_syncs_is_told_what_the_room_has_beco
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_invitation_by_a_state_event_reaches_the_invited_users_server() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create(&alice, json!({ "name": "by state" })).await;
+        let invite = json!({ "membership": "invite", "reason": "come" });
+        let answer = set_state(&alice, &room_id, "m.room.member", &bob.user_id, invite);
+        let invitation = answer.await.ok()["event_id"].clone();
+        let told = bob.get(&format!("{BASE}/sync?timeout=0")).await.ok();
+        let shown = &told["rooms"]["invite"][&room_id]["invite_state"]["events"];
+        let own = |event: &&Value| event["state_key"] == bob.user_id.as_str();
+        let own = shown.as_array().unwrap().iter().find(own).unwrap();
+        assert_eq!(own["content"]["reason"], "come");
+        join(&bob, &room_id).await.ok();
+        let page = get_event(&alice, &room_id, invitation.as_str().unwrap()).await;
+        assert_eq!(page.ok()["state_key"], bob.user_id.as_str());
+    })
+    .await;
+}

@@ -1,6 +1,7 @@
 //! Being invited.
 
-use parley_conformance::{Answer, Client, on_each_engine};
+use parley_conformance::{Answer, Client, TestOptions, on_each_engine, on_each_engine_with};
+use parley_engine::settings::RateLimit;
 use serde_json::{Value, json};
 
 use super::{
@@ -223,6 +224,68 @@ async fn users_and_servers_of_which_no_invitations_are_wanted_are_blocked_or_ign
         set(json!({ "allowed_users": [alice.user_id], "blocked_servers": ["*"] })).await;
         act(&alice, &room_id, "invite", &bob).await.ok();
         assert!(invited().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invitation_by_a_state_event_is_held_to_the_same_rules() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.engine.rate_limits.invites = RateLimit::new(0.001, 2);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let invite = json!({ "membership": "invite" });
+        // Somebody who isn't there doesn't come about by being invited.
+        let nobody = bob.user_id.replace("bob", "nobody");
+        for _ in 0..2 {
+            let answer = set_state(&alice, &room_id, "m.room.member", &nobody, invite.clone());
+            answer.await.is_refused(404, "M_NOT_FOUND");
+        }
+        let answer = set_state(&alice, &room_id, "m.room.member", &bob.user_id, invite);
+        answer.await.is_refused(429, "M_LIMIT_EXCEEDED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_invited_whose_account_is_closed() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({})).await;
+        let user_id = ruma::UserId::parse(&bob.user_id).unwrap();
+        let accounts = server.engine().accounts();
+        accounts.deactivate(&user_id, false).await.unwrap();
+        let answer = act(&alice, &room_id, "invite", &bob).await;
+        answer.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_in_a_membership_have_the_limits_of_profiles() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        for (field, value) in [
+            ("displayname", json!(5)),
+            ("displayname", json!("x".repeat(513))),
+            ("avatar_url", json!(["mxc://a/b"])),
+            ("avatar_url", json!("x".repeat(1025))),
+        ] {
+            let content = json!({ "membership": "join", field: value });
+            let answer = set_state(&alice, &room_id, "m.room.member", &alice.user_id, content);
+            answer.await.is_refused(400, "M_BAD_JSON");
+        }
+        let content = json!({ "membership": "join", "displayname": null });
+        let answer = set_state(&alice, &room_id, "m.room.member", &alice.user_id, content);
+        answer.await.ok();
     })
     .await;
 }

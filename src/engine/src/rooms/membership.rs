@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use parley_protocol::{EventDraft, content};
-use parley_storage::commit::RoomEffect;
+use parley_storage::{accounts, commit::RoomEffect};
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
     api::error::ErrorKind,
@@ -170,7 +170,10 @@ impl Rooms {
         if !self.is_local(user_id) {
             let draft = self.member_draft(&change, CanonicalJsonObject::new());
             let check = |state: &RoomState| check_not_there(state, user_id);
-            return self.invite_remote(&room, draft, user_id, check).await;
+            return self
+                .invite_remote(&room, draft, user_id, check)
+                .await
+                .map(|_| ());
         }
         self.change(session, &room, change, |edit, _| {
             check_not_there(edit.state()?, user_id)?;
@@ -492,7 +495,8 @@ impl Rooms {
         if !self.is_local(user_id) {
             return self.outside.remote().map(|_| ());
         }
-        if self.database.user_nid(user_id).await?.is_none() {
+        let account = accounts::find(&self.database, user_id.as_str()).await?;
+        if account.is_none_or(|account| account.deactivated_at.is_some()) {
             return Err(EngineError::not_found(format!(
                 "there is no user {user_id}"
             )));

@@ -7,8 +7,8 @@ use parley_protocol::{
 };
 use parley_storage::commit::{NewRedaction, RoomEffect};
 use ruma::{
-    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName,
-    OwnedUserId, RoomAliasId, RoomId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId,
+    OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde_json::value::RawValue;
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::{
     Rooms,
     edit::Edit,
+    membership::check_not_there,
     room::Room,
     state::RoomState,
     transactions::{self, Begun, Key, Making},
@@ -26,7 +27,6 @@ use crate::{
     profiles::{MAX_AVATAR_URL, MAX_DISPLAY_NAME},
     sessions::Session,
 };
-use crate::{EngineError, Result, sessions::Session};
 
 /// What a room doesn't survive the redaction of: older versions would forget which version they are, and an empty access
 /// list shuts out every server.
@@ -376,11 +376,12 @@ impl Rooms {
         }
         self.check_state(&room, &state, event_type, &content)
             .await?;
-        if let Some(invited) = invited(event_type, state_key, &content)
-            && state.power_levels().user_can_invite(&session.user_id)
-        {
-            self.check_wants_invitation(&invited, &session.user_id)
-                .await?;
+        let invited = invited(event_type, state_key, &content)
+            .filter(|_| state.power_levels().user_can_invite(&session.user_id));
+        if let Some(invited) = &invited {
+            self.limits.check(Action::Invite, session.user_nid)?;
+            self.check_invitable(invited, &session.user_id).await?;
+            self.need_member(&room, invited).await?;
         }
         let mut draft = self.draft(
             session,
@@ -391,6 +392,11 @@ impl Rooms {
         draft.origin_server_ts = at.unwrap_or(draft.origin_server_ts);
         let canonical = serde_json::to_string(&draft.content)
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
+        if let Some(invited) = invited.filter(|invited| !self.is_local(invited)) {
+            let check = |state: &RoomState| check_not_there(state, &invited);
+            let event_id = self.invite_remote(&room, draft, &invited, check).await?;
+            return Ok((event_id, room));
+        }
         let shut_out = self
             .shut_out(&state, event_type, state_key, &draft.content)
             .await?;
@@ -432,6 +438,7 @@ impl Rooms {
             StateEventType::RoomCanonicalAlias => self.check_aliases(room, state, content).await,
             StateEventType::RoomHistoryVisibility => check_visibility(content),
             StateEventType::RoomPowerLevels => check_creators(state, content),
+            StateEventType::RoomMember => check_names(content),
             _ if name == "m.room.retention" => check_retention(content),
             _ => Ok(()),
         }
@@ -601,6 +608,26 @@ fn check_creators(state: &RoomState, content: &CanonicalJsonObject) -> Result<()
         ))),
         None => Ok(()),
     }
+}
+
+/// What a membership says of a user's name and picture is held to the limits of profiles.
+fn check_names(content: &CanonicalJsonObject) -> Result<()> {
+    let limits = [
+        ("displayname", MAX_DISPLAY_NAME),
+        ("avatar_url", MAX_AVATAR_URL),
+    ];
+    for (field, limit) in limits {
+        match content.get(field) {
+            None | Some(CanonicalJsonValue::Null) => {}
+            Some(CanonicalJsonValue::String(text)) if text.len() <= limit => {}
+            Some(_) => {
+                return Err(EngineError::bad_json(format!(
+                    "`{field}` is a text of at most {limit} bytes"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn check_visibility(content: &CanonicalJsonObject) -> Result<()> {

@@ -305,7 +305,10 @@ impl Rooms {
         let user_id = &signed.mxid;
         let check = |state: &RoomState| check_not_there(state, user_id);
         if !self.is_local(user_id) {
-            return self.invite_remote(room, draft, user_id, check).await;
+            return self
+                .invite_remote(room, draft, user_id, check)
+                .await
+                .map(|_| ());
         }
         self.edit(room, |edit| {
             check(edit.state()?)?;

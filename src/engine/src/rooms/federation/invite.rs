@@ -14,8 +14,8 @@ use parley_storage::{
     federation::RemoteInviteRow,
 };
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
-    UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
+    RoomVersionId, ServerName, UserId,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     events::{TimelineEventType, room::member::MembershipState},
 };
@@ -77,7 +77,7 @@ impl Rooms {
         draft: EventDraft,
         user_id: &UserId,
         check: impl Fn(&RoomState) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<OwnedEventId> {
         let remote = self.outside.remote()?;
         let mut shown = Vec::new();
         let built = self
@@ -101,7 +101,7 @@ impl Rooms {
         let signed = remote.invite(user_id.server_name(), invite).await?;
         let incoming = self.signed_by_other(room, &built, &signed, user_id).await?;
         match self.take(room, self.server_name(), incoming, false).await? {
-            Verdict::Accepted | Verdict::Known => Ok(()),
+            Verdict::Accepted | Verdict::Known => Ok(built.pdu.event_id),
             Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
                 Err(EngineError::forbidden(reason))
             }
