@@ -188,3 +188,59 @@ async fn an_archived_room_is_told_as_it_was_left() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_is_invited_again_pages_to_what_invited_users_see() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({ "preset": "private_chat" })).await;
+        let invited = json!({ "history_visibility": "invited" });
+        set_state(&alice, &room_id, "m.room.history_visibility", "", invited)
+            .await
+            .ok();
+        act(&alice, &room_id, "invite", &bob).await.ok();
+        join(&bob, &room_id).await.ok();
+        say(&alice, &room_id, "while bob is there").await;
+        act_self(&bob, &room_id, "leave").await.ok();
+        say(&alice, &room_id, "after bob").await;
+        act(&alice, &room_id, "invite", &bob).await.ok();
+        say(&alice, &room_id, "for who is invited").await;
+        let page = bob
+            .get(&room_path(&room_id, "messages?dir=b&limit=50"))
+            .await;
+        let page = page.ok();
+        assert_eq!(
+            bodies(&page["chunk"]),
+            ["for who is invited", "while bob is there"]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_left_pages_to_what_anyone_could_read_for_a_while() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create(&alice, json!({ "preset": "public_chat" })).await;
+        join(&bob, &room_id).await.ok();
+        act_self(&bob, &room_id, "leave").await.ok();
+        say(&alice, &room_id, "for members").await;
+        for (visibility, text) in [
+            ("world_readable", "for all"),
+            ("shared", "for members again"),
+        ] {
+            let content = json!({ "history_visibility": visibility });
+            set_state(&alice, &room_id, "m.room.history_visibility", "", content)
+                .await
+                .ok();
+            say(&alice, &room_id, text).await;
+        }
+        let page = bob
+            .get(&room_path(&room_id, "messages?dir=b&limit=50"))
+            .await;
+        assert_eq!(bodies(&page.ok()["chunk"]), ["for all"]);
+    })
+    .await;
+}

@@ -116,7 +116,7 @@ impl Rooms {
         fits: impl Fn(&TimelineEvent) -> bool,
     ) -> Result<(Vec<Arc<TimelineEvent>>, Option<i64>)> {
         let newest = room.last_position().unwrap_or_default();
-        let limit = access.state_limit().unwrap_or(newest).min(newest);
+        let limit = access.history_limit().min(newest);
         let mut page = Vec::new();
         let mut at = match request.direction {
             Direction::Backward => start.min(limit),

@@ -150,10 +150,11 @@ impl Rooms {
     ) -> Result<RelationsPage> {
         let (_, access, room) = self.event(session, request.room_id, request.target).await?;
         let page = request.page;
-        let (start, stop) = (page.from, page.to.unwrap_or(0));
+        // What was read of the past from other servers has positions below those of the stream.
+        let (oldest, newest) = (i64::MIN, i64::MAX);
         let (after, to) = match page.direction {
-            Direction::Backward => (stop, start.unwrap_or(i64::MAX)),
-            Direction::Forward => (start.unwrap_or(0), page.to.unwrap_or(i64::MAX)),
+            Direction::Backward => (page.to.unwrap_or(oldest), page.from.unwrap_or(newest)),
+            Direction::Forward => (page.from.unwrap_or(oldest), page.to.unwrap_or(newest)),
         };
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX - 1);
         let mut rows = self
@@ -183,6 +184,8 @@ impl Rooms {
         }
         let ignored = self.ignored_by(session).await?;
         let mut events = self.events.keep(rows)?;
+        self.look_up_past(&access, &events, &session.user_id)
+            .await?;
         events.retain(|event| !ignored.hide(event) && access.sees(event, &session.user_id));
         access.veil(&mut events, &session.user_id, &room);
         Ok(RelationsPage {

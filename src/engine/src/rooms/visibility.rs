@@ -113,6 +113,16 @@ impl Access {
             .map(|(position, _)| *position)
     }
 
+    /// The last position at which there may be events that the user may see.
+    pub fn history_limit(&self) -> i64 {
+        let Some(known) = self.state_limit() else {
+            return i64::MAX;
+        };
+        let invited = end_of_last(&self.memberships, &MembershipState::Invite);
+        let open = end_of_last(&self.visibilities, &HistoryVisibility::WorldReadable);
+        known.max(invited).max(open)
+    }
+
     /// What held at an event of the past.
     fn then(&self, event: &TimelineEvent) -> Option<(HistoryVisibility, MembershipState)> {
         let past = self.past.read().unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +244,14 @@ impl Access {
             .take_while(|(changed, _)| *changed > position)
             .any(|(_, membership)| *membership == MembershipState::Join)
     }
+}
+
+/// Where a value last ended to hold: the end of time if it still does.
+fn end_of_last<T: PartialEq>(changes: &[(i64, T)], value: &T) -> i64 {
+    let last = changes.iter().rposition(|(_, held)| held == value);
+    last.map_or(i64::MIN, |last| {
+        changes.get(last + 1).map_or(i64::MAX, |(end, _)| *end)
+    })
 }
 
 impl Rooms {
