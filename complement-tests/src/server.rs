@@ -199,6 +199,11 @@ impl TestServer {
         &self.running.as_ref().expect("the server runs").engine
     }
 
+    /// The database, to leave there what a crash would.
+    pub fn database(&self) -> &Database {
+        &self.running.as_ref().expect("the server runs").database
+    }
+
     /// What it has to do with other servers.
     pub fn federation(&self) -> &Federation {
         &self.running.as_ref().expect("the server runs").federation

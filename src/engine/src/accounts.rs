@@ -238,7 +238,11 @@ impl Accounts {
             self.erased.changed().await?;
         }
         self.devices.announce(user_nid, user_id, deleted).await?;
-        self.leave_all_rooms(user_nid, user_id).await
+        if let Err(error) = self.leave_all_rooms(user_nid, user_id).await {
+            // The account is closed all the same, and the next start goes on with the rooms.
+            tracing::error!(%user_id, %error, "a deactivated user could not leave all rooms");
+        }
+        Ok(())
     }
 
     /// Has deactivated users leave their rooms where that was begun before the last stop.

@@ -237,6 +237,7 @@ impl Engine {
                 clock,
                 random,
                 background,
+        users.profiles.resume(&background);
                 limits,
                 outside,
                 announcer,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use parley_storage::{Database, Transaction, accounts, profiles};
-use ruma::{OwnedServerName, UserId, api::error::ErrorKind};
+use parley_storage::{Database, StorageError, Transaction, accounts, profiles};
+use ruma::{OwnedServerName, OwnedUserId, UserId, api::error::ErrorKind};
 use serde_json::Value;
 
 use crate::{
     EngineError, Result,
+    background::Background,
     hooks::AccountHooks,
     limits::{Action, Limits},
     remote::Outside,
@@ -168,14 +169,51 @@ impl Profiles {
         if field == "displayname" && session.kind != AccountKind::Guest {
             UserDirectory::list(&mut transaction, session.user_nid).await?;
         }
+        if !SHOWN_IN_ROOMS.contains(&field) {
+            transaction.commit().await?;
+            let (user_nid, user_id) = (session.user_nid, &session.user_id);
+            return self
+                .hooks
+                .on_profile_change(user_nid, user_id, &[field])
+                .await;
+        }
+        profiles::note_change(&mut transaction, session.user_nid).await?;
         transaction.commit().await?;
-        self.announce(session, field).await
+        self.announce(session.user_nid, &session.user_id).await
     }
 
-    async fn announce(&self, session: &Session, field: &str) -> Result<()> {
-        self.hooks
-            .on_profile_change(session.user_nid, &session.user_id, &[field])
-            .await
+    /// Tells a user's rooms what their name and picture are, until that is what they were told last.
+    async fn announce(&self, user_nid: i64, user_id: &UserId) -> Result<()> {
+        loop {
+            let revision = self.database.profile_revision(user_nid).await?;
+            self.hooks
+                .on_profile_change(user_nid, user_id, &SHOWN_IN_ROOMS)
+                .await?;
+            // If there was another change meanwhile, here or on another node, it isn't known which came last into which room.
+            if self.database.profile_is_told(user_nid, revision).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has rooms told of changes where that was begun before the last stop.
+    pub(crate) fn resume(&self, background: &Background) {
+        let (profiles, stopping) = (self.clone(), background.stopping().clone());
+        background.spawn(async move {
+            let told = stopping.run_until_cancelled(profiles.finish_announcing());
+            if let Some(Err(error)) = told.await {
+                tracing::error!(%error, "rooms could not be told of changed profiles");
+            }
+        });
+    }
+
+    async fn finish_announcing(&self) -> Result<()> {
+        for (user_nid, user_id) in self.database.untold_profiles().await? {
+            let user_id = OwnedUserId::try_from(user_id)
+                .map_err(|error| StorageError::Corrupt(error.to_string()))?;
+            self.announce(user_nid, &user_id).await?;
+        }
+        Ok(())
     }
 
     fn check_may_change(&self, session: &Session, user_id: &UserId) -> Result<()> {

@@ -131,6 +131,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "partial rooms",
         include_str!("../../../migrations/0024_partial_rooms.sql"),
     ),
+    (
+        25,
+        "profile changes",
+        include_str!("../../../migrations/0025_profile_changes.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -10,6 +10,51 @@ impl Database {
             .all(self)
             .await
     }
+
+    /// How often a user's name or picture has changed.
+    pub async fn profile_revision(&self, user_nid: i64) -> Result<i64> {
+        let row: Option<(i64,)> =
+            statement("SELECT revision FROM profile_changes WHERE user_nid = $1")
+                .bind(user_nid)
+                .optional(self)
+                .await?;
+        Ok(row.map_or(0, |(revision,)| revision))
+    }
+
+    /// Notes that the user's rooms have been told of a change; false if there is a later one.
+    pub async fn profile_is_told(&self, user_nid: i64, revision: i64) -> Result<bool> {
+        let mut transaction = self.write().await?;
+        let noted =
+            statement("UPDATE profile_changes SET told = $2 WHERE user_nid = $1 AND revision = $2")
+                .bind(user_nid)
+                .bind(revision)
+                .run(&mut transaction)
+                .await?;
+        transaction.commit().await?;
+        Ok(noted == 1)
+    }
+
+    /// Users whose rooms haven't been told yet what their name or picture is.
+    pub async fn untold_profiles(&self) -> Result<Vec<(i64, String)>> {
+        statement(
+            "SELECT c.user_nid, u.user_id FROM profile_changes c JOIN users u ON u.nid = c.user_nid \
+             WHERE c.revision > c.told ORDER BY c.user_nid",
+        )
+        .all(self)
+        .await
+    }
+}
+
+/// Notes that a user's name or picture changes.
+pub async fn note_change(transaction: &mut Transaction, user_nid: i64) -> Result<()> {
+    statement(
+        "INSERT INTO profile_changes (user_nid, revision, told) VALUES ($1, 1, 0) \
+         ON CONFLICT (user_nid) DO UPDATE SET revision = profile_changes.revision + 1",
+    )
+    .bind(user_nid)
+    .run(transaction)
+    .await?;
+    Ok(())
 }
 
 /// One field of a user's profile, its value as JSON.

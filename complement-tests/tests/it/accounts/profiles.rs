@@ -1,7 +1,10 @@
 //! What users tell about themselves.
 
 use parley_conformance::{Answer, Client, on_each_engine};
+use parley_storage::profiles;
 use serde_json::{Value, json};
+
+use crate::rooms::{create_public, get_state, quoted};
 
 fn path(client: &Client, field: &str) -> String {
     format!("/_matrix/client/v3/profile/{}/{field}", client.user_id)
@@ -101,6 +104,84 @@ async fn a_profile_outlives_a_restart() {
         set(&alice, "displayname", "Alice".into()).await.ok();
         server.restart().await;
         assert_eq!(profile(&alice).await, json!({ "displayname": "Alice" }));
+    })
+    .await;
+}
+
+/// The name that a user has in a room.
+async fn name_in(client: &Client, room_id: &str) -> Value {
+    let member = get_state(client, room_id, "m.room.member", &client.user_id).await;
+    member.ok()["displayname"].clone()
+}
+
+#[tokio::test]
+async fn rooms_that_were_not_told_of_a_change_before_a_crash_are_told_after_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        set(&alice, "displayname", "Alice".into()).await.ok();
+        let rooms = [create_public(&alice).await, create_public(&alice).await];
+        let since = alice.get("/_matrix/client/v3/sync").await.ok();
+        let since = since["next_batch"].as_str().unwrap().to_owned();
+        // The change is stored, and then there's a power cut.
+        let user_id = ruma::UserId::parse(&alice.user_id).unwrap();
+        let account = server.engine().accounts().find(&user_id).await.unwrap();
+        let user_nid = account.unwrap().user_nid;
+        let mut transaction = server.database().write().await.unwrap();
+        profiles::set(&mut transaction, user_nid, "displayname", "\"Alicia\"")
+            .await
+            .unwrap();
+        profiles::note_change(&mut transaction, user_nid)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        server.restart().await;
+        for room_id in &rooms {
+            let path = format!("/_matrix/client/v3/sync?since={since}&timeout=10000");
+            while name_in(&alice, room_id).await != "Alicia" {
+                alice.get(&path).await.ok();
+            }
+        }
+        // That they have been told is noted after the last of them.
+        let database = server.database();
+        while !database.untold_profiles().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_all_rooms_have_the_one_that_the_profile_has() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let mut rooms = Vec::new();
+        for _ in 0..10 {
+            rooms.push(create_public(&alice).await);
+        }
+        let changes = (0..4).map(|count| set(&alice, "displayname", format!("{count}").into()));
+        for answer in futures::future::join_all(changes).await {
+            answer.ok();
+        }
+        let name = profile(&alice).await["displayname"].clone();
+        for room_id in &rooms {
+            assert_eq!(name_in(&alice, room_id).await, name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn why_somebody_joined_is_no_part_of_what_they_are_called_later() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        let path = format!("/_matrix/client/v3/join/{}", quoted(&room_id));
+        bob.post(&path, json!({ "reason": "curious" })).await.ok();
+        set(&bob, "displayname", "Bob".into()).await.ok();
+        let member = get_state(&bob, &room_id, "m.room.member", &bob.user_id).await;
+        let expected = json!({ "membership": "join", "displayname": "Bob" });
+        assert_eq!(member.ok(), expected);
     })
     .await;
 }

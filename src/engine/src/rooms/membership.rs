@@ -436,58 +436,77 @@ impl Rooms {
     /// Writes a changed profile into all rooms that the user is joined to. A room that doesn't allow it is left out.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the database fails; the other rooms are told all the same.
     pub async fn propagate_profile(&self, session: &Session) -> Result<()> {
         let profile = self.profile_of(&session.user_id).await?;
+        let mut failed = None;
         for row in self.database.memberships_of(session.user_nid).await? {
             if row.membership != "join" {
                 continue;
             }
-            let room = self.room(&row.room_id).await?;
-            let result = self
-                .edit(&room, |edit| {
-                    let Some(member) = edit.state()?.member(&session.user_id) else {
-                        return Ok(());
-                    };
-                    let mut content: CanonicalJsonObject =
-                        member.entry.event.content_as().unwrap_or_default();
-                    let before = content.clone();
-                    content.remove("displayname");
-                    content.remove("avatar_url");
-                    content.extend(profile.clone());
-                    if content == before || member.membership != MembershipState::Join {
-                        return Ok(());
-                    }
-                    // That was for the join: whoever let them in would have to sign this, too.
-                    content.remove(restricted::AUTHORISED_BY);
-                    let key = Some(session.user_id.to_string());
-                    let draft = self.draft(session, TimelineEventType::RoomMember, key, content);
-                    edit.append(draft, Some((session.device_nid, None)))
-                        .map(|_| ())
-                })
-                .await;
-            if let Err(error) = result {
-                tracing::debug!(%error, room = %row.room_id, "a room doesn't take the new profile");
-            }
+            let told = self.show_profile(session, &row.room_id, &profile).await;
+            failed = failed.or(failure(
+                told,
+                &row.room_id,
+                "a room doesn't take a new profile",
+            ));
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn show_profile(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        profile: &CanonicalJsonObject,
+    ) -> Result<()> {
+        let room = self.room(room_id).await?;
+        self.edit(&room, |edit| {
+            let Some(member) = edit.state()?.member(&session.user_id) else {
+                return Ok(());
+            };
+            let mut content: CanonicalJsonObject =
+                member.entry.event.content_as().unwrap_or_default();
+            let before = content.clone();
+            content.remove("displayname");
+            content.remove("avatar_url");
+            content.extend(profile.clone());
+            if content == before || member.membership != MembershipState::Join {
+                return Ok(());
+            }
+            // What was said of the join: why, and who let them in, who would have to sign this, too.
+            for of_join in ["reason", "is_direct", restricted::AUTHORISED_BY] {
+                content.remove(of_join);
+            }
+            let key = Some(session.user_id.to_string());
+            let draft = self.draft(session, TimelineEventType::RoomMember, key, content);
+            edit.append(draft, Some((session.device_nid, None)))
+                .map(|_| ())
+        })
+        .await
     }
 
     /// Has a user leave all rooms and decline all invitations, as when the account is closed.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the database fails; the other rooms are left all the same.
     pub async fn leave_all(&self, session: &Session) -> Result<()> {
+        let mut failed = None;
         for row in self.database.memberships_of(session.user_nid).await? {
             if !matches!(row.membership.as_str(), "join" | "invite" | "knock") {
                 continue;
             }
-            let room = self.known_room(&row.room_id).await?;
-            if let Err(error) = self.leave_in_any_case(session, &room, None).await {
-                tracing::warn!(%error, room = %row.room_id, "a user can't leave a room");
-            }
+            let left = async {
+                let room = self.known_room(&row.room_id).await?;
+                self.leave_in_any_case(session, &room, None).await
+            };
+            failed = failed.or(failure(
+                left.await,
+                &row.room_id,
+                "a user can't leave a room",
+            ));
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Whether an invitation by `sender` can reach a user: one of this server must exist.
@@ -559,6 +578,16 @@ impl Rooms {
 }
 
 /// Only who is neither joined nor banned can be invited.
+/// What went wrong in a room, if that may be otherwise another time: not if the room doesn't allow it.
+fn failure(result: Result<()>, room_id: &RoomId, what: &'static str) -> Option<EngineError> {
+    let error = result.err()?;
+    match error.kind() {
+        Some(_) => tracing::info!(%error, room = %room_id, "{what}"),
+        None => tracing::warn!(%error, room = %room_id, "{what}"),
+    }
+    error.kind().is_none().then_some(error)
+}
+
 pub(super) fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
     match state.membership(user_id) {
         MembershipState::Join => Err(EngineError::forbidden(format!(
