@@ -21,7 +21,7 @@ use crate::{
     EngineError, Result,
     ignored::{self, IgnoredUsers},
     push::{self, PushRules},
-    rooms::registry::Registry,
+    rooms::{registry::Registry, room::Room},
     sessions::Session,
     settings::AccountLimits,
     stream::committer::Committer,
@@ -125,6 +125,23 @@ impl AccountData {
             .await?;
         raw(content
             .ok_or_else(|| EngineError::not_found("you have no account data of that type"))?)
+    }
+
+    /// What a user has of a room: each piece an object of `type` and `content`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn of_room(&self, session: &Session, room: &Room) -> Result<Vec<serde_json::Value>> {
+        let rows = self
+            .database
+            .account_data_of(session.user_nid, 0, i64::MAX)
+            .await?;
+        let of_room = rows.into_iter().filter(|row| row.room_nid == room.nid());
+        let told = of_room.filter_map(|row| {
+            let content: serde_json::Value = serde_json::from_str(&row.content).ok()?;
+            Some(serde_json::json!({ "type": row.event_type, "content": content }))
+        });
+        Ok(told.collect())
     }
 
     /// What changed of a user's in a stretch of the stream, of all rooms, in order. From the beginning (`since` is `None`)

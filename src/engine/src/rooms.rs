@@ -40,6 +40,7 @@ mod hooks;
 pub(crate) mod indexer;
 mod knock;
 mod policy;
+pub mod preview;
 mod succession;
 mod transactions;
 

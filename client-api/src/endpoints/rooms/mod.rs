@@ -10,6 +10,7 @@ mod get_event;
 mod get_state;
 mod get_state_event;
 mod hierarchy;
+mod initial_sync;
 mod invite;
 mod join;
 mod join_by_alias;
@@ -21,6 +22,7 @@ mod leave;
 mod member_content;
 mod members;
 mod messages;
+mod new_events;
 mod redact;
 mod relations;
 mod report;
@@ -52,6 +54,8 @@ const EMPTY_STATE_KEY: [&str; 4] = [
 pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, create_room::handle);
     let router = route(router, joined_rooms::handle);
+    let router = route(router, initial_sync::handle);
+    let router = route(router, new_events::handle);
     let router = route(router, join::handle);
     let router = route(router, join_by_alias::handle);
     let router = route(router, knock::handle);

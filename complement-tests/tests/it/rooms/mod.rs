@@ -16,6 +16,7 @@ mod names;
 mod notices;
 mod owned_state;
 mod paging;
+mod previews;
 mod redactions;
 mod relations;
 mod reports;

@@ -531,6 +531,12 @@ impl Feeds {
         let _ = noted.wait_for(|noted| *noted >= position).await;
     }
 
+    /// Waits until something holds that comes with what is noted.
+    pub(crate) async fn wait_for(&self, holds: impl Fn() -> bool) {
+        let mut noted = self.noted.subscribe();
+        let _ = noted.wait_for(|_| holds()).await;
+    }
+
     /// Everything up to here is noted, and may be asked for.
     pub fn position(&self) -> i64 {
         lock(&self.inner).noted
