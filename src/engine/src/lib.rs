@@ -67,7 +67,7 @@ use self::{
     receipts::Receipts,
     remote::Outside,
     room_services::{RoomServiceParts, RoomServices},
-    rooms::Rooms,
+    rooms::{Rooms, indexer::Indexer},
     sessions::Sessions,
     stream::{Stream, nodes::Nodes},
     sync::Sync,
@@ -124,6 +124,7 @@ struct UserParts<'a> {
     appservices: &'a Appservices,
     erased: &'a Erased,
     hooks: Arc<dyn AccountHooks>,
+    indexer: &'a Arc<Indexer>,
     background: &'a Background,
 }
 
@@ -171,7 +172,7 @@ impl UserServices {
             interactive,
             filters: Filters::new(parts.database, parts.settings.limits.filters),
             profiles,
-            directory: UserDirectory::new(parts.database, parts.settings),
+            directory: UserDirectory::new(parts.database, parts.settings, parts.indexer),
         })
     }
 }
@@ -227,6 +228,7 @@ impl Engine {
             appservices: &appservices,
             erased: &erased,
             hooks: Arc::new(vec![room_services.rooms.clone() as Arc<dyn AccountHooks>]),
+            indexer: room_services.rooms.indexer(),
             background: &background,
         })?;
         users.accounts.finish_deactivations().await?;

@@ -25,6 +25,7 @@ use crate::{
     settings::EngineSettings,
     stream::{Stream, committer::Committer, feeds::Feeds, nodes::Nodes},
     sync::{Sync, SyncParts},
+    user_directory::Others,
 };
 
 /// How often it is looked for what nobody needs in memory any more.
@@ -112,6 +113,7 @@ impl RoomServices {
         let summaries = watchers.summaries.clone();
         let personal = PersonalServices::new(parts, watchers, &shared.registry, &committer);
         let key = keys::server_key(database, &settings.server_name, &***clock, random).await?;
+        let others = Others::new(database, &shared.registry, &settings.server_name);
         let rooms = Arc::new(Rooms::new(RoomsParts {
             database: (*database).clone(),
             registry: shared.registry,
@@ -123,7 +125,7 @@ impl RoomServices {
             erased: (*erased).clone(),
             marks,
             summaries,
-            indexer: Indexer::start(database, &shared.stream, background),
+            indexer: Indexer::start(database, &shared.stream, others, background),
             account_data: personal.account_data.clone(),
             key: key.clone(),
             clock: (*clock).clone(),

@@ -224,6 +224,10 @@ impl Rooms {
         self.limits.check(Action::RoomMessage, key)
     }
 
+    pub(crate) fn indexer(&self) -> &Arc<Indexer> {
+        &self.indexer
+    }
+
     /// The rooms in memory.
     pub fn registry(&self) -> &Registry {
         &self.registry

@@ -1,7 +1,12 @@
 //! Finding users by their names: <https://spec.matrix.org/v1.19/client-server-api/#user-directory>.
 //!
+//! Users of this server are found by their profiles, others by the names that they have in the rooms that this server is in.
 //! Users are found by the beginnings of the words in their display names and localparts. The words stand in an index, so
 //! that a search looks at those who fit and at nobody else.
+
+mod others;
+
+pub(crate) use self::others::Others;
 
 use std::{
     cmp::Reverse,
@@ -16,7 +21,8 @@ use parley_storage::{
 use ruma::{OwnedMxcUri, OwnedServerName, OwnedUserId, UserId};
 
 use crate::{
-    EngineError, Result, accounts::is_guest_name, sessions::Session, settings::EngineSettings,
+    EngineError, Result, accounts::is_guest_name, rooms::indexer::Indexer, sessions::Session,
+    settings::EngineSettings,
 };
 
 /// Results that are given at most.
@@ -38,6 +44,8 @@ pub struct UserDirectory {
     database: Database,
     server_name: OwnedServerName,
     all_users: bool,
+    /// Lists users of other servers.
+    indexer: Arc<Indexer>,
 }
 
 /// Somebody who was found.
@@ -52,8 +60,13 @@ pub struct FoundUser {
 }
 
 impl UserDirectory {
-    pub(crate) fn new(database: &Database, settings: &Arc<EngineSettings>) -> Self {
+    pub(crate) fn new(
+        database: &Database,
+        settings: &Arc<EngineSettings>,
+        indexer: &Arc<Indexer>,
+    ) -> Self {
         Self {
+            indexer: Arc::clone(indexer),
             database: database.clone(),
             server_name: settings.server_name.clone(),
             all_users: settings.user_directory.all_users,
@@ -78,12 +91,18 @@ impl UserDirectory {
             .and_then(|name| name.strip_suffix(':'))
             .unwrap_or(&term);
         let name = name.strip_prefix('@').unwrap_or(name);
+        // Of another server's users, that has to be the same.
+        let (name, server) = match name.split_once(':') {
+            Some((name, server)) => (name, Some(server)),
+            None => (name, None),
+        };
         let mut beginnings: Vec<String> = words(name).into_iter().take(MAX_SEARCHED).collect();
         // The longest fits the fewest.
         beginnings.sort_by_key(|word| Reverse(word.len()));
-        if beginnings.is_empty() || name.contains(':') {
+        if beginnings.is_empty() {
             return Ok((Vec::new(), false));
         }
+        self.indexer.ready().await?;
         let search = Search {
             searcher: session.user_nid,
             beginnings: beginnings.clone(),
@@ -96,6 +115,12 @@ impl UserDirectory {
             .into_iter()
             .map(|row| Ranked::new(row, name, &beginnings))
             .collect::<Result<Vec<_>>>()?;
+        if let Some(server) = server {
+            ranked.retain(|ranked| {
+                let user_id = &ranked.user.user_id;
+                user_id.localpart() == name && user_id.server_name().as_str() == server
+            });
+        }
         ranked.sort_by(|one, other| one.key().cmp(&other.key()));
         let mut seen = HashSet::new();
         ranked.retain(|ranked| seen.insert(ranked.user.user_id.clone()));

@@ -1,5 +1,7 @@
 //! The words by which users are found.
 
+use std::collections::HashMap;
+
 use crate::{
     Database, Result, Transaction,
     insert::{Column, insert},
@@ -18,6 +20,19 @@ pub struct Unlisted {
     pub user_id: String,
     /// The display name, JSON.
     pub display_name: Option<String>,
+}
+
+/// A user of another server, by the names that they have in a room.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The ID of the user.
+    pub user_id: String,
+    /// The display name, JSON.
+    pub display_name: Option<String>,
+    /// The picture's address, JSON.
+    pub avatar_url: Option<String>,
+    /// The words by which they are found.
+    pub words: Vec<String>,
 }
 
 /// Somebody who was found.
@@ -68,6 +83,62 @@ pub async fn set_words(
         "",
     )
     .await
+}
+
+impl Database {
+    /// Has users of other servers found by these names. With `only_new`, those who are found already keep theirs.
+    pub async fn list_others(&self, users: Vec<Named>, only_new: bool) -> Result<()> {
+        let mut transaction = self.write().await?;
+        let ids: Vec<String> = users.iter().map(|user| user.user_id.clone()).collect();
+        let nids: Vec<(i64, String)> = statement(
+            "SELECT u.nid, u.user_id FROM users u WHERE u.user_id IN ({texts $1}) \
+             AND NOT EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = u.nid) \
+             AND (NOT $2 OR NOT EXISTS (SELECT 1 FROM user_directory_words w WHERE w.user_nid = u.nid))",
+        )
+        .bind(ids)
+        .bind(only_new)
+        .all_in(&mut transaction)
+        .await?;
+        let nids: HashMap<String, i64> = nids.into_iter().map(|(nid, id)| (id, nid)).collect();
+        let mut words = (Vec::new(), Vec::new());
+        let mut fields = (Vec::new(), Vec::new(), Vec::new());
+        for user in users {
+            let Some(nid) = nids.get(&user.user_id) else {
+                continue;
+            };
+            words.0.extend(vec![*nid; user.words.len()]);
+            words.1.extend(user.words);
+            for (field, value) in [
+                ("displayname", user.display_name),
+                ("avatar_url", user.avatar_url),
+            ] {
+                if let Some(value) = value {
+                    fields.0.push(*nid);
+                    fields.1.push(field.to_owned());
+                    fields.2.push(value);
+                }
+            }
+        }
+        for table in ["user_directory_words", "profiles"] {
+            statement(format!(
+                "DELETE FROM {table} WHERE user_nid IN ({{ints $1}})"
+            ))
+            .bind(nids.values().copied().collect::<Vec<_>>())
+            .run(&mut transaction)
+            .await?;
+        }
+        let columns = vec![Column::Int(words.0), Column::Text(words.1)];
+        let table = "user_directory_words (user_nid, word)";
+        insert(&mut transaction, table, columns, "ON CONFLICT DO NOTHING").await?;
+        let columns = vec![
+            Column::Int(fields.0),
+            Column::Text(fields.1),
+            Column::Text(fields.2),
+        ];
+        let table = "profiles (user_nid, field, value)";
+        insert(&mut transaction, table, columns, "ON CONFLICT DO NOTHING").await?;
+        transaction.commit().await
+    }
 }
 
 /// Has a user found no more.
@@ -126,7 +197,7 @@ pub async fn search(database: &Database, search: Search) -> Result<Vec<Found>> {
          LEFT JOIN profiles n ON n.user_nid = w.user_nid AND n.field = 'displayname' \
          LEFT JOIN profiles p ON p.user_nid = w.user_nid AND p.field = 'avatar_url' \
          WHERE w.word >= $1 AND w.word < $2 AND w.user_nid <> $3 \
-         AND ($4 OR {SHARED} OR EXISTS (SELECT 1 FROM memberships theirs \
+         AND (($4 AND EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = w.user_nid)) OR {SHARED} OR EXISTS (SELECT 1 FROM memberships theirs \
          JOIN open_rooms open ON open.room_nid = theirs.room_nid \
          WHERE theirs.user_nid = w.user_nid AND theirs.membership = 'join'))"
     );

@@ -19,4 +19,4 @@ mod refresh;
 mod registration;
 mod shared_secret;
 mod terms;
-mod user_directory;
+pub(crate) mod user_directory;

@@ -11,14 +11,14 @@ async fn search(client: &Client, term: &str) -> Value {
         .ok()
 }
 
-async fn found(client: &Client, term: &str) -> Vec<String> {
+pub(crate) async fn found(client: &Client, term: &str) -> Vec<String> {
     let answer = search(client, term).await;
     let results = answer["results"].as_array().unwrap().iter();
     let name = |user: &Value| user["user_id"].as_str().unwrap().to_owned();
     results.map(name).collect()
 }
 
-async fn name(client: &Client, name: &str) {
+pub(crate) async fn name(client: &Client, name: &str) {
     let path = format!("/_matrix/client/v3/profile/{}/displayname", client.user_id);
     client.put(&path, json!({ "displayname": name })).await.ok();
 }

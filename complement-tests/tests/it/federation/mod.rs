@@ -14,6 +14,7 @@ mod sending;
 mod signatures;
 mod spaces;
 mod third_party;
+mod user_directory;
 mod versions;
 mod vouching;
 

@@ -1,5 +1,5 @@
-//! The indexer: follows the stream and takes up the texts and times of new events, many at a time, so that senders don't
-//! pay for what is asked for rarely.
+//! The indexer: follows the stream and takes up the texts and times of new events, and how users of other servers are called,
+//! many at a time, so that senders don't pay for what is asked for rarely.
 
 use std::{
     sync::{
@@ -14,7 +14,10 @@ use parley_storage::{Database, events::EventRow, indexing::IndexNews, search::Se
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::{Result, background::Background, rooms::registry::redacted_event, stream::Stream};
+use crate::{
+    Result, background::Background, rooms::registry::redacted_event, stream::Stream,
+    user_directory::Others,
+};
 
 /// How often new events are taken up if nobody asks for them.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ struct Progress {
 pub(crate) struct Indexer {
     database: Database,
     stream: Arc<Stream>,
+    others: Others,
     /// `None` until it is read.
     progress: Mutex<Option<Progress>>,
     /// Where the stream was when the indexer last looked by itself.
@@ -54,11 +58,13 @@ impl Indexer {
     pub(crate) fn start(
         database: &Database,
         stream: &Arc<Stream>,
+        others: Others,
         background: &Background,
     ) -> Arc<Self> {
         let indexer = Arc::new(Self {
             database: database.clone(),
             stream: stream.clone(),
+            others,
             progress: Mutex::default(),
             seen: AtomicI64::new(stream.position()),
         });
@@ -128,6 +134,7 @@ impl Indexer {
                 Some(last) if rows.len() as i64 == BATCH => last.position,
                 _ => to,
             };
+            self.others.take_up(&rows, at.looked_at, reached).await?;
             if !rows.is_empty() || reached - at.stored > UNNOTED {
                 let news = self.read(&rows).await?;
                 if !self.database.index(at.stored, reached, news).await? {
