@@ -3,6 +3,7 @@
 pub(crate) mod account_data;
 pub(crate) mod accounts;
 pub(crate) mod administration;
+pub(crate) mod calls;
 pub(crate) mod contacts;
 pub(crate) mod delayed_events;
 pub(crate) mod devices;

@@ -15,6 +15,8 @@ const ALLOWED: &[(Method, &str)] = &[
     (Method::GET, "rooms/*/initialSync"),
     (Method::GET, "sync"),
     (Method::GET, "events"),
+    // Whether a call of theirs is relayed is decided there.
+    (Method::GET, "voip/turnServer"),
     (Method::GET, "media/download/*/*"),
     (Method::GET, "media/download/*/*/*"),
     (Method::GET, "media/thumbnail/*/*"),

@@ -30,6 +30,7 @@ pub fn router(api: ClientApi) -> Router {
     let router = endpoints::sync::routes(router);
     let router = endpoints::receipts::routes(router);
     let router = endpoints::typing::routes(router);
+    let router = endpoints::calls::routes(router);
     let router = endpoints::presence::routes(router);
     let router = endpoints::account_data::routes(router);
     let router = endpoints::push::routes(router);

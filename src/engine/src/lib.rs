@@ -28,6 +28,7 @@ pub mod sessions;
 pub mod settings;
 pub mod stream;
 pub mod sync;
+pub mod turn;
 pub mod typing;
 pub mod unread;
 pub mod user_directory;
@@ -71,6 +72,7 @@ use self::{
     sessions::Sessions,
     stream::{Stream, nodes::Nodes},
     sync::Sync,
+    turn::Turn,
     typing::Typing,
     unread::Unread,
     user_directory::UserDirectory,
@@ -110,6 +112,7 @@ struct UserServices {
     filters: Filters,
     profiles: Profiles,
     directory: UserDirectory,
+    turn: Turn,
 }
 
 /// What they are made of.
@@ -173,6 +176,7 @@ impl UserServices {
             filters: Filters::new(parts.database, parts.settings.limits.filters),
             profiles,
             directory: UserDirectory::new(parts.database, parts.settings, parts.indexer),
+            turn: Turn::new(parts.settings.turn.clone(), parts.clock),
         })
     }
 }
@@ -233,13 +237,13 @@ impl Engine {
         })?;
         users.accounts.finish_deactivations().await?;
         users.directory.list_everyone().await?;
+        users.profiles.resume(&background);
         Ok(Self {
             services: Arc::new(Services {
                 settings,
                 clock,
                 random,
                 background,
-        users.profiles.resume(&background);
                 limits,
                 outside,
                 announcer,
@@ -279,6 +283,11 @@ impl Engine {
     /// Where everything comes from that nobody may guess.
     pub fn random(&self) -> &Arc<dyn Random> {
         &self.services.random
+    }
+
+    /// Credentials for the servers that relay calls.
+    pub fn turn(&self) -> &Turn {
+        &self.services.users.turn
     }
 
     /// Who may do what how often.

@@ -40,6 +40,8 @@ pub struct EngineSettings {
     pub sync: SyncSettings,
     /// Whom users find by a search.
     pub user_directory: UserDirectorySettings,
+    /// The TURN servers that relay calls, if there are any.
+    pub turn: Option<TurnSettings>,
 }
 
 impl EngineSettings {
@@ -60,6 +62,7 @@ impl EngineSettings {
             presence: PresenceSettings::default(),
             sync: SyncSettings::default(),
             user_directory: UserDirectorySettings::default(),
+            turn: None,
         }
     }
 }
@@ -367,6 +370,33 @@ impl ServerNoticeSettings {
             room_topic: None,
         }
     }
+}
+
+/// The TURN servers that relay calls.
+#[derive(Clone, Debug)]
+pub struct TurnSettings {
+    /// Their addresses, `turn:` or `turns:`.
+    pub uris: Vec<String>,
+    /// How clients show that they may use them.
+    pub access: TurnAccess,
+    /// How long credentials hold.
+    pub lifetime: Duration,
+    /// Whether calls of guests are relayed, too.
+    pub guests: bool,
+}
+
+/// How clients show TURN servers that they may use them.
+#[derive(Clone, Debug)]
+pub enum TurnAccess {
+    /// By names that this server makes up and proves by a secret that it shares with them.
+    SharedSecret(Secret),
+    /// By one name for all.
+    Password {
+        /// The name.
+        username: String,
+        /// Its password.
+        password: Secret,
+    },
 }
 
 /// How often something may be done before `M_LIMIT_EXCEEDED`.

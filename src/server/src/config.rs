@@ -37,6 +37,7 @@ mod size;
 mod sync;
 mod tokens;
 mod tree;
+mod turn;
 mod user_directory;
 mod well_known;
 
@@ -70,6 +71,7 @@ pub use self::{
     server_notices::ServerNotices,
     sync::Sync,
     tokens::Tokens,
+    turn::Turn,
     user_directory::UserDirectory,
     well_known::WellKnown,
 };
@@ -120,6 +122,8 @@ pub struct Config {
     pub sync: Sync,
     /// `[user_directory]`: whom users find by a search.
     pub user_directory: UserDirectory,
+    /// `[turn]`: the servers that relay calls.
+    pub turn: Turn,
     /// `[log]`: what is logged, in which form.
     pub log: Log,
     /// `[metrics]`: the listener for Prometheus.
@@ -194,6 +198,7 @@ impl Config {
         self.delayed_events.check()?;
         self.server_notices.check()?;
         self.sync.check()?;
+        self.turn.check()?;
         self.log.check()?;
         self.well_known.check()
     }

@@ -12,7 +12,7 @@ fn options() -> TestOptions {
     options
 }
 
-async fn guest(server: &TestServer) -> Client {
+pub(super) async fn guest(server: &TestServer) -> Client {
     let mut guest = server.client();
     let answer = guest.post(AS_GUEST, json!({})).await.ok();
     guest.take_login(&answer);

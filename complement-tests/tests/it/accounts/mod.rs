@@ -19,4 +19,5 @@ mod refresh;
 mod registration;
 mod shared_secret;
 mod terms;
+mod turn;
 pub(crate) mod user_directory;

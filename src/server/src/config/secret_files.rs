@@ -16,6 +16,8 @@ pub(super) const SECRETS: &[&str] = &[
     "jwt.secret",
     "registration.shared_secret",
     "registration.tokens",
+    "turn.password",
+    "turn.shared_secret",
 ];
 
 /// Secrets of which there can be several: one a line.

@@ -4,7 +4,8 @@ use parley_client_api::{ClientApiSettings, WellKnownSettings};
 use parley_engine::settings::{
     AccountLimits, DelayedEventSettings, EngineSettings, LoginSettings, PasswordSettings, Policy,
     PresenceSettings, RateLimit, RateLimitSettings, RegistrationMode, RegistrationSettings,
-    RoomSettings, Secret, ServerNoticeSettings, SyncSettings, TokenSettings, UserDirectorySettings,
+    RoomSettings, Secret, ServerNoticeSettings, SyncSettings, TokenSettings, TurnAccess,
+    TurnSettings, UserDirectorySettings,
 };
 use parley_federation::FederationSettings;
 use parley_storage::DatabaseSettings;
@@ -102,7 +103,26 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
         user_directory: UserDirectorySettings {
             all_users: config.user_directory.all_users,
         },
+        turn: turn(&config.turn),
     }
+}
+
+fn turn(turn: &config::Turn) -> Option<TurnSettings> {
+    let secret = |secret: &config::Secret| Secret::new(secret.expose());
+    let access = match (&turn.shared_secret, &turn.username, &turn.password) {
+        (Some(shared), _, _) => TurnAccess::SharedSecret(secret(shared)),
+        (None, Some(username), Some(password)) => TurnAccess::Password {
+            username: username.clone(),
+            password: secret(password),
+        },
+        _ => return None,
+    };
+    (!turn.uris.is_empty()).then(|| TurnSettings {
+        uris: turn.uris.clone(),
+        access,
+        lifetime: turn.lifetime,
+        guests: turn.guests,
+    })
 }
 
 fn account_limits(config: &Config) -> AccountLimits {
