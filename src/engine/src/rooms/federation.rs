@@ -16,6 +16,7 @@ pub mod serve;
 
 pub(in crate::rooms) mod history;
 
+mod acl;
 mod auth_graph;
 mod gaps;
 pub(crate) mod lacking;
@@ -33,10 +34,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use ruma::{
-    OwnedServerName, RoomId, ServerName, events::room::server_acl::RoomServerAclEventContent,
-};
+use ruma::{OwnedServerName, RoomId, ServerName};
 
+use self::acl::{Acl, check_acl};
 use super::{Rooms, room::Room, state::RoomState};
 use crate::{EngineError, Result};
 
@@ -53,7 +53,16 @@ impl Rooms {
 
     /// Whether this server has users in a room, of which it may know just that its users are invited to it.
     pub(super) async fn is_here(&self, room: &Room) -> Result<bool> {
-        Ok(!room.is_outside() && self.is_in(&*self.registry.load(room).await?))
+        Ok(self.state_if_here(room).await?.is_some())
+    }
+
+    /// The state of a room, if this server has users in it.
+    async fn state_if_here(&self, room: &Room) -> Result<Option<Arc<RoomState>>> {
+        if room.is_outside() {
+            return Ok(None);
+        }
+        let state = self.registry.load(room).await?;
+        Ok(self.is_in(&state).then_some(state))
     }
 
     /// A room that this server is in, for another server that its rules let speak with it.
@@ -92,26 +101,14 @@ impl Rooms {
 
     /// The servers that a room can be reached by, this one aside, without those that it keeps out: the largest first.
     pub(super) fn servers_to_ask(&self, room: &Room, state: &RoomState) -> Vec<OwnedServerName> {
+        let acl = Acl::of(state);
         let mut servers: Vec<(usize, OwnedServerName)> = room
             .servers(state)
             .into_iter()
-            .filter(|(server, _)| server != self.server_name() && check_acl(state, server).is_ok())
+            .filter(|(server, _)| server != self.server_name() && acl.allows(server))
             .map(|(server, size)| (size, server))
             .collect();
         servers.sort_unstable_by(|one, other| other.cmp(one));
         servers.into_iter().map(|(_, server)| server).collect()
-    }
-}
-
-/// Whether the room lets a server speak with it.
-///
-/// <https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lists-acls>
-pub(super) fn check_acl(state: &RoomState, server: &ServerName) -> Result<()> {
-    let acl = state
-        .get("m.room.server_acl", "")
-        .and_then(|entry| entry.event.content_as::<RoomServerAclEventContent>());
-    match acl.is_none_or(|acl| acl.is_allowed(server)) {
-        true => Ok(()),
-        false => Err(EngineError::forbidden("the room keeps your server out")),
     }
 }

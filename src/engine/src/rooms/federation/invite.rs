@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    acl::check_acl,
     join::{raw, versions},
     receive::{Verdict, check_same},
 };
@@ -142,8 +143,10 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_INVALID_PARAM` if it is none, `M_NOT_FOUND` if there is no such user,
-    /// `M_FORBIDDEN`, `M_INVITE_BLOCKED` if the user wants no invitations of that sender.
+    /// `M_FORBIDDEN` if the room keeps the other server out, `M_INVITE_BLOCKED` if the user wants no invitations of that
+    /// sender.
     pub async fn take_invite(&self, sent: SentInvite<'_>) -> Result<RawPdu> {
+        self.check_may_invite(sent.origin, sent.room_id).await?;
         let version = version_of(&sent)?;
         let mut event = Unverified::read(sent.event.get(), sent.room_id, &version)
             .map_err(|error| EngineError::invalid_param(error.to_string()))?;
@@ -176,6 +179,17 @@ impl Rooms {
             self.put_outside(&room, outsider).await?;
         }
         raw(&incoming.json)
+    }
+
+    /// Demands that a room doesn't keep a server out, as far as this one knows: of a room that it isn't in, it knows nothing.
+    async fn check_may_invite(&self, origin: &ServerName, room_id: &RoomId) -> Result<()> {
+        let Some(room) = self.registry.find(room_id).await? else {
+            return Ok(());
+        };
+        match self.state_if_here(&room).await? {
+            Some(state) => check_acl(&state, origin),
+            None => Ok(()),
+        }
     }
 
     /// Checks what an invited user is shown, in versions since 12: events of the room, its create event among them.

@@ -1,5 +1,6 @@
 //! Servers that share rooms, with everything but HTTP between them.
 
+mod acl;
 mod large;
 mod net;
 mod redactions;
