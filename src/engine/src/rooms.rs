@@ -57,6 +57,7 @@ use self::{
     edit::{Edit, RoomPublication},
     federation::{
         complete::Completing, inbox::Inbox, join::Joining, lacking::Lacking, resolve::Resolutions,
+        turns::Turns,
     },
     hierarchy::told::Hearsay,
     indexer::Indexer,
@@ -125,6 +126,7 @@ pub struct Rooms {
     inbox: Inbox,
     resolutions: Resolutions,
     lacking: Lacking,
+    turns: Turns,
     joining: Joining,
     reading_past: Joining,
     completing: Completing,
@@ -210,6 +212,7 @@ impl Rooms {
             inbox: Inbox::default(),
             resolutions: Resolutions::default(),
             lacking: Lacking::default(),
+            turns: Turns::default(),
             joining: Joining::default(),
             reading_past: Joining::default(),
             completing: Completing::default(),

@@ -41,6 +41,8 @@ use crate::{
 const MAX_HISTORY: usize = 100;
 /// Events of a gap that one request may ask for.
 const MAX_GAP: usize = 50;
+/// Events that a request may name as those to begin or to end at. An event is built on 20 at most.
+const MAX_NAMED: usize = 50;
 
 /// A gap that another server has in a room.
 #[derive(Clone, Debug)]
@@ -220,8 +222,9 @@ impl Rooms {
     /// `PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}`
     ///
     /// # Errors
-    /// As [`Rooms::take_membership`].
+    /// As [`Rooms::take_membership`]; `M_LIMIT_EXCEEDED` if the other asks for too much at once.
     pub async fn take_join(&self, sent: SentMember<'_>, omit_members: bool) -> Result<JoinedRoom> {
+        let _turn = self.turns.wait(sent.origin).await?;
         let (room, join) = self.take_membership(sent, MembershipState::Join).await?;
         let before = self.state_before_event(&room, &join.pdu.event_id).await?;
         let mut ids: HashSet<OwnedEventId> = before.map.values().cloned().collect();
@@ -326,7 +329,8 @@ impl Rooms {
     /// The ids of the state before an event. `GET /_matrix/federation/v1/state_ids/{roomId}`
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if it isn't known, `M_FORBIDDEN` if the other server isn't in the room.
+    /// `M_NOT_FOUND` if it isn't known, `M_FORBIDDEN` if the other server isn't in the room, `M_LIMIT_EXCEEDED` if it asks for
+    /// too much at once.
     pub async fn state_ids_for(
         &self,
         origin: &ServerName,
@@ -335,6 +339,7 @@ impl Rooms {
     ) -> Result<StateIds> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
         check_whole(&room)?;
+        let _turn = self.turns.wait(origin).await?;
         let state = self.state_before_event(&room, event_id).await?;
         let ids: HashSet<OwnedEventId> = state.map.values().cloned().collect();
         let (events, _) = self.with_auth_chain(ids).await?;
@@ -360,6 +365,7 @@ impl Rooms {
     ) -> Result<StateEvents> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
         check_whole(&room)?;
+        let _turn = self.turns.wait(origin).await?;
         let state = self.state_before_event(&room, event_id).await?;
         let ids: HashSet<OwnedEventId> = state.map.values().cloned().collect();
         let (state, auth_chain) = self.state_and_chain(&ids, ids.clone()).await?;
@@ -377,6 +383,7 @@ impl Rooms {
         event_id: &EventId,
     ) -> Result<Vec<RawPdu>> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
+        let _turn = self.turns.wait(origin).await?;
         let event = self.known_in(&room, event_id).await?;
         let itself = HashSet::from([event.event_id]);
         Ok(self.state_and_chain(&HashSet::new(), itself).await?.1)
@@ -407,7 +414,8 @@ impl Rooms {
         shown.pop().ok_or_else(unknown)
     }
 
-    /// Events and what came before them, newest first. `GET /_matrix/federation/v1/backfill/{roomId}`
+    /// Events, the first 50 of those that are named, and what came before them, newest first.
+    /// `GET /_matrix/federation/v1/backfill/{roomId}`
     ///
     /// # Errors
     /// As [`Rooms::state_ids_for`].
@@ -415,17 +423,19 @@ impl Rooms {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        from: Vec<OwnedEventId>,
+        mut from: Vec<OwnedEventId>,
         limit: usize,
     ) -> Result<Vec<RawPdu>> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
+        from.truncate(MAX_NAMED);
         let events = self
             .back_from(&room, from, limit.min(MAX_HISTORY), |_| true)
             .await?;
         self.shown_to_server(origin, &room, events).await
     }
 
-    /// The events of a gap, oldest first. `POST /_matrix/federation/v1/get_missing_events/{roomId}`
+    /// The events of a gap, oldest first. Of the events that it lies between, the first 50 at either end count.
+    /// `POST /_matrix/federation/v1/get_missing_events/{roomId}`
     ///
     /// # Errors
     /// As [`Rooms::state_ids_for`].
@@ -433,9 +443,11 @@ impl Rooms {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        gap: Gap,
+        mut gap: Gap,
     ) -> Result<Vec<RawPdu>> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
+        gap.latest.truncate(MAX_NAMED);
+        gap.earliest.truncate(MAX_NAMED);
         let known = self.database.known_events(&gap.latest).await?;
         let earliest: HashSet<&OwnedEventId> = gap.earliest.iter().collect();
         let from = known

@@ -4,6 +4,7 @@ mod acl;
 mod large;
 mod net;
 mod redactions;
+mod serving;
 
 use std::sync::{Arc, atomic::Ordering};
 
