@@ -5,7 +5,9 @@
 //! the changes since then. So a change costs about one row for each power of 16 that the number of changes has
 //! reached, and any state of the past is read through at most 15 parents for each.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
+
+use ruma::ServerName;
 
 use crate::{Database, Result, Transaction, statement::statement};
 
@@ -89,17 +91,11 @@ impl Database {
         base: i64,
         condition: &str,
     ) -> Result<Vec<StateRow>> {
-        let rows: Vec<(String, String, i64)> = statement(format!(
-            "{CHAIN} SELECT l.event_type, l.state_key, d.event_position FROM ( \
-               SELECT slot_nid, MAX(snapshot) AS snapshot FROM state_deltas \
-               WHERE snapshot IN (SELECT position FROM chain WHERE position > $2) GROUP BY slot_nid) newest \
-             JOIN state_deltas d ON d.snapshot = newest.snapshot AND d.slot_nid = newest.slot_nid \
-             JOIN state_slots l ON l.nid = d.slot_nid WHERE {condition}"
-        ))
-        .bind(snapshot)
-        .bind(base)
-        .all(self)
-        .await?;
+        let rows: Vec<(String, String, i64)> = statement(newest_of_chain(condition))
+            .bind(snapshot)
+            .bind(base)
+            .all(self)
+            .await?;
         Ok(rows
             .into_iter()
             .map(|(event_type, state_key, position)| StateRow {
@@ -133,6 +129,53 @@ impl Database {
             .filter(|position| *position != 0))
     }
 
+    /// The member events of a server's users in a snapshot: their positions, the newest first.
+    pub async fn members_of_server(&self, snapshot: i64, server: &ServerName) -> Result<Vec<i64>> {
+        let condition =
+            "d.event_position <> 0 AND l.event_type = 'm.room.member' AND l.state_key LIKE $3";
+        let rows: Vec<(String, String, i64)> = statement(newest_of_chain(condition))
+            .bind(snapshot)
+            .bind(i64::MIN)
+            .bind(format!("%:{server}"))
+            .all(self)
+            .await?;
+        // To the database, some characters of a name stand for others.
+        let is_of = |user: &str| user.split_once(':').is_some_and(|(_, name)| name == server);
+        let members = rows.into_iter().filter(|(_, user, _)| is_of(user));
+        let mut positions: Vec<i64> = members.map(|(_, _, position)| position).collect();
+        positions.sort_unstable_by_key(|position| Reverse(*position));
+        Ok(positions)
+    }
+
+    /// The event that stands in one place, in each of some snapshots: its position by the snapshot. Where none does, the
+    /// snapshot is left out.
+    pub async fn state_event_in(
+        &self,
+        snapshots: Vec<i64>,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<HashMap<i64, i64>> {
+        let Some(slot_nid) = self.slot_nid(event_type, state_key).await? else {
+            return Ok(HashMap::new());
+        };
+        let rows: Vec<(i64, i64)> = statement(
+            "WITH RECURSIVE chain (asked, position, parent) AS ( \
+               SELECT position, position, parent FROM state_snapshots WHERE position IN ({ints $1}) \
+               UNION ALL \
+               SELECT c.asked, s.position, s.parent FROM state_snapshots s JOIN chain c ON s.position = c.parent) \
+             SELECT newest.asked, d.event_position FROM ( \
+               SELECT c.asked, MAX(c.position) AS snapshot FROM chain c \
+               JOIN state_deltas x ON x.snapshot = c.position AND x.slot_nid = $2 GROUP BY c.asked) newest \
+             JOIN state_deltas d ON d.snapshot = newest.snapshot AND d.slot_nid = $2 \
+             WHERE d.event_position <> 0",
+        )
+        .bind(snapshots)
+        .bind(slot_nid)
+        .all(self)
+        .await?;
+        Ok(rows.into_iter().collect())
+    }
+
     /// The snapshot of a room's state as it was at a position of the stream: that of its newest event up to there.
     pub async fn snapshot_at(&self, room_nid: i64, position: i64) -> Result<Option<i64>> {
         let row: Option<(i64,)> = statement(
@@ -160,6 +203,17 @@ impl Database {
             .map(|(position, event_type, state_key)| (position, (event_type, state_key)))
             .collect())
     }
+}
+
+/// Asks what the snapshots that the first parameter is read through say of places, those after the second.
+fn newest_of_chain(condition: &str) -> String {
+    format!(
+        "{CHAIN} SELECT l.event_type, l.state_key, d.event_position FROM ( \
+           SELECT slot_nid, MAX(snapshot) AS snapshot FROM state_deltas \
+           WHERE snapshot IN (SELECT position FROM chain WHERE position > $2) GROUP BY slot_nid) newest \
+         JOIN state_deltas d ON d.snapshot = newest.snapshot AND d.slot_nid = newest.slot_nid \
+         JOIN state_slots l ON l.nid = d.slot_nid WHERE {condition}"
+    )
 }
 
 /// Puts the changes of the snapshots `merged` into `snapshot`, where it has none of its own: the newest first.

@@ -26,6 +26,7 @@ mod receive;
 mod recheck;
 mod redact;
 pub(crate) mod resolve;
+mod shown;
 pub(crate) mod turns;
 mod unheard;
 mod verify;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parley_storage::events::EventRow;
-use ruma::{OwnedEventId, RoomId, ServerName};
+use ruma::{OwnedEventId, RoomId, ServerName, UserId};
 
 use super::{Rooms, history::Direction, room::Room, timeline::TimelineEvent, visibility::Access};
 use crate::{EngineError, Result, clock::timestamp, sessions::Session};
@@ -24,6 +24,13 @@ struct Near {
     forward: bool,
 }
 
+/// Who looks.
+#[derive(Clone, Copy, Debug)]
+enum Viewer<'a> {
+    User(&'a UserId, &'a Access),
+    Server(&'a ServerName),
+}
+
 impl Rooms {
     /// The same as [`Rooms::event_near`] for another server that is in the room: the event nearest in time of those that
     /// one of its users could see. Its id and time.
@@ -41,20 +48,13 @@ impl Rooms {
     ) -> Result<(OwnedEventId, i64)> {
         let (room, _) = self.room_of_server(origin, room_id).await?;
         self.indexer.ready().await?;
-        let forward = direction == Direction::Forward;
-        let rows: Vec<EventRow> = self
-            .database
-            .events_near(room.nid(), timestamp, forward, 0, CHUNK)
-            .await?;
-        for row in rows {
-            if self.server_sees(origin, row.snapshot).await? {
-                let event = TimelineEvent::from_row(row)?;
-                return Ok((event.event_id, event.origin_server_ts));
-            }
-        }
-        Err(EngineError::not_found(
-            "there is no event of that time that you may see",
-        ))
+        let wanted = Near {
+            timestamp,
+            forward: direction == Direction::Forward,
+        };
+        let found = self.nearest(&room, Viewer::Server(origin), wanted).await?;
+        let event = found.ok_or_else(unseen)?;
+        Ok((event.event_id.clone(), event.origin_server_ts))
     }
 
     /// The first event at or after a time, or the last at or before it, of those that the user may see. Of several in
@@ -77,21 +77,19 @@ impl Rooms {
             timestamp,
             forward: direction == Direction::Forward,
         };
-        let mut found = self.nearest(&room, &access, session, wanted).await?;
+        let viewer = Viewer::User(&session.user_id, &access);
+        let mut found = self.nearest(&room, viewer, wanted).await?;
         if self.is_told_by_others(&room, wanted).await? {
-            found = self.nearest(&room, &access, session, wanted).await?;
+            found = self.nearest(&room, viewer, wanted).await?;
         }
-        found.ok_or_else(|| {
-            EngineError::not_found("there is no event of that time that you may see")
-        })
+        found.ok_or_else(unseen)
     }
 
-    /// The nearest of the events that are stored.
+    /// The nearest of the events that are stored, of those that somebody may see.
     async fn nearest(
         &self,
         room: &Room,
-        access: &Access,
-        session: &Session,
+        viewer: Viewer<'_>,
         wanted: Near,
     ) -> Result<Option<Arc<TimelineEvent>>> {
         let mut skip = 0;
@@ -101,20 +99,43 @@ impl Rooms {
                 .events_near(room.nid(), wanted.timestamp, wanted.forward, skip, CHUNK)
                 .await?;
             let is_last = (rows.len() as i64) < CHUNK;
-            for row in rows {
-                let event = Arc::new(TimelineEvent::from_row(row)?);
-                self.look_up_past(access, std::slice::from_ref(&event), &session.user_id)
-                    .await?;
-                if access.sees(&event, &session.user_id) {
-                    return Ok(Some(event));
-                }
-            }
-            if is_last {
-                break;
+            let events = rows
+                .into_iter()
+                .map(|row| Ok(Arc::new(TimelineEvent::from_row(row)?)))
+                .collect::<Result<Vec<_>>>()?;
+            let seen = self.first_seen(viewer, &events).await?;
+            if seen.is_some() || is_last {
+                return Ok(seen);
             }
             skip += CHUNK;
         }
         Ok(None)
+    }
+
+    /// The first of some events that somebody may see.
+    async fn first_seen(
+        &self,
+        viewer: Viewer<'_>,
+        events: &[Arc<TimelineEvent>],
+    ) -> Result<Option<Arc<TimelineEvent>>> {
+        match viewer {
+            Viewer::User(user_id, access) => {
+                for event in events {
+                    let only = std::slice::from_ref(event);
+                    self.look_up_past(access, only, user_id).await?;
+                    if access.sees(event, user_id) {
+                        return Ok(Some(Arc::clone(event)));
+                    }
+                }
+                Ok(None)
+            }
+            Viewer::Server(origin) => {
+                let snapshots = events.iter().map(|event| event.snapshot).collect();
+                let seen = self.seen_by_server(origin, &snapshots).await?;
+                let mut events = events.iter();
+                Ok(events.find(|event| seen.contains(&event.snapshot)).cloned())
+            }
+        }
     }
 
     /// Where a time is before all that this server has of a room, asks others for the event, and reads the past as far
@@ -154,4 +175,8 @@ impl Rooms {
         }
         Ok(false)
     }
+}
+
+fn unseen() -> EngineError {
+    EngineError::not_found("there is no event of that time that you may see")
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use parley_protocol::{Incoming, Unverified, redaction::redacted_json, template};
+use parley_protocol::{Incoming, Unverified, template};
 use parley_storage::{commit::Standing, federation::KnownEvent};
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName,
@@ -13,9 +13,7 @@ use ruma::{
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     events::{
         StateEventType, TimelineEventType,
-        room::{
-            history_visibility::HistoryVisibility, join_rules::JoinRule, member::MembershipState,
-        },
+        room::{join_rules::JoinRule, member::MembershipState},
     },
 };
 use serde::Deserialize;
@@ -32,7 +30,7 @@ use crate::{
         Rooms,
         restricted::{allowed_rooms, vouch},
         room::Room,
-        state::{RoomState, membership_of, visibility_of},
+        state::RoomState,
     },
     sync::Summary,
 };
@@ -500,89 +498,6 @@ impl Rooms {
             }
         }
         Ok(events)
-    }
-
-    /// Events as a server may see them: those that none of its users could see are redacted.
-    async fn shown_to_server(
-        &self,
-        origin: &ServerName,
-        room: &Room,
-        events: Vec<KnownEvent>,
-    ) -> Result<Vec<RawPdu>> {
-        let mut seen: HashMap<i64, bool> = HashMap::new();
-        let mut shown = Vec::with_capacity(events.len());
-        for event in events {
-            let own = pdu_of(&event).is_some_and(|pdu| pdu.fields.sender.server_name() == origin);
-            let sees = match event.snapshot {
-                _ if own => true,
-                // What only stands for others has no place in history, and is asked for to check those.
-                None => true,
-                Some(snapshot) => match seen.get(&snapshot) {
-                    Some(sees) => *sees,
-                    None => {
-                        let sees = self.server_sees(origin, snapshot).await?;
-                        seen.insert(snapshot, sees);
-                        sees
-                    }
-                },
-            };
-            let json = match sees {
-                true => event.json,
-                false => redacted_json(&event.json, room.version()).unwrap_or_default(),
-            };
-            shown.push(raw(&json)?);
-        }
-        Ok(shown)
-    }
-
-    /// Whether a user of a server could see what was sent with a state.
-    pub(in crate::rooms) async fn server_sees(
-        &self,
-        origin: &ServerName,
-        snapshot: i64,
-    ) -> Result<bool> {
-        let entries = self.database.state_entries(snapshot).await?;
-        let visibility = entries.iter().find(|entry| {
-            entry.event_type == "m.room.history_visibility" && entry.state_key.is_empty()
-        });
-        let visibility = match visibility {
-            Some(entry) => self
-                .state_event_at(entry.position)
-                .await?
-                .map_or(HistoryVisibility::Shared, |event| visibility_of(&event)),
-            None => HistoryVisibility::Shared,
-        };
-        if !matches!(
-            visibility,
-            HistoryVisibility::Joined | HistoryVisibility::Invited
-        ) {
-            return Ok(true);
-        }
-        let members = entries.iter().filter(|entry| {
-            entry.event_type == "m.room.member"
-                && <&UserId>::try_from(entry.state_key.as_str())
-                    .is_ok_and(|user_id| user_id.server_name() == origin)
-        });
-        for entry in members {
-            let Some(event) = self.state_event_at(entry.position).await? else {
-                continue;
-            };
-            match membership_of(&event) {
-                MembershipState::Join => return Ok(true),
-                MembershipState::Invite if visibility == HistoryVisibility::Invited => {
-                    return Ok(true);
-                }
-                _ => {}
-            }
-        }
-        Ok(false)
-    }
-
-    async fn state_event_at(&self, position: i64) -> Result<Option<parley_protocol::StateEvent>> {
-        let rows = self.database.events_at(vec![position]).await?;
-        Ok(rows
-            .into_iter()
-            .find_map(|row| parley_protocol::StateEvent::parse(row.event_id, &row.json)))
     }
 }
 
