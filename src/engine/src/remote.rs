@@ -425,7 +425,8 @@ pub trait Remote: fmt::Debug + Send + Sync {
     ) -> RemoteFuture<'a, String>;
 
     /// Finds keys: those that are known and valid long enough, else from their servers or from notaries. What isn't
-    /// found is left out.
+    /// found is left out; what isn't valid long enough is there, if there is no better. Those that this server no longer signs
+    /// with are among them.
     fn keys(&self, wanted: Vec<WantedKey>) -> BoxFuture<'_, KnownKeys>;
 }
 

@@ -8,18 +8,22 @@ mod serving;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use parley_protocol::RoomVersion;
+use parley_protocol::{RoomVersion, ServerKey};
 use parley_storage::inbox::Received;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId,
-    UserId, events::room::member::MembershipState, signatures::hash_and_sign_event,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
+    OwnedServerSigningKeyId, RoomId, RoomVersionId, UserId, events::room::member::MembershipState,
+    serde::Base64, signatures::hash_and_sign_event,
 };
 
 use serde_json::value::RawValue;
 
 use self::net::{Net, Server};
 use super::receive::Verdict;
-use crate::rooms::{history::Direction, membership::MembershipDetails};
+use crate::{
+    remote::KnownKey,
+    rooms::{history::Direction, membership::MembershipDetails},
+};
 
 async fn two(version: RoomVersionId) -> (Arc<Net>, Server, Server, OwnedRoomId) {
     let net = Arc::new(Net::default());
@@ -445,6 +449,65 @@ fn changed(
     let rules = &version.rules().redaction;
     hash_and_sign_event(server.name.as_str(), &**key, &mut object, rules).unwrap();
     serde_json::to_string(&object).unwrap()
+}
+
+/// An event of a server, with another text and signed by another key of that server.
+fn signed_by(key: &ServerKey, json: &str, text: &str, version: &RoomVersion) -> String {
+    let mut object: CanonicalJsonObject = serde_json::from_str(json).unwrap();
+    object.remove("hashes");
+    object.remove("signatures");
+    object.insert("content".to_owned(), says(text));
+    let (name, rules) = (key.server_name().as_str(), &version.rules().redaction);
+    hash_and_sign_event(name, key, &mut object, rules).unwrap();
+    serde_json::to_string(&object).unwrap()
+}
+
+/// What others know of a key.
+fn known_until(key: &ServerKey, valid_until: ruma::UInt) -> KnownKey {
+    KnownKey {
+        key: Base64::new(key.public_key().to_vec()),
+        valid_until: MilliSecondsSinceUnixEpoch(valid_until),
+    }
+}
+
+fn id_of(key: &ServerKey) -> OwnedServerSigningKeyId {
+    format!("ed25519:{}", key.version()).try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_server_knows_what_it_signed_with_a_key_that_it_no_longer_uses() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let version = RoomVersion::new(&RoomVersionId::V11).unwrap();
+    let old = ServerKey::from_der(one.name.clone(), &ServerKey::generate(), "old").unwrap();
+    let said = one.say(&room_id, "new").await;
+    let json = signed_by(&old, &one.pdu(&said).await, "old", &version);
+    let room = one.rooms().room(&room_id).await.unwrap();
+    let receive = async || one.rooms().receive(&room, &two.name, &json).await.unwrap();
+    let unknown = receive().await;
+    assert!(matches!(unknown, Verdict::Unanchored(_)), "{unknown:?}");
+    let place = (one.name.clone(), id_of(&old));
+    let known = known_until(&old, ruma::UInt::MAX);
+    net.keys.lock().unwrap().insert(place, known);
+    assert_eq!(receive().await, Verdict::Accepted);
+    assert_eq!(one.said(&room_id).await, ["new", "old"]);
+}
+
+#[tokio::test]
+async fn what_is_signed_by_a_key_that_has_run_out_waits_until_its_server_tells_more() {
+    let (net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let said = two.say(&room_id, "hello").await;
+    let key = &two.rooms().key;
+    let place = (two.name.clone(), id_of(key));
+    let tell = |until| {
+        let known = known_until(key, until);
+        net.keys.lock().unwrap().insert(place.clone(), known);
+    };
+    tell(ruma::uint!(1));
+    let verdict = two.give(&one, &room_id, &said).await.unwrap();
+    assert!(matches!(verdict, Verdict::Unanchored(_)), "{verdict:?}");
+    tell(ruma::UInt::MAX);
+    let verdict = two.give(&one, &room_id, &said).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted);
 }
 
 fn says(text: &str) -> CanonicalJsonValue {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use parley_protocol::{Incoming, IncomingError, RoomVersion, Unverified};
-use ruma::{OwnedServerName, OwnedServerSigningKeyId, serde::Base64, signatures::PublicKeyMap};
+use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
 
 use crate::{
     Result,
@@ -59,14 +59,12 @@ impl Rooms {
     ) -> Result<Option<Incoming>, IncomingError> {
         let keys = self.keys_for(std::slice::from_ref(&event), version).await;
         let signers = event.signers(version)?;
-        let has_key = |(server, ids): &(OwnedServerName, Vec<OwnedServerSigningKeyId>)| {
-            ids.iter()
-                .any(|id| keys.contains_key(&(server.clone(), id.clone())))
-        };
+        // What is known of a key may be old: the server, once it is reached, may say that it still holds.
+        let keys = usable(&keys, &event, version);
+        let has_key = |(server, _): &(OwnedServerName, _)| keys.contains_key(server.as_str());
         if !signers.iter().all(has_key) {
             return Ok(None);
         }
-        let keys = usable(&keys, &event, version);
         event.verify(&keys, version).map(Some)
     }
 
@@ -83,15 +81,16 @@ impl Rooms {
                 }));
             }
         }
+        // Those that this server signed with before are known where the keys of others are.
+        let own_id = format!("ed25519:{}", self.key.version());
         let (own, others): (Vec<WantedKey>, Vec<WantedKey>) = wanted
             .into_iter()
-            .partition(|wanted| wanted.server == self.server_name());
+            .partition(|wanted| wanted.server == self.server_name() && wanted.key_id == own_id);
         let mut keys = match self.outside.get() {
             Some(remote) if !others.is_empty() => remote.keys(others).await,
             _ => KnownKeys::new(),
         };
-        let own_id = format!("ed25519:{}", self.key.version());
-        for wanted in own.into_iter().filter(|wanted| wanted.key_id == own_id) {
+        for wanted in own {
             let known = crate::remote::KnownKey {
                 key: Base64::new(self.key.public_key().to_vec()),
                 valid_until: ruma::MilliSecondsSinceUnixEpoch(ruma::UInt::MAX),

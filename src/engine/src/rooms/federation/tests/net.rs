@@ -49,6 +49,8 @@ pub(super) struct Net {
     pub(super) down: Mutex<HashSet<OwnedServerName>>,
     /// What was asked of whom.
     pub(super) asked: Mutex<Vec<&'static str>>,
+    /// Keys that are told of, whatever servers sign with.
+    pub(super) keys: Mutex<KnownKeys>,
     /// Whether servers that are made from now on join rooms without waiting for their members.
     pub(super) without_members: AtomicBool,
 }
@@ -624,6 +626,14 @@ impl Remote for Way {
         let mut keys = KnownKeys::new();
         let net = self.net.upgrade();
         for wanted in wanted {
+            let place = (wanted.server.clone(), wanted.key_id.clone());
+            let told = net
+                .as_ref()
+                .and_then(|net| net.keys.lock().unwrap().get(&place).cloned());
+            if let Some(told) = told {
+                keys.insert(place, told);
+                continue;
+            }
             let engine = net
                 .as_ref()
                 .and_then(|net| net.engines.lock().unwrap().get(&wanted.server).cloned());
