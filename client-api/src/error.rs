@@ -74,6 +74,10 @@ impl From<EngineError> for ApiError {
             EngineError::Conflict(message) => {
                 Self::with_status(StatusCode::CONFLICT, ErrorKind::Unknown, message)
             }
+            error @ EngineError::OtherServer(_) => {
+                let message = error.to_string();
+                Self::with_status(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+            }
             error => {
                 tracing::error!(%error, "a request failed");
                 Self::internal()

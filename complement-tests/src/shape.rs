@@ -28,10 +28,11 @@ const FOLDER: &str = "PARLEY_MATRIX_SPEC";
 static OPERATIONS: LazyLock<Option<Operations>> =
     LazyLock::new(|| folder().map(|folder| Operations::read(&folder)));
 
-/// Statuses of errors that any operation may answer with: they are of the protocol as a whole.
+/// Statuses of errors that any operation may answer with: they are of the protocol as a whole, or, the last, of HTTP where
+/// another server is at fault.
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
-const COMMON_ERRORS: &[u16] = &[400, 401, 403, 404, 405, 413, 415, 429];
+const COMMON_ERRORS: &[u16] = &[400, 401, 403, 404, 405, 413, 415, 429, 502];
 
 /// What is told as `null` on purpose, where the specification has a string or nothing: the end of the path and the names.
 /// Clients that are in use read these without asking whether they are there.

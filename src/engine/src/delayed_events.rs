@@ -14,7 +14,10 @@ use parley_storage::{
     Database, accounts,
     delayed_events::{DelayedEventLimits, DelayedOutcome, NewDelayedEvent, Scheduling},
 };
-use ruma::{OwnedEventId, RoomId, UserId, api::error::StandardErrorBody};
+use ruma::{
+    OwnedEventId, RoomId, UserId,
+    api::error::{ErrorKind, StandardErrorBody},
+};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
@@ -341,15 +344,20 @@ impl DelayedEvents {
 
     /// Has an event never be sent, for a reason or because somebody wants it so; false if it has an outcome already.
     async fn finalise(&self, event: &DelayedEvent, error: Option<&EngineError>) -> Result<bool> {
-        let error = match error {
+        let body = match error {
             Some(EngineError::Refused { kind, message }) => {
-                let body = StandardErrorBody::new(kind.clone(), message.to_string());
-                let json = serde_json::to_string(&body)
-                    .map_err(|error| EngineError::Internal(error.to_string()))?;
-                Some(json)
+                Some(StandardErrorBody::new(kind.clone(), message.to_string()))
             }
+            Some(error @ EngineError::OtherServer(_)) => Some(StandardErrorBody::new(
+                ErrorKind::Unknown,
+                error.to_string(),
+            )),
             _ => None,
         };
+        let error = body
+            .map(|body| serde_json::to_string(&body))
+            .transpose()
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
         let now = self.parts.clock.now_ms();
         let finalised = self
             .parts

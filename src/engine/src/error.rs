@@ -37,6 +37,9 @@ pub enum EngineError {
     /// What is asked for contradicts what has happened already.
     #[error("{0}")]
     Conflict(&'static str),
+    /// Another server, which is needed for it, refused for a reason that isn't the asker's to know or to do something about.
+    #[error("another server can't help: {0}")]
+    OtherServer(String),
     /// Something that there may be one of was made by somebody else at the same moment.
     #[error("somebody else has just made the same")]
     Duplicate,

@@ -62,6 +62,39 @@ impl RemoteError {
     }
 }
 
+impl From<RemoteError> for EngineError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Refused { kind, message, .. } if concerns_users(&kind) => {
+                Self::refused(kind, message)
+            }
+            RemoteError::Refused { .. } => Self::OtherServer(error.to_string()),
+            RemoteError::NotAllowed => Self::forbidden(error.to_string()),
+            // The room, the user: what was asked for isn't found.
+            RemoteError::Unreachable(_) => Self::not_found(error.to_string()),
+            RemoteError::Nonsense(_) => Self::unknown(error.to_string()),
+        }
+    }
+}
+
+/// Whether what another server says may be told a user in its words: what the specification has servers say of joins, knocks,
+/// invitations, aliases, profiles and what policy servers look at. All else is about the request that this server made, or
+/// would mean something else if this server said it: that the user has to log in again, for one.
+fn concerns_users(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Forbidden
+            | ErrorKind::NotFound
+            | ErrorKind::LimitExceeded(_)
+            | ErrorKind::BadState
+            | ErrorKind::IncompatibleRoomVersion(_)
+            | ErrorKind::UnsupportedRoomVersion
+            | ErrorKind::UnableToAuthorizeJoin
+            | ErrorKind::UnableToGrantJoin
+            | ErrorKind::InviteBlocked
+    )
+}
+
 /// The template of an event that another server gave for this one to complete: of a join, a leave or a knock.
 #[derive(Clone, Debug)]
 pub struct EventTemplate {
@@ -456,5 +489,48 @@ impl Outside {
     pub fn remote(&self) -> Result<&Arc<dyn Remote>> {
         self.get()
             .ok_or_else(|| EngineError::forbidden("this server doesn't federate"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::api::error::UnknownTokenErrorData;
+
+    use super::*;
+
+    fn refused(kind: ErrorKind) -> EngineError {
+        let error = RemoteError::Refused {
+            kind,
+            status: 400,
+            message: "no".to_owned(),
+        };
+        error.into()
+    }
+
+    #[test]
+    fn what_another_server_says_of_the_room_or_the_user_is_told_in_its_words() {
+        for kind in [ErrorKind::Forbidden, ErrorKind::UnableToGrantJoin] {
+            let error = refused(kind.clone());
+            assert_eq!(error.kind(), Some(&kind));
+            assert_eq!(error.to_string(), "no");
+        }
+    }
+
+    #[test]
+    fn no_other_server_logs_a_user_out_or_blames_them_for_what_this_one_asked() {
+        for kind in [
+            ErrorKind::UnknownToken(UnknownTokenErrorData::new()),
+            ErrorKind::MissingToken,
+            ErrorKind::Unauthorized,
+            ErrorKind::UserLocked,
+            ErrorKind::UserSuspended,
+            ErrorKind::InvalidParam,
+            ErrorKind::MissingParam,
+            ErrorKind::Unrecognized,
+            ErrorKind::Unknown,
+        ] {
+            let error = refused(kind);
+            assert!(matches!(error, EngineError::OtherServer(_)), "{error:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What one server asks another for its users.
 
-use parley_conformance::{Client, federated};
+use axum::{Json, Router, http::StatusCode, routing::any};
+use parley_conformance::{Client, Peer, federated};
 use serde_json::json;
 
 use super::rooms::{join_by, say};
@@ -98,6 +99,36 @@ async fn a_server_in_a_room_learns_which_event_was_at_a_time() {
         join_by(&bob, &room_id, &servers[0]).await;
         let (event_id, _) = ask().await.unwrap();
         assert_ne!(event_id, said, "the join came after it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_other_server_logs_a_client_out() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let refuse = || async {
+            let body =
+                json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "log in", "soft_logout": true });
+            (StatusCode::UNAUTHORIZED, Json(body))
+        };
+        let peer = Peer::start(Router::new().fallback(any(refuse))).await;
+        let name = peer.name();
+        let room = quoted(&format!("!room:{name}"));
+        let path = format!("{BASE}/join/{room}?server_name={}", quoted(name.as_str()));
+        let joined = alice.post(&path, json!({})).await;
+        joined.is_refused(502, "M_UNKNOWN");
+        let shown = profile(&alice, &format!("@user:{name}")).await;
+        shown.is_refused(502, "M_UNKNOWN");
+        let alias = quoted(&format!("#room:{name}"));
+        let path = format!("{BASE}/directory/room/{alias}");
+        alice.get(&path).await.is_refused(502, "M_UNKNOWN");
+        let path = format!("{BASE}/publicRooms?server={}", quoted(name.as_str()));
+        alice.get(&path).await.is_refused(502, "M_UNKNOWN");
+        let room_id = create(&alice, json!({})).await;
+        let path = format!("{BASE}/rooms/{}/invite", quoted(&room_id));
+        let user = json!({ "user_id": format!("@user:{name}") });
+        alice.post(&path, user).await.is_refused(502, "M_UNKNOWN");
     })
     .await;
 }

@@ -96,7 +96,7 @@ impl Scheduler {
         }
         match self.events.send(event).await {
             Err(error) if let Some(wait) = error.retry_after() => self.put_off(event, wait).await,
-            Err(error @ EngineError::Refused { .. }) => {
+            Err(error @ (EngineError::Refused { .. } | EngineError::OtherServer(_))) => {
                 tracing::info!(%error, room = %event.room_id, "a delayed event is refused");
                 self.events.finalise(event, Some(&error)).await.map(|_| ())
             }

@@ -197,9 +197,7 @@ impl Rooms {
                     ))
                 }),
             // Its words are for the user.
-            Err(RemoteError::Refused { kind, message, .. }) => {
-                Err(EngineError::refused(kind, message))
-            }
+            Err(error @ RemoteError::Refused { .. }) => Err(error.into()),
             Err(error) => Err(EngineError::unknown(format!(
                 "{name}, the room's policy server, can't be asked: {error}"
             ))),

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     EngineError, Result,
-    remote::{EventTemplate, JoinedRoom, RawPdu, RemoteError},
+    remote::{EventTemplate, JoinedRoom, RawPdu},
     rooms::{
         Rooms,
         edit::{
@@ -589,16 +589,4 @@ fn nonsense(message: impl Into<std::borrow::Cow<'static, str>>) -> EngineError {
 /// An event in the form in which it is sent.
 pub(in crate::rooms) fn raw(json: &str) -> Result<RawPdu> {
     RawValue::from_string(json.to_owned()).map_err(|error| EngineError::Internal(error.to_string()))
-}
-
-impl From<RemoteError> for EngineError {
-    fn from(error: RemoteError) -> Self {
-        match error {
-            RemoteError::Refused { kind, message, .. } => Self::refused(kind, message),
-            RemoteError::NotAllowed => Self::forbidden(error.to_string()),
-            // The room, the user: what was asked for isn't found.
-            RemoteError::Unreachable(_) => Self::not_found(error.to_string()),
-            RemoteError::Nonsense(_) => Self::unknown(error.to_string()),
-        }
-    }
 }
