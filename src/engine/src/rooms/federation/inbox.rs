@@ -23,6 +23,9 @@ const BATCH: i64 = 50;
 const MAX_WAITING: i64 = 10_000;
 /// Attempts at what fails for a reason that passes at once.
 const ATTEMPTS: usize = 3;
+/// How long a worker waits when what it has done can't be stored: twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How often an event is tried again whose ancestors can't be had, and after what time first; twice as long each time, so
 /// that the last is about three hours later.
 const MAX_RETRIES: i64 = 11;
@@ -88,6 +91,25 @@ impl Inbox {
                 workers.timed.remove(room_id);
             }
         });
+    }
+}
+
+/// How long a worker waits when what it has done can't be stored.
+#[derive(Debug)]
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// How long now; the next time it is longer.
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = pause.saturating_mul(2).min(MAX_PAUSE);
+        pause
     }
 }
 
@@ -238,6 +260,7 @@ impl Rooms {
     }
 
     async fn work_through(self: &Arc<Self>, room_id: &RoomId) {
+        let mut pause = Pause::default();
         loop {
             let now = self.clock.now_ms();
             let rows = match self.database.inbox(room_id, now, BATCH).await {
@@ -260,8 +283,13 @@ impl Rooms {
                     false => later.push(row.nid),
                 }
             }
-            if let Err(error) = self.take_from_inbox(done, later).await {
-                tracing::error!(%error, %room_id, "what was received is worked through again");
+            match self.take_from_inbox(done, later).await {
+                Ok(()) => pause = Pause::default(),
+                Err(error) => {
+                    // The disk may be full: nothing is to be had from trying at once. The server's stop ends this, too.
+                    tracing::error!(%error, %room_id, "what was received is worked through again");
+                    tokio::time::sleep(pause.next()).await;
+                }
             }
         }
     }
@@ -376,5 +404,17 @@ impl Rooms {
         }
         tracing::debug!(%room_id, %origin, reason, "an event is tried again later");
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_work_cannot_be_stored_waits_longer_each_time_and_not_for_ever() {
+        let mut pause = Pause::default();
+        let pauses = [(); 8].map(|()| pause.next().as_secs());
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }
