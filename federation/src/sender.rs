@@ -4,8 +4,9 @@
 //! or knock that another server gave this one to tell the rest, goes into the queues ([`queue`]) of the servers in its room,
 //! and from there in transactions ([`delivery`]), one at a time for each server.
 //! What can't be delivered becomes a note in the database, of which server lacks something of which room; when the server is
-//! back, it gets the newest events of those rooms and asks for the rest, and the newest receipts. So a server that is gone
-//! costs one or two notes a room, and a try now and then. How far the stream was followed is stored behind everything that is neither delivered nor noted:
+//! back, it gets the newest events of those rooms and asks for the rest, and the newest receipts. So does a server that is
+//! slower than its rooms are, of what more there is than may wait. So a server that is gone costs one or two notes a room,
+//! and a try now and then. How far the stream was followed is stored behind everything that is neither delivered nor noted:
 //! after a crash some is sent twice, and nothing is lost.
 //!
 //! Of several nodes over one database, one sends: who has the lease.
@@ -34,7 +35,10 @@ use ruma::{OwnedServerName, ServerName};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{edus::Fleeting, queue::Queue};
+use self::{
+    edus::Fleeting,
+    queue::{Queue, WaitingPdu},
+};
 use crate::{outbound::Client, policy::Policy};
 
 /// Transactions that are under way at once.
@@ -395,6 +399,14 @@ impl Queues {
             self.by_server.insert(server.to_owned(), Queue::default());
         }
         self.by_server.entry(server.to_owned()).or_default()
+    }
+
+    /// Has an event wait for a server, or notes what it lacks where too many do.
+    fn push(&mut self, server: &ServerName, pdu: WaitingPdu) {
+        let given_up = self.of(server).push(pdu);
+        for (room_nid, position) in given_up {
+            self.lacks(server, room_nid, position, true);
+        }
     }
 
     /// Notes that a server lacks an event of a room. It is stored once for each room, unless `anew`.

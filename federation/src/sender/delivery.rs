@@ -66,14 +66,13 @@ impl Inner {
             }
             (pdus, edus)
         };
-        let count = pdus.len();
         let events = pdus.iter().map(|pdu| copy(&pdu.json));
         let edus = edus.iter().map(|edu| copy(edu));
         let sent = self
             .transact(server, events.collect(), edus.collect())
             .await;
         if sent.is_ok() {
-            self.queues().of(server).delivered(count);
+            self.queues().of(server).delivered();
         }
         Some(sent)
     }

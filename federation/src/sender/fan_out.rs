@@ -128,7 +128,7 @@ impl Inner {
                     self.schedule(&server).await;
                 }
                 false => {
-                    self.queues().of(&server).push(pdu.clone());
+                    self.queues().push(&server, pdu.clone());
                     self.deliver_to(&server);
                 }
             }

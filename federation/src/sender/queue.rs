@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 /// <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 pub(super) const MAX_PDUS: usize = 50;
 pub(super) const MAX_EDUS: usize = 100;
+/// Events that wait for one server at most. One that is slower than rooms are gets the newest events of them instead.
+const MAX_WAITING_PDUS: usize = 500;
 /// What isn't durable and waits: the oldest gives way.
 const MAX_WAITING_EDUS: usize = 1_000;
 
@@ -93,7 +95,9 @@ pub(super) struct GivenUp {
 pub(super) struct Queue {
     pdus: VecDeque<WaitingPdu>,
     edus: VecDeque<WaitingEdu>,
-    /// Receipts of the transaction that is under way: room and position.
+    /// How many of the events, the first, are in the transaction that is under way.
+    pdus_under_way: usize,
+    /// Receipts of that transaction: room and position.
     receipts_under_way: Vec<(i64, i64)>,
     /// Rooms of which it lacks events.
     pub(super) events: Behind,
@@ -121,8 +125,14 @@ impl Queue {
         self.pdus.iter().map(|pdu| pdu.position).min()
     }
 
-    pub(super) fn push(&mut self, pdu: WaitingPdu) {
+    /// Takes an event up. If too many wait, none does any more: gives the newest of each room that the server won't be sent.
+    #[must_use]
+    pub(super) fn push(&mut self, pdu: WaitingPdu) -> HashMap<i64, i64> {
         self.pdus.push_back(pdu);
+        match self.pdus.len() > MAX_WAITING_PDUS {
+            true => self.give_up_events(),
+            false => HashMap::new(),
+        }
     }
 
     pub(super) fn push_edu(&mut self, edu: WaitingEdu) {
@@ -136,31 +146,41 @@ impl Queue {
     /// What the next transaction holds. Events stay here until [`Queue::delivered`]; of the rest only receipts are
     /// remembered.
     pub(super) fn next(&mut self) -> (Vec<WaitingPdu>, Vec<Arc<RawValue>>) {
-        let pdus = self.pdus.iter().take(MAX_PDUS).cloned().collect();
+        let pdus: Vec<WaitingPdu> = self.pdus.iter().take(MAX_PDUS).cloned().collect();
+        self.pdus_under_way = pdus.len();
         let count = self.edus.len().min(MAX_EDUS);
         let edus: Vec<WaitingEdu> = self.edus.drain(..count).collect();
         self.receipts_under_way = edus.iter().filter_map(WaitingEdu::receipt).collect();
         (pdus, edus.into_iter().map(|edu| edu.json).collect())
     }
 
-    /// The first events were delivered, with what else was in their transaction.
-    pub(super) fn delivered(&mut self, count: usize) {
-        self.pdus.drain(..count.min(self.pdus.len()));
+    /// The transaction that was under way was taken.
+    pub(super) fn delivered(&mut self) {
+        let count = self.pdus_under_way.min(self.pdus.len());
+        self.pdus.drain(..count);
+        self.pdus_under_way = 0;
         self.receipts_under_way.clear();
     }
 
     /// Gives up: nothing waits any more.
     pub(super) fn give_up(&mut self) -> GivenUp {
-        let mut given_up = GivenUp {
-            receipts: self.give_up_receipts(),
-            ..GivenUp::default()
-        };
+        let receipts = self.give_up_receipts();
         self.edus.clear();
+        GivenUp {
+            events: self.give_up_events(),
+            receipts,
+        }
+    }
+
+    /// Gives up the events that wait or are under way: of each room the newest one's position.
+    fn give_up_events(&mut self) -> HashMap<i64, i64> {
+        let mut events = HashMap::new();
         for pdu in self.pdus.drain(..) {
-            let newest = given_up.events.entry(pdu.room_nid).or_insert(pdu.position);
+            let newest = events.entry(pdu.room_nid).or_insert(pdu.position);
             *newest = pdu.position.max(*newest);
         }
-        given_up
+        self.pdus_under_way = 0;
+        events
     }
 
     /// Gives up the receipts that wait or are under way: of each room the oldest one's position.
@@ -195,10 +215,12 @@ mod tests {
     #[test]
     fn events_stay_until_they_are_delivered_and_come_in_fifties() {
         let mut queue = Queue::default();
-        (1..=120).for_each(|position| queue.push(pdu(position, 1)));
+        for position in 1..=120 {
+            assert_eq!(queue.push(pdu(position, 1)), HashMap::new());
+        }
         assert_eq!(queue.next().0.len(), 50);
         assert_eq!(queue.oldest(), Some(1));
-        queue.delivered(50);
+        queue.delivered();
         assert_eq!(queue.oldest(), Some(51));
         assert_eq!(queue.next().0[0].position, 51);
         assert_eq!(queue.len(), 70);
@@ -235,7 +257,7 @@ mod tests {
     fn what_cannot_be_delivered_is_a_note_for_each_room() {
         let mut queue = Queue::default();
         for (position, room) in [(1, 7), (2, 8), (3, 7)] {
-            queue.push(pdu(position, room));
+            assert_eq!(queue.push(pdu(position, room)), HashMap::new());
         }
         let given_up = queue.give_up();
         assert_eq!(given_up.events, HashMap::from([(7, 3), (8, 2)]));
@@ -243,6 +265,21 @@ mod tests {
         assert_eq!(queue.len(), 0);
         assert!(queue.events.add(7));
         assert!(!queue.events.add(7), "a room is noted once");
+    }
+
+    #[test]
+    fn a_server_for_which_too_much_waits_is_noted_also_while_it_is_being_told() {
+        let mut queue = Queue::default();
+        for position in 1..=MAX_WAITING_PDUS as i64 {
+            assert_eq!(queue.push(pdu(position, position % 2)), HashMap::new());
+        }
+        assert_eq!(queue.next().0.len(), 50);
+        let newest = HashMap::from([(0, 500), (1, 501)]);
+        assert_eq!(queue.push(pdu(501, 1)), newest);
+        assert_eq!(queue.oldest(), None);
+        assert_eq!(queue.push(pdu(502, 1)), HashMap::new());
+        queue.delivered();
+        assert_eq!(queue.oldest(), Some(502), "it was in no transaction");
     }
 
     #[test]
@@ -261,8 +298,8 @@ mod tests {
         assert_eq!(queue.give_up(), GivenUp::default());
 
         queue.push_edu(receipt(9, 7));
-        queue.next();
-        queue.delivered(0);
+        assert_eq!(queue.next().1.len(), 1);
+        queue.delivered();
         assert_eq!(queue.give_up(), GivenUp::default());
     }
 
