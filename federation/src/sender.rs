@@ -16,6 +16,7 @@ mod edus;
 mod fan_out;
 mod queue;
 mod receipts;
+mod slots;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -32,17 +33,16 @@ use parley_storage::{
     destinations::{self, BacklogRow, SenderNotes},
 };
 use ruma::{OwnedServerName, ServerName};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     edus::Fleeting,
     queue::{Queue, WaitingPdu},
+    slots::Slots,
 };
 use crate::{outbound::Client, policy::Policy};
 
-/// Transactions that are under way at once.
-const AT_ONCE: usize = 50;
 /// Events that are read from the stream at once.
 const BATCH: i64 = 200;
 /// How often it is looked what is due.
@@ -75,7 +75,7 @@ struct Inner {
     /// Held from when notes are taken out of the queues until they're stored: who reads them then would miss them in either
     /// place, and leave a server without them.
     noting: AsyncMutex<()>,
-    slots: Semaphore,
+    slots: Slots,
     leads: AtomicBool,
     transactions: AtomicU64,
     tasks: TaskTracker,
@@ -165,7 +165,7 @@ impl Sender {
                 node,
                 queues: Mutex::default(),
                 noting: AsyncMutex::default(),
-                slots: Semaphore::new(AT_ONCE),
+                slots: Slots::default(),
                 leads: AtomicBool::new(false),
                 transactions: AtomicU64::new(0),
                 tasks: TaskTracker::new(),

@@ -154,8 +154,7 @@ impl Inner {
         pdus: Vec<Box<RawValue>>,
         edus: Vec<Box<RawValue>>,
     ) -> Result<(), Stopped> {
-        // The semaphore is never closed.
-        let _slot = self.slots.acquire().await;
+        let slot = self.slots.take(server).await;
         let now = self.now();
         let count = self.transactions.fetch_add(1, Ordering::Relaxed);
         // Another one for each content, also after a restart.
@@ -163,7 +162,8 @@ impl Inner {
         let mut request = Request::new(id, self.client.own_name().to_owned(), timestamp(now));
         request.pdus = pdus;
         request.edus = edus.into_iter().map(Raw::from_json).collect();
-        let answer = self.client.send(server, request, Effort::TRANSACTION).await;
+        let answer = self.client.send(server, request, Effort::TRANSACTION);
+        let answer = slot.hold(answer).await;
         let outcome = match &answer {
             Ok(_) => "taken",
             Err(_) => "not_taken",
