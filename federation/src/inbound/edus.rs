@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parley_engine::{EngineError, presence::RemotePresence, receipts::RemoteReceipt};
 use ruma::{
-    RoomId, ServerName, UserId,
+    OwnedUserId, RoomId, ServerName, UserId,
     api::federation::transactions::edu::{Edu, PresenceContent, ReceiptContent, TypingContent},
     events::receipt::ReceiptThread,
     serde::Raw,
@@ -65,33 +65,34 @@ async fn receipts(
     origin: &ServerName,
     content: ReceiptContent,
 ) -> Result<(), EngineError> {
-    let mut all = Vec::new();
-    for (room_id, receipts) in &content.receipts {
-        for (user_id, receipt) in &receipts.read {
-            all.push((room_id, user_id, receipt));
-        }
-    }
-    for (room_id, user_id, receipt) in all.into_iter().take(MAX_EACH) {
-        if user_id.server_name() != origin || !heeds(federation, origin, room_id).await {
+    let mut taken = Vec::new();
+    for (room_id, receipts) in content.receipts.into_iter().take(MAX_EACH) {
+        if !heeds(federation, origin, &room_id).await {
             continue;
         }
-        let thread = match &receipt.data.thread {
-            ReceiptThread::Main => Some("main".to_owned()),
-            ReceiptThread::Thread(root) => Some(root.to_string()),
-            _ => None,
-        };
-        for event_id in receipt.event_ids.iter().take(MAX_EACH) {
-            let receipt = RemoteReceipt {
+        let own = |(user_id, _): &(OwnedUserId, _)| user_id.server_name() == origin;
+        for (user_id, receipt) in receipts.read.into_iter().filter(own) {
+            let thread = match &receipt.data.thread {
+                ReceiptThread::Main => Some("main".to_owned()),
+                ReceiptThread::Thread(root) => Some(root.to_string()),
+                _ => None,
+            };
+            let received_at = receipt.data.ts.map_or(0, |time| i64::from(time.get()));
+            let receipts = receipt.event_ids.into_iter().take(MAX_EACH);
+            taken.extend(receipts.map(|event_id| RemoteReceipt {
                 room_id: room_id.clone(),
                 user_id: user_id.clone(),
-                event_id: event_id.clone(),
+                event_id,
                 thread: thread.clone(),
-                received_at: receipt.data.ts.map_or(0, |time| i64::from(time.get())),
-            };
-            federation.engine().receipts().take(receipt).await?;
+                received_at,
+            }));
+            if taken.len() >= MAX_EACH {
+                taken.truncate(MAX_EACH);
+                return federation.engine().receipts().take(taken).await;
+            }
         }
     }
-    Ok(())
+    federation.engine().receipts().take(taken).await
 }
 
 async fn presence(

@@ -1,6 +1,6 @@
 //! Reading events.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use parley_protocol::EventKey;
 use ruma::{EventId, OwnedEventId};
@@ -159,6 +159,28 @@ impl Database {
             .bind(EventKey::new(event_id).into_bytes())
             .optional(self)
             .await
+    }
+
+    /// Where some events stand, of those that are in a timeline.
+    pub async fn event_places<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a EventId>,
+    ) -> Result<HashMap<OwnedEventId, (i64, i64)>> {
+        let keys: Vec<Vec<u8>> = ids
+            .into_iter()
+            .map(|id| EventKey::new(id).into_bytes())
+            .collect();
+        let rows: Vec<(Vec<u8>, i64, i64)> = statement(
+            "SELECT event_id, room_nid, position FROM events WHERE event_id IN ({bytes $1})",
+        )
+        .bind(keys)
+        .all(self)
+        .await?;
+        rows.into_iter()
+            .map(|(event_id, room_nid, position)| {
+                Ok((read_event_id(&event_id)?, (room_nid, position)))
+            })
+            .collect()
     }
 
     /// The oldest events of a span, oldest first, at most `limit`.

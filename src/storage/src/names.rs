@@ -254,6 +254,51 @@ impl Database {
         }))
     }
 
+    /// The numbers of those of some users whom this server has met.
+    pub async fn user_nids(
+        &self,
+        user_ids: impl IntoIterator<Item = &UserId>,
+    ) -> Result<HashMap<OwnedUserId, i64>> {
+        let mut nids = HashMap::new();
+        let mut unknown = Vec::new();
+        for user_id in user_ids {
+            match self.names().users.get(user_id.as_str()) {
+                Some(nid) => drop(nids.insert(user_id.to_owned(), nid)),
+                None => unknown.push(user_id.to_string()),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(nids);
+        }
+        let rows: Vec<(String, i64)> =
+            statement("SELECT user_id, nid FROM users WHERE user_id IN ({texts $1})")
+                .bind(unknown)
+                .all(self)
+                .await?;
+        for (user_id, nid) in rows {
+            self.names().users.insert(user_id.as_str().into(), nid);
+            nids.insert(crate::rooms::read(user_id)?, nid);
+        }
+        Ok(nids)
+    }
+
+    /// The numbers of some users, made where there are none. For what is not committed through the stream.
+    pub async fn intern_users(
+        &self,
+        transaction: &mut Transaction,
+        user_ids: &[OwnedUserId],
+    ) -> Result<HashMap<OwnedUserId, i64>> {
+        let wanted = Wanted {
+            users: user_ids.iter().map(|user_id| user_id.as_str()).collect(),
+            ..Wanted::default()
+        };
+        let interned = intern(self.names(), transaction, &wanted).await?;
+        user_ids
+            .iter()
+            .map(|user_id| Ok((user_id.clone(), interned.user(user_id.as_str())?)))
+            .collect()
+    }
+
     /// The id of a user by number.
     ///
     /// # Errors

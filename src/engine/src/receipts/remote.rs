@@ -1,10 +1,15 @@
 //! Receipts of users of other servers.
 
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
 use parley_storage::commit::{Assigned, ReceiptWrite, Write};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::Receipts;
-use crate::{Result, background::Background};
+use crate::{Result, background::Background, rooms::room::Room};
 
 /// A receipt that another server tells.
 #[derive(Clone, Debug)]
@@ -21,92 +26,160 @@ pub struct RemoteReceipt {
     pub received_at: i64,
 }
 
+/// A receipt that is news: where, and up to which position.
+struct Fresh {
+    room_nid: i64,
+    event_position: i64,
+    receipt: RemoteReceipt,
+}
+
+/// The type of the receipts that servers tell.
+const PUBLIC: &str = "m.read";
+
 impl Receipts {
     /// Has those taken that come before their events.
     pub(crate) fn take_early(&self, background: &Background) {
         let (receipts, stopping) = (self.clone(), background.stopping().clone());
         background.spawn(async move {
             while let Some(due) = stopping.run_until_cancelled(receipts.early.due()).await {
-                for receipt in due {
-                    if let Err(error) = receipts.take_now(&receipt).await {
-                        tracing::warn!(%error, "a receipt of another server's user can't be stored");
-                    }
+                if let Err(error) = receipts.take_now(due).await {
+                    tracing::warn!(%error, "receipts of other servers' users can't be stored");
                 }
             }
         });
     }
 
-    /// Takes a public receipt of a user of another server. One that can't be is passed over: of who isn't joined, or not
-    /// ahead of the last one. One up to an event that isn't here waits for it, some minutes.
+    /// Takes public receipts of users of another server, all at once. One that can't be is passed over: of who isn't joined,
+    /// or not ahead of the last one. One up to an event that isn't here waits for it, some minutes.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn take(&self, receipt: RemoteReceipt) -> Result<()> {
-        if self.take_now(&receipt).await? {
+    pub async fn take(&self, receipts: Vec<RemoteReceipt>) -> Result<()> {
+        let early = self.take_now(receipts).await?;
+        if early.is_empty() {
             return Ok(());
         }
-        self.early.keep(receipt.clone(), self.clock.now_ms());
-        // It may have come before this was kept.
-        if self
-            .database
-            .event_place(&receipt.event_id)
-            .await?
-            .is_some()
-        {
-            self.early.event_came(&receipt.event_id);
+        let ids: Vec<OwnedEventId> = early.iter().map(|early| early.event_id.clone()).collect();
+        let now = self.clock.now_ms();
+        early
+            .into_iter()
+            .for_each(|early| self.early.keep(early, now));
+        // They may have come before these were kept.
+        let came = self.database.event_places(ids.iter().map(|id| &**id));
+        for event_id in came.await?.keys() {
+            self.early.event_came(event_id);
         }
         Ok(())
     }
 
-    /// The number of a user, who gets one if they have none yet.
-    async fn number_of(&self, user_id: &UserId) -> Result<i64> {
-        if let Some(user_nid) = self.database.user_nid(user_id).await? {
-            return Ok(user_nid);
+    /// Takes receipts up to events that are here; gives the others.
+    async fn take_now(&self, receipts: Vec<RemoteReceipt>) -> Result<Vec<RemoteReceipt>> {
+        let ids = receipts.iter().map(|receipt| &*receipt.event_id);
+        let places = self.database.event_places(ids).await?;
+        let mut rooms: HashMap<OwnedRoomId, Option<Arc<Room>>> = HashMap::new();
+        let (mut news, mut early) = (Vec::new(), Vec::new());
+        for receipt in receipts {
+            let room = match rooms.get(&receipt.room_id) {
+                Some(room) => room.clone(),
+                None => {
+                    let room = self.registry.get(&receipt.room_id).await?;
+                    rooms.insert(receipt.room_id.clone(), room.clone());
+                    room
+                }
+            };
+            match (room, places.get(&receipt.event_id)) {
+                (None, _) => {}
+                (Some(_), None) => early.push(receipt),
+                (Some(room), Some((room_nid, position))) if room.nid() == *room_nid => {
+                    news.extend(self.news(&room, receipt, *position).await?);
+                }
+                (Some(_), Some(_)) => {}
+            }
         }
-        let mut transaction = self.database.write().await?;
-        let user_nid = self.database.intern_user(&mut transaction, user_id).await?;
-        transaction.commit().await?;
-        Ok(user_nid)
+        self.store(news).await?;
+        Ok(early)
     }
 
-    /// Takes a receipt, unless it's up to an event that isn't here: then gives `false`.
-    async fn take_now(&self, receipt: &RemoteReceipt) -> Result<bool> {
-        const PUBLIC: &str = "m.read";
-        let Some(room) = self.registry.get(&receipt.room_id).await? else {
-            return Ok(true);
-        };
-        let Some((room_nid, event_position)) = self.database.event_place(&receipt.event_id).await?
-        else {
-            return Ok(false);
-        };
-        let state = self.registry.load(&room).await?;
+    /// A receipt up to an event of a room, if its user may be in the room and it is ahead of the last one.
+    async fn news(
+        &self,
+        room: &Room,
+        receipt: RemoteReceipt,
+        event_position: i64,
+    ) -> Result<Option<Fresh>> {
+        let state = self.registry.load(room).await?;
         if !room.may_have(&state, &receipt.user_id) {
-            return Ok(true);
+            return Ok(None);
         }
         let thread = receipt.thread.as_deref().unwrap_or_default();
         let known = self.memory.room(&self.database, room.nid()).await?;
         let last = known.last(&receipt.user_id, PUBLIC, thread);
-        if room_nid != room.nid() || last.is_some_and(|last| last.event_position >= event_position)
-        {
-            return Ok(true);
-        }
-        let user_nid = self.number_of(&receipt.user_id).await?;
-        let write = ReceiptWrite {
-            room_nid,
-            user_nid,
-            user_id: receipt.user_id.clone(),
-            receipt_type: PUBLIC.to_owned(),
-            thread: thread.to_owned(),
-            event_id: receipt.event_id.clone(),
+        let is_news = last.is_none_or(|last| last.event_position < event_position);
+        Ok(is_news.then(|| Fresh {
+            room_nid: room.nid(),
             event_position,
-            received_at: receipt.received_at.min(self.clock.now_ms()),
-            position: Assigned::default(),
-        };
+            receipt,
+        }))
+    }
+
+    async fn store(&self, news: Vec<Fresh>) -> Result<()> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let users: HashSet<OwnedUserId> = news
+            .iter()
+            .map(|news| news.receipt.user_id.clone())
+            .collect();
+        let nids = self.numbers_of(users).await?;
+        // Of several of a user in a thread, the newest.
+        let mut newest: HashMap<(i64, i64, String), ReceiptWrite> = HashMap::new();
+        let now = self.clock.now_ms();
+        for news in news {
+            let receipt = news.receipt;
+            let Some(user_nid) = nids.get(&receipt.user_id).copied() else {
+                continue;
+            };
+            let write = ReceiptWrite {
+                room_nid: news.room_nid,
+                user_nid,
+                user_id: receipt.user_id,
+                receipt_type: PUBLIC.to_owned(),
+                thread: receipt.thread.unwrap_or_default(),
+                event_id: receipt.event_id,
+                event_position: news.event_position,
+                received_at: receipt.received_at.min(now),
+                position: Assigned::default(),
+            };
+            let place = (write.room_nid, user_nid, write.thread.clone());
+            let known = newest.get(&place);
+            if known.is_none_or(|known| known.event_position < write.event_position) {
+                newest.insert(place, write);
+            }
+        }
         self.commit(Write {
-            receipts: vec![write],
+            receipts: newest.into_values().collect(),
             ..Write::default()
         })
-        .await?;
-        Ok(true)
+        .await
+    }
+
+    /// The numbers of users, who get one if they have none yet.
+    async fn numbers_of(&self, users: HashSet<OwnedUserId>) -> Result<HashMap<OwnedUserId, i64>> {
+        let mut nids = self
+            .database
+            .user_nids(users.iter().map(|id| &**id))
+            .await?;
+        let new: Vec<OwnedUserId> = users
+            .into_iter()
+            .filter(|user_id| !nids.contains_key(user_id))
+            .collect();
+        if new.is_empty() {
+            return Ok(nids);
+        }
+        let mut transaction = self.database.write().await?;
+        let made = self.database.intern_users(&mut transaction, &new).await?;
+        transaction.commit().await?;
+        nids.extend(made);
+        Ok(nids)
     }
 }

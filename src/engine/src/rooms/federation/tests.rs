@@ -3,6 +3,7 @@
 mod acl;
 mod large;
 mod net;
+mod receipts;
 mod redactions;
 mod serving;
 
