@@ -2,13 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>
 
+use std::collections::BTreeMap;
+
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, ServerName, SigningKeyAlgorithm,
     events::room::policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
-    signatures::verify_policy_server_signature,
+    signatures::{PublicKeyMap, verify_policy_server_signature},
 };
 
-use crate::{MAX_EVENT_BYTES, RoomVersion, StateEvent};
+use crate::{MAX_EVENT_BYTES, RoomVersion, StateEvent, lenient};
 
 /// The type of the state event that names a room's policy server.
 pub const EVENT_TYPE: &str = "m.room.policy";
@@ -33,18 +35,29 @@ impl PolicyServer {
         &self.0.via
     }
 
-    /// Whether it has signed an event, given as canonical JSON.
+    /// Whether it has signed an event, given as JSON of the room's version.
     pub fn has_signed(&self, json: &str, version: &RoomVersion) -> bool {
-        let object: Option<CanonicalJsonObject> = serde_json::from_str(json).ok();
-        object.is_some_and(|object| {
-            verify_policy_server_signature(&self.0, &object, version.rules()).is_ok()
+        let object = lenient::read(json, version).ok();
+        object.is_some_and(|object| match lenient::is_marked(&object, version) {
+            true => self.has_signed_marked(&object, version),
+            false => verify_policy_server_signature(&self.0, &object, version.rules()).is_ok(),
         })
+    }
+
+    /// The same for an event with numbers that canonical JSON can't hold.
+    fn has_signed_marked(&self, object: &CanonicalJsonObject, version: &RoomVersion) -> bool {
+        let key = self.0.public_keys.get(&SigningKeyAlgorithm::Ed25519);
+        let id = POLICY_SERVER_ED25519_SIGNING_KEY_ID.to_owned();
+        let keys = key.map(|key| BTreeMap::from([(id, key.clone())]));
+        let keys = keys.map(|keys| PublicKeyMap::from([(self.name().to_string(), keys)]));
+        let server = self.name().to_owned();
+        keys.is_some_and(|keys| lenient::check_signatures(object, [server], &keys, version).is_ok())
     }
 
     /// An event with the signature that this server gave; `None` if the signature isn't right, or the event is too large
     /// with it.
     pub fn signed(&self, json: &str, signature: &str, version: &RoomVersion) -> Option<String> {
-        let mut object: CanonicalJsonObject = serde_json::from_str(json).ok()?;
+        let mut object = lenient::read(json, version).ok()?;
         let Some(CanonicalJsonValue::Object(signatures)) = object.get_mut("signatures") else {
             return None;
         };
@@ -58,7 +71,7 @@ impl PolicyServer {
             POLICY_SERVER_ED25519_SIGNING_KEY_ID.to_owned(),
             signature.to_owned().into(),
         );
-        let json = serde_json::to_string(&object).ok()?;
+        let json = lenient::write(&object, version).ok()?;
         (json.len() <= MAX_EVENT_BYTES && self.has_signed(&json, version)).then_some(json)
     }
 }
@@ -151,6 +164,31 @@ mod tests {
         assert!(signed.contains("ed25519:1"));
         assert_eq!(server.signed(&json, &by(&wrong), &version), None);
         assert_eq!(server.signed(&json, "nonsense", &version), None);
+    }
+
+    #[test]
+    fn an_event_with_a_fraction_is_signed_in_versions_that_have_them() {
+        let der = Ed25519KeyPair::generate();
+        let pair = Ed25519KeyPair::from_der(&der, "policy_server".to_owned()).unwrap();
+        let key = Base64::<ruma::serde::base64::Standard>::new(pair.public_key().to_vec());
+        let content = json!({ "via": "policy.test", "public_keys": { "ed25519": key.encode() } });
+        let server = named(content).unwrap();
+        // What is signed of a message has no fraction; of power levels it has.
+        let json = r#"{"content":{"ban":50.5},"depth":3,"origin_server_ts":5,"room_id":"!room:a","sender":"@a:a","signatures":{"a":{"ed25519:1":"x"}},"state_key":"","type":"m.room.power_levels"}"#;
+        let signed = r#"{"content":{"ban":50.5},"depth":3,"origin_server_ts":5,"room_id":"!room:a","sender":"@a:a","state_key":"","type":"m.room.power_levels"}"#;
+        let signature = pair.sign(signed.as_bytes()).base64();
+        let with = |id: RoomVersionId| {
+            let version = RoomVersion::new(&id).unwrap();
+            let signed = server.signed(json, &signature, &version)?;
+            assert!(server.has_signed(&signed, &version));
+            assert!(!server.has_signed(json, &version));
+            let other = signed.replace("50.5", "51.5");
+            assert!(!server.has_signed(&other, &version));
+            Some(signed)
+        };
+        let signed = with(RoomVersionId::V5).unwrap();
+        assert!(signed.contains("50.5"), "{signed}");
+        assert_eq!(with(RoomVersionId::V6), None);
     }
 
     #[test]
