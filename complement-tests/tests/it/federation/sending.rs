@@ -1,12 +1,13 @@
 //! What servers tell each other by themselves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::Router;
-use parley_conformance::{Client, Peer, TestServer, federated};
+use axum::{Json, Router, routing::put};
+use parley_conformance::{Client, Peer, Resident, TestServer, federated};
 use parley_federation::DestinationStatus;
 use ruma::ServerName;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::rooms::{becomes, hear, join_by, read, say, sync_from, sync_until};
 use crate::rooms::{BASE, act, act_self, create_public, quoted};
@@ -197,6 +198,104 @@ async fn a_server_tells_only_of_its_own_users_and_of_rooms_that_it_is_in() {
         let path = format!("{BASE}/sync?timeout=0");
         let told = alice.get(&path).await.ok();
         assert!(ephemeral(&told, &room_id, "m.typing").is_none(), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn receipts_and_presence_of_others_users_are_not_believed() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let carol = servers[0].register("carol").await;
+        let room_id = create_public(&alice).await;
+        act_self(&carol, &room_id, "join").await.ok();
+        let event_id = say(&alice, &room_id, "hello").await;
+        let peer = Peer::start(Router::new()).await;
+        let resident = Resident::join(&peer, &servers[0], &room_id).await;
+        let elsewhere = "@dave:elsewhere.test".to_owned();
+        let users = [&carol.user_id, &elsewhere, &resident.user_id];
+        let receipt = |user_id: &String| {
+            let read = json!({ user_id: { "data": { "ts": 5 }, "event_ids": [event_id] } });
+            let content = json!({ &room_id: { "m.read": read } });
+            json!({ "edu_type": "m.receipt", "content": content })
+        };
+        let presence = users.map(|user_id| {
+            json!({
+                "user_id": user_id,
+                "presence": "unavailable",
+                "last_active_ago": 5,
+                "status_msg": "as the peer says",
+            })
+        });
+        let presence = json!({ "edu_type": "m.presence", "content": { "push": presence } });
+        let transaction = json!({
+            "origin": peer.name(),
+            "origin_server_ts": 1,
+            "pdus": [],
+            "edus": [receipt(users[0]), receipt(users[1]), receipt(users[2]), presence],
+        });
+        let path = "/_matrix/federation/v1/send/1";
+        peer.put(&servers[0], path, transaction).await.ok();
+        let is_told = |told: &Value| {
+            let receipts = ephemeral(told, &room_id, "m.receipt");
+            receipts.is_some_and(|all| all[&event_id]["m.read"][users[2]].is_object())
+        };
+        let told = sync_until(&alice, is_told).await;
+        let receipts = ephemeral(&told, &room_id, "m.receipt").unwrap();
+        let read = receipts[&event_id]["m.read"].as_object().unwrap();
+        let read: Vec<&String> = read.keys().collect();
+        assert_eq!(read, [users[2]]);
+        let present = told["presence"]["events"].as_array().unwrap();
+        let present = present
+            .iter()
+            .filter(|event| event["content"]["status_msg"] == "as the peer says");
+        let present: Vec<&Value> = present.map(|event| &event["sender"]).collect();
+        assert_eq!(present, [users[2]]);
+    })
+    .await;
+}
+
+/// A server that answers transactions only when it is let, and says what the events in them say.
+fn slow(gate: &Arc<Semaphore>) -> (Router, mpsc::UnboundedReceiver<String>) {
+    let (told, hears) = mpsc::unbounded_channel();
+    let gate = Arc::clone(gate);
+    let send = move |Json(transaction): Json<Value>| {
+        let (gate, told) = (Arc::clone(&gate), told.clone());
+        async move {
+            gate.acquire().await.unwrap().forget();
+            for event in transaction["pdus"].as_array().unwrap() {
+                let text = event["content"]["body"].as_str().unwrap_or_default();
+                told.send(text.to_owned()).unwrap();
+            }
+            Json(json!({ "pdus": {} }))
+        }
+    };
+    let router = Router::new().route("/_matrix/federation/v1/send/{id}", put(send));
+    (router, hears)
+}
+
+#[tokio::test]
+async fn a_server_that_is_slower_than_a_room_gets_the_newest_of_it() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let room_id = create_public(&alice).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let (router, mut hears) = slow(&gate);
+        let peer = Peer::start(router).await;
+        let _resident = Resident::join(&peer, &servers[0], &room_id).await;
+        const SAID: usize = 520;
+        for count in 0..SAID {
+            say(&alice, &room_id, &count.to_string()).await;
+        }
+        let all = servers[0].federation().destinations_status().await.unwrap();
+        assert!(all.iter().all(|status| status.waiting <= 500), "{all:?}");
+        gate.add_permits(1_000);
+        let last = (SAID - 1).to_string();
+        let mut heard = 0;
+        while hears.recv().await.unwrap() != last {
+            heard += 1;
+        }
+        assert!(heard < SAID - 1, "the middle is for the server to ask for");
     })
     .await;
 }
