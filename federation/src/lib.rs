@@ -162,6 +162,7 @@ impl Federation {
             database.clone(),
             Arc::clone(clock),
             Arc::clone(engine.random()),
+            engine.announcer().clone(),
         );
         let key = engine.server_key();
         let client = Client::new(

@@ -318,11 +318,16 @@ impl Inner {
             .await
         {
             for server in back {
-                let waits = self.queues().by_server.contains_key(&server);
-                if waits && self.leads() {
-                    self.deliver_to(&server);
-                }
+                self.try_now(&server);
             }
+        }
+    }
+
+    /// Tries a server, if something waits for it here.
+    fn try_now(self: &Arc<Self>, server: &ServerName) {
+        let waits = self.queues().by_server.contains_key(server);
+        if waits && self.leads() {
+            self.deliver_to(server);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use parley_engine::{clock::Clock, random::Random};
+use parley_engine::{clock::Clock, outgoing::Announcer, random::Random};
 use parley_storage::{Database, destinations::DestinationRow};
 use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, ServerName};
@@ -32,6 +32,8 @@ struct Inner {
     database: Database,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// The way to the other nodes.
+    announcer: Announcer,
     entries: Cache<OwnedServerName, Arc<Destination>>,
     /// Rung when a server that failed is heard from.
     back: Notify,
@@ -59,12 +61,18 @@ impl Destination {
 }
 
 impl Destinations {
-    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+    pub(crate) fn new(
+        database: Database,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        announcer: Announcer,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 database,
                 clock,
                 random,
+                announcer,
                 entries: Cache::new(REMEMBERED),
                 back: Notify::new(),
                 returned: Mutex::default(),
@@ -144,6 +152,18 @@ impl Destinations {
             tracing::info!(server = %name, reason, "another server isn't reached");
         }
         self.store(name, entry).await;
+        self.inner.announcer.server_failed(name);
+    }
+
+    /// Has a server be read anew, as another node has stored that it failed.
+    pub(crate) fn forget(&self, name: &ServerName) {
+        self.inner.entries.remove(name);
+    }
+
+    /// A server has spoken to another node, or is to be tried again as an administrator told that.
+    pub(crate) async fn returned_elsewhere(&self, name: &ServerName) {
+        self.forget(name);
+        self.get(name).await.health().retry_at = None;
     }
 
     /// A server has spoken: it is worth trying again.
@@ -174,6 +194,7 @@ impl Destinations {
     }
 
     fn call_back(&self, name: &ServerName) {
+        self.inner.announcer.server_returned(name);
         lock(&self.inner.returned).push(name.to_owned());
         self.inner.back.notify_one();
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use parley_engine::{outgoing::Outgoing, receipts::Receipt};
-use ruma::{OwnedServerName, OwnedUserId, UserId};
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::sync::mpsc;
 
@@ -27,14 +27,28 @@ pub(super) enum Happened {
     },
 }
 
+/// What the engine says.
+#[derive(Clone, Debug)]
+pub(super) enum Heard {
+    /// For other servers.
+    Happened(Happened),
+    /// By another node, of another server.
+    ServerFailed(OwnedServerName),
+    ServerReturned(OwnedServerName),
+}
+
 /// Hears of what is fleeting.
 #[derive(Debug)]
-pub(super) struct Fleeting(pub(super) mpsc::Sender<Happened>);
+pub(super) struct Fleeting(pub(super) mpsc::Sender<Heard>);
 
 impl Fleeting {
     fn tell(&self, happened: Happened) {
+        self.pass_on(Heard::Happened(happened));
+    }
+
+    fn pass_on(&self, heard: Heard) {
         // If there is more than can be sorted, it isn't worth waiting for.
-        let _ = self.0.try_send(happened);
+        let _ = self.0.try_send(heard);
     }
 }
 
@@ -57,14 +71,31 @@ impl Outgoing for Fleeting {
             rooms: rooms.to_vec(),
         });
     }
+
+    fn server_failed(&self, server: &ServerName) {
+        self.pass_on(Heard::ServerFailed(server.to_owned()));
+    }
+
+    fn server_returned(&self, server: &ServerName) {
+        self.pass_on(Heard::ServerReturned(server.to_owned()));
+    }
 }
 
 impl Inner {
     /// Sorts what is fleeting into the queues.
-    pub(super) async fn sort_fleeting(self: Arc<Self>, mut arrived: mpsc::Receiver<Happened>) {
-        while let Some(Some(happened)) = self.stopping.run_until_cancelled(arrived.recv()).await {
-            if self.leads() && self.is_own(&happened) {
-                self.sort(happened).await;
+    pub(super) async fn sort_fleeting(self: Arc<Self>, mut arrived: mpsc::Receiver<Heard>) {
+        while let Some(Some(heard)) = self.stopping.run_until_cancelled(arrived.recv()).await {
+            let destinations = self.client.destinations();
+            match heard {
+                Heard::Happened(happened) if self.leads() && self.is_own(&happened) => {
+                    self.sort(happened).await;
+                }
+                Heard::Happened(_) => {}
+                Heard::ServerFailed(server) => destinations.forget(&server),
+                Heard::ServerReturned(server) => {
+                    destinations.returned_elsewhere(&server).await;
+                    self.try_now(&server);
+                }
             }
         }
     }

@@ -201,7 +201,7 @@ impl Engine {
         appservices.make_senders(&*clock).await?;
         let erased = Erased::new(&database, &clock);
         let outside = Outside::default();
-        let announcer = Announcer::default();
+        let announcer = Announcer::new(nodes.clone());
         let room_services = RoomServices::start(&RoomServiceParts {
             appservices: &appservices,
             erased: &erased,
@@ -219,6 +219,7 @@ impl Engine {
         let mut listeners = room_services.personal.listeners();
         listeners.push(Arc::new(sessions.clone()));
         listeners.push(Arc::new(limits.clone()));
+        listeners.push(Arc::new(announcer.clone()));
         let node = room_services.stream.instance();
         outbox.start(&database, node, listeners, &background);
         let users = UserServices::start(UserParts {

@@ -259,7 +259,7 @@ mod tests {
             feeds: Arc::default(),
             clock: clock.clone(),
             nodes: Nodes::none(),
-            announcer: Announcer::default(),
+            announcer: Announcer::new(Nodes::none()),
             earlier: Notify::new(),
         });
         (typing, clock, stream)

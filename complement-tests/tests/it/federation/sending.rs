@@ -436,6 +436,38 @@ async fn a_server_that_was_gone_is_told_as_soon_as_it_speaks() {
 }
 
 #[tokio::test]
+async fn a_server_is_tried_again_whichever_node_hears_of_it() {
+    federated(2, async |servers| {
+        let Some(mut second) = servers[0].second_node().await else {
+            return;
+        };
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let name = servers[1].name().to_owned();
+        let name = <&ServerName>::try_from(name.as_str()).unwrap();
+        // From here on the other node believes that it knows.
+        assert!(!second.federation().retry(name).await);
+        servers[1].stop().await;
+        let missed = say(&alice, &room_id, "missed").await;
+        // It fails often enough to be left alone for long.
+        for _ in 0..6 {
+            let remote = servers[0].engine().outside().remote().unwrap();
+            let alias = ruma::room_alias_id!("#a:b");
+            let _ = remote.query_directory(name, alias).await;
+        }
+        servers[1].start_again().await;
+        while !second.federation().retry(name).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        hear(&bob, &room_id, &missed).await;
+        second.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_is_put_out_of_a_room_learns_of_it_although_their_server_is_no_longer_in_it() {
     federated(2, async |servers| {
         let alice = servers[0].register("alice").await;

@@ -1,4 +1,4 @@
-//! Telling other nodes what is fleeting: who types, who is present, whose session has ended.
+//! Telling other nodes what is fleeting: who types, who is present, whose session has ended, which server is reached.
 //!
 //! Nothing of it is stored, and a piece that gets lost does little harm: typing ends by itself, who is present is told
 //! anew when a node starts or comes back, and a session is believed for seconds only. A node that hasn't been heard of for a while is taken to be gone, and those who
@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use parley_storage::{Database, Engine as DatabaseEngine, notify::MAX_FLEETING_BYTES};
-use ruma::{OwnedUserId, presence::PresenceState};
+use ruma::{OwnedServerName, OwnedUserId, presence::PresenceState};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -50,6 +50,10 @@ pub(crate) enum News {
     },
     /// A user's account changed.
     Account { user_nid: i64 },
+    /// Another server wasn't reached.
+    ServerFailed { server: OwnedServerName },
+    /// Another server that wasn't reached has spoken, or an administrator has said that it is to be tried.
+    ServerReturned { server: OwnedServerName },
     /// What the devices that are connected to this node say of their user.
     Presence {
         user_id: OwnedUserId,
