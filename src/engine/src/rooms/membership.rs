@@ -578,14 +578,19 @@ impl Rooms {
 }
 
 /// Only who is neither joined nor banned can be invited.
-/// What went wrong in a room, if that may be otherwise another time: not if the room doesn't allow it.
+/// What went wrong in a room, if that may be otherwise another time: not if the room, or another server, doesn't allow it.
 fn failure(result: Result<()>, room_id: &RoomId, what: &'static str) -> Option<EngineError> {
     let error = result.err()?;
-    match error.kind() {
-        Some(_) => tracing::info!(%error, room = %room_id, "{what}"),
-        None => tracing::warn!(%error, room = %room_id, "{what}"),
+    let is_final = matches!(
+        error,
+        EngineError::Refused { .. } | EngineError::OtherServer(_)
+    );
+    if is_final {
+        tracing::info!(%error, room = %room_id, "{what}");
+        return None;
     }
-    error.kind().is_none().then_some(error)
+    tracing::warn!(%error, room = %room_id, "{what}");
+    Some(error)
 }
 
 pub(super) fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
