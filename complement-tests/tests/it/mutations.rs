@@ -4,7 +4,7 @@ use parley_conformance::{Client, on_each_engine};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::rooms::{create_public, say};
+use crate::rooms::{create_public, join, say};
 
 /// What is put in the place of each value, one after the other.
 fn wrong_values() -> Vec<Value> {
@@ -26,6 +26,7 @@ fn wrong_values() -> Vec<Value> {
         json!("$a"),
         json!("#a:b"),
         json!("' OR 1=1 --"),
+        json!("a*?".repeat(150)),
         json!([]),
         json!([null]),
         json!({}),
@@ -84,8 +85,10 @@ async fn send_all(client: &Client, method: &Method, path: &str, body: &Value) {
 async fn no_wrong_value_makes_the_server_fail() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;
-        server.register("bob").await;
+        let bob = server.register("bob").await;
         let room_id = create_public(&alice).await;
+        let other = create_public(&bob).await;
+        join(&alice, &other).await.ok();
         let event = say(&alice, &room_id, "said").await;
         let requests = REQUESTS
             .replace("{room}", &room_id)
@@ -98,6 +101,8 @@ async fn no_wrong_value_makes_the_server_fail() {
             let path = format!("/_matrix/client/v3/{path}");
             send_all(&alice, &method, &path, &body).await;
         }
+        // By the rules that came to be of all this.
+        say(&bob, &other, "aaa bbb").await;
         alice.get("/_matrix/client/v3/sync").await.ok();
     })
     .await;

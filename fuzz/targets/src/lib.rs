@@ -5,6 +5,7 @@
     reason = "a target fails by panicking; what is expected here is what it tests"
 )]
 
+mod patterns;
 mod room;
 
 use std::{collections::BTreeMap, path::Path};
@@ -32,6 +33,8 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+pub use self::patterns::push_pattern;
+
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -42,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("pdu", pdu),
     ("state_resolution", state_resolution),
     ("filter", filter),
+    ("push_pattern", push_pattern),
     ("token", token),
     ("canonical_json", canonical_json),
     ("configuration", configuration),

@@ -7,6 +7,7 @@
 
 mod cache;
 mod defaults;
+pub mod pattern;
 pub mod pushers;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::cache::{RuleCache, Rules};
 pub use self::defaults::server_default;
+use self::pattern::MAX_PATTERN;
 use crate::{EngineError, Result, sessions::Session, stream::committer::Committer};
 
 /// The type of account data that holds them.
@@ -37,6 +39,10 @@ pub const TYPE: &str = "m.push_rules";
 
 /// The most bytes that all rules of a user may take as JSON.
 const MAX_BYTES: usize = 1024 * 1024;
+/// The most rules that a user may add to those of the server.
+const MAX_RULES: usize = 1_000;
+/// The most conditions of a rule.
+const MAX_CONDITIONS: usize = 100;
 /// Users whose rules may be changed at the same time, roughly.
 const STRIPES: usize = 64;
 
@@ -112,7 +118,7 @@ impl PushRules {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if the ID can't be a rule's or belongs to one of the server's, `M_UNKNOWN` if there is no rule to
-    /// stand by, `M_TOO_LARGE`.
+    /// stand by, `M_TOO_LARGE` for a long pattern, many conditions and too many rules.
     pub async fn insert(
         &self,
         session: &Session,
@@ -121,12 +127,18 @@ impl PushRules {
         after: Option<&str>,
     ) -> Result<()> {
         let after = after.filter(|_| before.is_none());
+        check_size(&rule)?;
         self.change(session, |rules| {
             let (kind, id) = (rule.kind(), rule.rule_id().to_owned());
             if before == Some(id.as_str()) || after == Some(id.as_str()) {
                 return Err(not_inserted(InsertPushRuleError::UnknownRuleId));
             }
             let known = rules.get(kind.clone(), &id).map(AnyPushRuleRef::enabled);
+            if known.is_none() && is_full(rules) {
+                return Err(EngineError::too_large(format!(
+                    "you may have at most {MAX_RULES} push rules of your own"
+                )));
+            }
             if known.is_some() && (before.is_some() || after.is_some()) {
                 // It is taken away first: the place of the others is counted without it.
                 rules.remove(kind.clone(), &id).map_err(not_removed)?;
@@ -209,6 +221,9 @@ impl PushRules {
         self.change(session, |rules| {
             for (rule, enabled) in successors(rules, from, to) {
                 let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+                if is_full(rules) {
+                    break;
+                }
                 let added = rules.insert(rule, None, None);
                 if added.is_ok() && !enabled {
                     rules
@@ -248,6 +263,42 @@ impl PushRules {
         };
         self.committer.commit(write).await
     }
+}
+
+/// Whether a user may have no more rules.
+fn is_full(rules: &Ruleset) -> bool {
+    let own = rules.iter().filter(|rule| !rule.is_server_default());
+    own.count() >= MAX_RULES
+}
+
+/// Refuses a rule that takes long to judge by.
+fn check_size(rule: &NewPushRule) -> Result<()> {
+    let mut patterns = Vec::new();
+    match rule {
+        NewPushRule::Content(rule) => patterns.push(rule.pattern.as_str()),
+        NewPushRule::Override(rule) | NewPushRule::Underride(rule) => {
+            if rule.conditions.len() > MAX_CONDITIONS {
+                return Err(EngineError::too_large(format!(
+                    "a push rule may have at most {MAX_CONDITIONS} conditions"
+                )));
+            }
+            patterns.extend(
+                rule.conditions
+                    .iter()
+                    .filter_map(|condition| match condition {
+                        PushCondition::EventMatch(data) => Some(data.pattern.as_str()),
+                        _ => None,
+                    }),
+            );
+        }
+        _ => {}
+    }
+    if patterns.iter().any(|pattern| pattern.len() > MAX_PATTERN) {
+        return Err(EngineError::too_large(format!(
+            "a pattern may have at most {MAX_PATTERN} bytes"
+        )));
+    }
+    Ok(())
 }
 
 /// The rules of a user that hold in one room, made for another that has none of them yet, with whether they are switched

@@ -9,6 +9,7 @@
 
 mod counter;
 mod facts;
+mod judgement;
 mod notifications;
 
 use std::{
@@ -443,7 +444,7 @@ struct Judge<'a> {
     unread: &'a Unread,
     subject: Subject<'a>,
     rules: Rules,
-    own_rules: std::sync::OnceLock<(Ruleset, PushConditionRoomCtx)>,
+    own_rules: std::sync::OnceLock<(Arc<Ruleset>, PushConditionRoomCtx)>,
     display_name: std::sync::OnceLock<String>,
 }
 
@@ -504,7 +505,10 @@ impl<'a> Judge<'a> {
             }
         }
         let (rules, context) = self.own_rules();
-        facts.judged(rules, context).await
+        let outcome = facts.judged(rules, context).await;
+        // There may be a thousand events to judge, by as many rules.
+        tokio::task::yield_now().await;
+        outcome
     }
 
     /// What the rule says that applies to an event; nothing, if there is none.
@@ -513,7 +517,7 @@ impl<'a> Judge<'a> {
         facts.actions(rules, context).await
     }
 
-    fn own_rules(&self) -> &(Ruleset, PushConditionRoomCtx) {
+    fn own_rules(&self) -> &(Arc<Ruleset>, PushConditionRoomCtx) {
         self.own_rules.get_or_init(|| {
             let name = self.display_name().to_owned();
             let Subject {
@@ -522,7 +526,7 @@ impl<'a> Judge<'a> {
                 user_id,
                 ..
             } = self.subject;
-            let rules = self.rules.of(user_id).into_owned();
+            let rules = self.rules.shared(user_id);
             (rules, context(room, state, user_id, name))
         })
     }

@@ -4,7 +4,7 @@ use parley_conformance::on_each_engine;
 use serde_json::{Value, json};
 
 use super::{content, joined, nothing, room_of_two, sync, sync_until, token};
-use crate::rooms::{BASE, quoted, say};
+use crate::rooms::{BASE, quoted, say, set_state, try_say};
 
 const ALL: &str = "/_matrix/client/v3/pushrules/";
 
@@ -335,6 +335,97 @@ async fn what_a_rule_is_switched_to_has_its_type() {
             let answer = alice.get(&rule(kind, id)).await;
             answer.is_refused(404, "M_NOT_FOUND");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_pattern_makes_the_server_fail() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let patterns = [
+            format!("a{}", "?".repeat(500)),
+            "*a".repeat(250),
+            "a*b".to_owned(),
+            "[(\\".to_owned(),
+            "\u{1f600}*".repeat(80),
+        ];
+        for (number, pattern) in patterns.iter().enumerate() {
+            let body = json!({ "actions": ["notify"], "pattern": pattern });
+            let path = rule("content", &format!("{number}"));
+            bob.put(&path, body).await.ok();
+        }
+        // A member whose name is a pattern of everything, to the end of what an event may have.
+        let name = format!("a{}", "?".repeat(50_000));
+        let member = json!({ "membership": "join", "displayname": name });
+        set_state(&bob, &room_id, "m.room.member", &bob.user_id, member)
+            .await
+            .ok();
+        let since = token(&bob).await;
+        let long = "a ".repeat(20_000);
+        try_say(&alice, &room_id, &long, "long").await.ok();
+        let told = sync(&bob, Some(&since), "").await;
+        let counts = &joined(&told, &room_id)["unread_notifications"];
+        assert_eq!(counts["notification_count"], 1);
+        let list = bob.get(&format!("{BASE}/notifications")).await.ok();
+        assert_eq!(list["notifications"].as_array().unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_of_wildcards_is_looked_for_as_it_stands() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let member = json!({ "membership": "join", "displayname": "B*b?" });
+        set_state(&bob, &room_id, "m.room.member", &bob.user_id, member)
+            .await
+            .ok();
+        let highlighted = async || {
+            let told = sync(&bob, None, "").await;
+            joined(&told, &room_id)["unread_notifications"]["highlight_count"].clone()
+        };
+        say(&alice, &room_id, "blurbs").await;
+        assert_eq!(highlighted().await, 0);
+        say(&alice, &room_id, "hello b*b?, are you there").await;
+        assert_eq!(highlighted().await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rules_are_limited_in_number_and_in_what_they_look_for() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let long = "a".repeat(513);
+        let body = json!({ "actions": [], "pattern": long });
+        let refused = alice.put(&rule("content", "long"), body).await;
+        refused.is_refused(413, "M_TOO_LARGE");
+        let condition = json!({ "kind": "event_match", "key": "type", "pattern": long });
+        for conditions in [json!([condition]), json!(vec![json!({ "kind": "x" }); 101])] {
+            let body = json!({ "actions": [], "conditions": conditions });
+            for kind in ["override", "underride"] {
+                let refused = alice.put(&rule(kind, "long"), body.clone()).await;
+                refused.is_refused(413, "M_TOO_LARGE");
+            }
+        }
+        let body = json!({ "actions": [] });
+        for number in 0..1_000 {
+            let path = rule("room", &format!("!room{number}:parley.test"));
+            alice.put(&path, body.clone()).await.ok();
+        }
+        let path = rule("room", "!another:parley.test");
+        let refused = alice.put(&path, body.clone()).await;
+        refused.is_refused(413, "M_TOO_LARGE");
+        // One that is there can be changed, and makes place when it goes.
+        let first = rule("room", "!room0:parley.test");
+        alice.put(&first, body.clone()).await.ok();
+        alice.delete(&first, nothing()).await.ok();
+        alice.put(&path, body).await.ok();
     })
     .await;
 }

@@ -16,7 +16,7 @@ use crate::{Result, stream::observer::Observer};
 const BYTES: u64 = 32 * 1024 * 1024;
 /// What an entry takes beside its rules.
 const OVERHEAD: u64 = 100;
-/// About what a rule takes.
+/// About what a rule takes beside its texts.
 const RULE: u64 = 400;
 
 /// A user's rules.
@@ -25,7 +25,11 @@ pub(crate) enum Rules {
     /// Those of the server: the user changed nothing.
     Default,
     /// The user's own.
-    Own(Arc<Ruleset>),
+    Own {
+        rules: Arc<Ruleset>,
+        /// How long they are as JSON, in bytes.
+        length: usize,
+    },
 }
 
 impl Rules {
@@ -33,7 +37,15 @@ impl Rules {
     pub(crate) fn of(&self, user_id: &UserId) -> Cow<'_, Ruleset> {
         match self {
             Self::Default => Cow::Owned(server_default(user_id)),
-            Self::Own(rules) => Cow::Borrowed(rules),
+            Self::Own { rules, .. } => Cow::Borrowed(rules),
+        }
+    }
+
+    /// The rules themselves, to keep.
+    pub(crate) fn shared(&self, user_id: &UserId) -> Arc<Ruleset> {
+        match self {
+            Self::Default => Arc::new(server_default(user_id)),
+            Self::Own { rules, .. } => rules.clone(),
         }
     }
 }
@@ -45,7 +57,9 @@ impl Weighter<i64, Rules> for ByRules {
     fn weight(&self, _: &i64, rules: &Rules) -> u64 {
         match rules {
             Rules::Default => OVERHEAD,
-            Rules::Own(rules) => OVERHEAD + rules.iter().count() as u64 * RULE,
+            Rules::Own { rules, length } => {
+                OVERHEAD + rules.iter().count() as u64 * RULE + *length as u64
+            }
         }
     }
 }
@@ -80,7 +94,10 @@ impl RuleCache {
                     .global;
                 // What is stored may be of an older version of the server.
                 rules.update_with_server_default(server_default(&user_id));
-                Rules::Own(Arc::new(rules))
+                Rules::Own {
+                    rules: Arc::new(rules),
+                    length: content.len(),
+                }
             }
         };
         let changes = self.changes();
@@ -101,5 +118,33 @@ impl Observer for RuleCache {
             *self.changes() += 1;
             self.rules.remove(&user_nid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{
+        push::{NewPatternedPushRule, NewPushRule},
+        user_id,
+    };
+
+    use super::*;
+
+    #[test]
+    fn long_rules_weigh_what_they_take() {
+        let weight = |pattern: &str| {
+            let mut rules = server_default(user_id!("@alice:x"));
+            let rule = NewPatternedPushRule::new("one".into(), pattern.into(), Vec::new());
+            let rule = NewPushRule::Content(rule);
+            rules.insert(rule, None, None).unwrap();
+            let length = serde_json::to_string(&rules).unwrap().len();
+            let rules = Rules::Own {
+                rules: Arc::new(rules),
+                length,
+            };
+            ByRules.weight(&1, &rules)
+        };
+        assert_eq!(weight(&"a".repeat(10_000)) - weight("a"), 9_999);
+        assert!(weight("a") > 10 * RULE);
     }
 }

@@ -6,10 +6,7 @@ use parley_protocol::client_event;
 use ruma::{
     OwnedEventId, UserId,
     events::AnySyncTimelineEvent,
-    push::{
-        Action, AnyPushRuleRef, FlattenedJson, FlattenedJsonValue, PushConditionPowerLevelsCtx,
-        PushConditionRoomCtx, Ruleset, ScalarJsonValue,
-    },
+    push::{Action, AnyPushRuleRef, PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset},
     serde::Raw,
     uint, user_id,
 };
@@ -17,6 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 
+use super::judgement::Values;
 use crate::{
     push::server_default,
     rooms::{room::Room, state::RoomState, timeline::TimelineEvent},
@@ -41,11 +39,9 @@ impl From<AnyPushRuleRef<'_>> for Outcome {
 /// An event as push rules see it.
 #[derive(Debug)]
 pub(super) struct Facts {
-    flat: FlattenedJson,
+    values: Values,
     /// What it does to somebody with the server's rules whom it doesn't name.
     anyone: Outcome,
-    /// The text in small letters, where it has to be looked through for names.
-    text: Option<Box<str>>,
     /// The thread it is in, found out when it is needed.
     pub(super) thread: OnceCell<Box<str>>,
     /// For a redaction: where the event stands that it redacts.
@@ -89,13 +85,9 @@ pub(super) fn context(
 }
 
 /// What rules say to an event.
-async fn judge(rules: &Ruleset, flat: &FlattenedJson, context: &PushConditionRoomCtx) -> Outcome {
-    for rule in rules {
-        if rule.applies(flat, context).await {
-            return rule.into();
-        }
-    }
-    Outcome::default()
+async fn judge(rules: &Ruleset, values: &Values, context: &PushConditionRoomCtx) -> Outcome {
+    let rule = values.rule(rules, context).await;
+    rule.map(Outcome::from).unwrap_or_default()
 }
 
 impl Facts {
@@ -111,15 +103,10 @@ impl Facts {
     }
 
     async fn of(event: &Raw<AnySyncTimelineEvent>, context: &PushConditionRoomCtx) -> Self {
-        let flat = FlattenedJson::from_raw(event);
-        let names_by_text = !flat.contains_mentions();
+        let values = Values::new(event);
         Self {
-            anyone: judge(&RULES_FOR_ANYONE, &flat, context).await,
-            text: flat
-                .get_str("content.body")
-                .filter(|_| names_by_text)
-                .map(|text| text.to_lowercase().into()),
-            flat,
+            anyone: judge(&RULES_FOR_ANYONE, &values, context).await,
+            values,
             thread: OnceCell::new(),
             redacts: OnceCell::new(),
         }
@@ -132,7 +119,7 @@ impl Facts {
 
     /// What it does by these rules.
     pub(super) async fn judged(&self, rules: &Ruleset, context: &PushConditionRoomCtx) -> Outcome {
-        judge(rules, &self.flat, context).await
+        judge(rules, &self.values, context).await
     }
 
     /// What the rule says that applies to it; nothing, if there is none.
@@ -141,52 +128,37 @@ impl Facts {
         rules: &Ruleset,
         context: &PushConditionRoomCtx,
     ) -> Vec<Action> {
-        for rule in rules {
-            if rule.applies(&self.flat, context).await {
-                return rule.actions().to_vec();
-            }
-        }
-        Vec::new()
+        let rule = self.values.rule(rules, context).await;
+        rule.map(|rule| rule.actions().to_vec()).unwrap_or_default()
     }
 
     /// Whether its text has to be looked through for the names of users.
     pub(super) fn has_text(&self) -> bool {
-        self.text.is_some()
+        self.values.text().is_some()
     }
 
     /// Whether it may name a user; one of the rules that look for names then has to say whether it does.
     pub(super) fn may_name(&self, user_id: &UserId, display_name: &str) -> bool {
-        if self.flat.get_str("state_key") == Some(user_id.as_str()) {
+        if self.values.mentions(user_id) {
             return true;
         }
-        let mentioned = self.flat.get(r"content.m\.mentions.user_ids");
-        if let Some(FlattenedJsonValue::Array(users)) = mentioned
-            && users
-                .iter()
-                .any(|user| matches!(user, ScalarJsonValue::String(id) if id == user_id.as_str()))
-        {
-            return true;
-        }
-        let Some(text) = &self.text else { return false };
-        let contains = |name: &str| {
-            // A name may hold what a pattern understands as any text.
-            !name.is_empty() && (name.contains(['*', '?']) || text.contains(&name.to_lowercase()))
+        let Some(text) = self.values.text() else {
+            return false;
         };
-        contains(user_id.localpart()) || contains(display_name)
+        let contains = |name: &str| !name.is_empty() && text.contains(&name.to_lowercase());
+        let localpart = user_id.localpart();
+        // A rule has the localpart as its pattern: it may hold what a pattern understands as any text.
+        localpart.contains(['*', '?']) || contains(localpart) || contains(display_name)
     }
 
     /// How it relates to another event.
     pub(super) fn relation(&self) -> Option<Relation> {
-        let text = |key: &str| self.flat.get_str(&format!(r"content.m\.relates_to.{key}"));
-        Some(Relation {
-            event_id: text("event_id")?.try_into().ok()?,
-            rel_type: text("rel_type")?.to_owned(),
-        })
+        self.values.relation()
     }
 
     /// The event that it redacts.
     pub(super) fn redacted_event(&self) -> Option<OwnedEventId> {
-        self.flat.get_str("redacts")?.try_into().ok()
+        self.values.redacted_event()
     }
 }
 
