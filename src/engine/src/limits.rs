@@ -191,16 +191,28 @@ impl Limits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED`, with the time after which it may be tried again.
     pub fn check(&self, action: Action, key: impl Into<LimitKey>) -> Result<()> {
+        self.check_many(action, key, 1)
+    }
+
+    /// Counts `count` of an action of `key` at once. There may be more than a burst of them if none were counted lately: it
+    /// takes the longer then until the next is let pass.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED`, with the time after which it may be tried again. None of them counts then.
+    pub fn check_many(&self, action: Action, key: impl Into<LimitKey>, count: usize) -> Result<()> {
         let Some(limiter) = self.limiter(action) else {
+            return Ok(());
+        };
+        let Some(count) = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)) else {
             return Ok(());
         };
         let key = key.into();
         let own = match key {
             LimitKey::User(user_nid) if self.exempt.get(&user_nid).is_some() => return Ok(()),
-            LimitKey::User(user_nid) => self.overrides.check(action, user_nid),
+            LimitKey::User(user_nid) => self.overrides.check(action, user_nid, count),
             _ => None,
         };
-        own.unwrap_or_else(|| limiter.check(&key))
+        own.unwrap_or_else(|| limiter.check(&key, count))
             .map_err(EngineError::limit_exceeded)
     }
 
@@ -255,6 +267,7 @@ struct Limiter {
     limiter: RateLimiter<LimitKey, Cells, LimiterClock, NoOpMiddleware<Duration>>,
     cells: Cells,
     clock: LimiterClock,
+    quota: Quota,
 }
 
 impl Limiter {
@@ -262,17 +275,30 @@ impl Limiter {
     fn new(limit: RateLimit, clock: &Arc<dyn Clock>, remembered: usize) -> Self {
         let clock = LimiterClock(Arc::clone(clock));
         let cells = Cells(Arc::new(Cache::new(remembered)));
+        let quota = quota(limit);
         Self {
-            limiter: RateLimiter::new(quota(limit), cells.clone(), clock.clone()),
+            limiter: RateLimiter::new(quota, cells.clone(), clock.clone()),
             cells,
             clock,
+            quota,
         }
     }
 
-    fn check(&self, key: &LimitKey) -> Result<(), Duration> {
-        self.limiter
-            .check_key(key)
-            .map_err(|refused| refused.wait_time_from(self.clock.now()))
+    fn check(&self, key: &LimitKey, count: NonZeroU32) -> Result<(), Duration> {
+        let burst = self.quota.burst_size();
+        let at_once = count.min(burst);
+        match self.limiter.check_key_n(key, at_once) {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => return Err(refused.wait_time_from(self.clock.now())),
+            // Not with so few.
+            Err(_) => return Err(self.quota.burst_size_replenished_in()),
+        }
+        let rest = count.get() - at_once.get();
+        if rest > 0 {
+            let period = self.quota.replenish_interval();
+            self.cells.put_off(key, period.saturating_mul(rest));
+        }
+        Ok(())
     }
 }
 
@@ -299,6 +325,16 @@ const FRESH: u64 = 0;
 impl Cells {
     fn remove(&self, key: &LimitKey) {
         self.0.remove(key);
+    }
+
+    /// Has a key wait so much longer until all that was counted is forgotten.
+    fn put_off(&self, key: &LimitKey, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(cell) = self.0.get(key) {
+            // Never more than there is, so that governor can still add to it.
+            let longer = |before: u64| Some(before.saturating_add(time).min(u64::MAX / 2));
+            let _ = cell.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+        }
     }
 }
 
@@ -370,6 +406,22 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         assert!(limits.check(Action::Login, 1).is_ok());
         assert!(limits.check(Action::Login, 1).is_err());
+    }
+
+    #[test]
+    fn more_than_a_burst_at_once_has_one_wait_the_longer() {
+        let (limits, clock) = limits();
+        assert!(limits.check_many(Action::Login, 1, 0).is_ok());
+        assert!(limits.check_many(Action::Login, 1, 10).is_ok());
+        // One of two seconds for each of the ten, but for the two that a burst has.
+        clock.advance(Duration::from_secs(17));
+        assert!(limits.check(Action::Login, 1).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(limits.check(Action::Login, 1).is_ok());
+        // With one counted there is no place for more than a burst.
+        assert!(limits.check_many(Action::Login, 1, 10).is_err());
+        clock.advance(Duration::from_secs(4));
+        assert!(limits.check_many(Action::Login, 1, 2).is_ok());
     }
 
     #[test]

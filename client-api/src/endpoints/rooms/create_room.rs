@@ -27,6 +27,8 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     } = incoming;
     admit(&api, &session, Action::RoomCreation)?;
     let plan = plan(request, &api.engine.settings().server_name)?;
+    let limits = api.engine.limits();
+    limits.check_many(Action::Invite, session.user_nid, plan.invitations())?;
     let room_id = api.engine.rooms().create(&session, &plan).await?;
     Ok(Response::new(room_id))
 }

@@ -50,7 +50,8 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         .engine
         .rooms()
         .direct_chat(session, &incoming.user_id, || {
-            limits.check(Action::RoomCreation, session.user_nid)
+            limits.check(Action::RoomCreation, session.user_nid)?;
+            limits.check(Action::Invite, session.user_nid)
         })
         .await?;
     let answer = json!({ "room_id": chat.room_id, "created": chat.created });

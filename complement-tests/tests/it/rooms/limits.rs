@@ -202,3 +202,41 @@ async fn an_administrator_gives_a_user_limits_of_their_own() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_invitations_of_a_new_room_count_like_others() {
+    let options = || {
+        let mut options = TestOptions::default();
+        let limits = &mut options.engine.rate_limits;
+        limits.enabled = true;
+        limits.invites = RateLimit::new(0.001, 3);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let carol = server.register("carol").await;
+        let mut others = Vec::new();
+        for name in ["bob", "dan", "eve", "fay"] {
+            others.push(server.register(name).await.user_id);
+        }
+        // A room for more than three can be made by who has invited nobody lately.
+        let plan = json!({ "invite": others });
+        let create = format!("{BASE}/createRoom");
+        alice.post(&create, plan).await.ok();
+        let refused = alice.post(&create, json!({ "invite": others[..1] })).await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        // And by nobody else, nor is anything made of it.
+        let room_id = create_public(&carol).await;
+        let body = json!({ "user_id": others[0] });
+        carol.post(&room_path(&room_id, "invite"), body).await.ok();
+        let plan = json!({ "invite": others[..3] });
+        let refused = carol.post(&create, plan).await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        let rooms = carol.get(&format!("{BASE}/joined_rooms")).await.ok();
+        assert_eq!(rooms["joined_rooms"], json!([room_id]));
+        // Naming somebody twice is one invitation.
+        let plan = json!({ "invite": [others[1], others[1], others[2]] });
+        carol.post(&create, plan).await.ok();
+    })
+    .await;
+}

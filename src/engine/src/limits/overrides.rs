@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -32,8 +33,13 @@ struct Override {
 }
 
 impl Overrides {
-    /// Counts an action of a user who has a limit of their own; `None` if they have none.
-    pub(super) fn check(&self, action: Action, user_nid: i64) -> Option<Result<(), Duration>> {
+    /// Counts `count` of an action of a user who has a limit of their own; `None` if they have none.
+    pub(super) fn check(
+        &self,
+        action: Action,
+        user_nid: i64,
+        count: NonZeroU32,
+    ) -> Option<Result<(), Duration>> {
         let own = {
             let users = self.0.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(users.get(&user_nid)?)
@@ -41,7 +47,7 @@ impl Overrides {
         let Some(limiter) = &own.limiter else {
             return Some(Ok(()));
         };
-        Some(limiter.check(&LimitKey::User(action as i64)))
+        Some(limiter.check(&LimitKey::User(action as i64), count))
     }
 
     pub(super) fn get(&self, user_nid: i64) -> Option<UserLimit> {

@@ -93,6 +93,11 @@ impl RoomPlan {
             notices_for: None,
         }
     }
+
+    /// How many invitations it takes.
+    pub fn invitations(&self) -> usize {
+        distinct(&self.invite).len() + self.invite_addresses.len()
+    }
 }
 
 impl Default for RoomPlan {
