@@ -10,10 +10,13 @@ use bytes::Bytes;
 use http::{Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parley_engine::limits::Action;
-use ruma::api::{
-    IncomingRequest, IncomingRequestExt,
-    client::uiaa::UiaaResponse,
-    error::{DeserializationError, ErrorKind, FromHttpRequestError},
+use ruma::{
+    ServerName,
+    api::{
+        IncomingRequest, IncomingRequestExt,
+        client::uiaa::UiaaResponse,
+        error::{DeserializationError, ErrorKind, FromHttpRequestError},
+    },
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
@@ -72,6 +75,14 @@ where
             Some(address) => Ok(api.engine.limits().check(action, address)?),
             None => Ok(()),
         }
+    }
+
+    /// Counts that `server` is asked for whoever is at the sender's address, if it is another than this one.
+    pub(crate) fn limit_asking(&self, api: &ClientApi, server: &ServerName) -> Result<()> {
+        if *server == api.engine.settings().server_name {
+            return Ok(());
+        }
+        self.limit_by_address(api, Action::Search)
     }
 
     /// Authenticates and parses a request.

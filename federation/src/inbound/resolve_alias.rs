@@ -19,6 +19,6 @@ pub(super) async fn handle(federation: Federation, signed: Signed<Request>) -> R
             "the alias is none of this server",
         ));
     }
-    let (room_id, servers) = rooms.resolve_alias(&signed.room_alias).await?;
+    let (room_id, servers) = rooms.resolve_alias_here(&signed.room_alias).await?;
     Ok(Response::new(room_id, servers))
 }

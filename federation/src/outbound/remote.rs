@@ -328,10 +328,15 @@ impl Remote for Servers {
         &'a self,
         destination: &'a ServerName,
         alias: &'a RoomAliasId,
+        insist: bool,
     ) -> RemoteFuture<'a, ResolvedAlias> {
         let request = get_room_information::v1::Request::new(alias.to_owned());
+        let effort = Effort {
+            although_failing: insist,
+            ..Effort::STEP
+        };
         Box::pin(async move {
-            let answer = self.client.send(destination, request, Effort::STEP).await?;
+            let answer = self.client.send(destination, request, effort).await?;
             Ok(ResolvedAlias {
                 room_id: answer.room_id,
                 servers: answer.servers,
@@ -360,6 +365,7 @@ impl Remote for Servers {
         &'a self,
         destination: &'a ServerName,
         page: PublicRoomsPage,
+        insist: bool,
     ) -> RemoteFuture<'a, PublicRooms> {
         let mut request = get_public_rooms_filtered::v1::Request::new();
         request.limit = page.limit.map(number);
@@ -374,7 +380,7 @@ impl Remote for Servers {
         request.filter = filter;
         request.room_network = page.network;
         let effort = Effort {
-            although_failing: true,
+            although_failing: insist,
             ..Effort::QUERY
         };
         Box::pin(async move {

@@ -387,11 +387,13 @@ pub trait Remote: fmt::Debug + Send + Sync {
         direction: Direction,
     ) -> RemoteFuture<'a, (OwnedEventId, MilliSecondsSinceUnixEpoch)>;
 
-    /// Asks what an alias stands for. `GET /_matrix/federation/v1/query/directory`
+    /// Asks what an alias stands for; with `insist`, although the server failed lately.
+    /// `GET /_matrix/federation/v1/query/directory`
     fn query_directory<'a>(
         &'a self,
         destination: &'a ServerName,
         alias: &'a RoomAliasId,
+        insist: bool,
     ) -> RemoteFuture<'a, ResolvedAlias>;
 
     /// Asks for a profile, or a field of it. `GET /_matrix/federation/v1/query/profile`
@@ -402,11 +404,12 @@ pub trait Remote: fmt::Debug + Send + Sync {
         field: Option<&'a str>,
     ) -> RemoteFuture<'a, serde_json::Map<String, serde_json::Value>>;
 
-    /// Asks for public rooms. `POST /_matrix/federation/v1/publicRooms`
+    /// Asks for public rooms; with `insist`, although the server failed lately. `POST /_matrix/federation/v1/publicRooms`
     fn public_rooms<'a>(
         &'a self,
         destination: &'a ServerName,
         page: PublicRoomsPage,
+        insist: bool,
     ) -> RemoteFuture<'a, PublicRooms>;
 
     /// Asks for a space and its children. `GET /_matrix/federation/v1/hierarchy/{roomId}`

@@ -24,7 +24,8 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             since: incoming.since.clone(),
             ..PublicRoomsPage::default()
         };
-        return answer(&ask(&api, server, page).await?);
+        incoming.limit_asking(&api, server)?;
+        return answer(&ask(&api, server, page, false).await?);
     }
     let request = DirectoryRequest {
         limit: limit(incoming.limit),
@@ -76,13 +77,15 @@ pub(super) fn elsewhere<'a>(
     server.filter(|server| **server != api.engine.settings().server_name)
 }
 
-/// Asks another server for its rooms.
+/// Asks another server for its rooms; with `insist`, although it failed lately.
 pub(super) async fn ask(
     api: &ClientApi,
     server: &ServerName,
     page: PublicRoomsPage,
+    insist: bool,
 ) -> Result<PublicRooms> {
-    Ok(api.engine.rooms().directory_of(server, page).await?)
+    let rooms = api.engine.rooms();
+    Ok(rooms.directory_of(server, page, insist).await?)
 }
 
 pub(super) fn limit(limit: Option<UInt>) -> usize {

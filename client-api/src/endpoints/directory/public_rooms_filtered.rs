@@ -26,7 +26,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             room_types: room_types(&incoming),
             network: incoming.room_network.clone(),
         };
-        return answer(&ask(&api, server, page).await?);
+        return answer(&ask(&api, server, page, true).await?);
     }
     if let RoomNetwork::ThirdParty(_) = incoming.room_network {
         // There are no bridged networks here.

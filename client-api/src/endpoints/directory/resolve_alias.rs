@@ -6,10 +6,8 @@ use ruma::api::client::alias::get_alias::v3::{Request, Response};
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
-    let (room_id, servers) = api
-        .engine
-        .rooms()
-        .resolve_alias(&incoming.room_alias)
-        .await?;
+    let alias = &incoming.room_alias;
+    incoming.limit_asking(&api, alias.server_name())?;
+    let (room_id, servers) = api.engine.rooms().resolve_alias(alias, false).await?;
     Ok(Response::new(room_id, servers))
 }

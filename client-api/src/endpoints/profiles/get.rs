@@ -5,6 +5,7 @@ use ruma::api::client::profile::get_profile::v3::Request;
 use crate::{ClientApi, Incoming, RawJson, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    incoming.limit_asking(&api, incoming.user_id.server_name())?;
     let fields = api.engine.profiles().get(&incoming.user_id).await?;
     let fields = fields.iter().map(|(field, value)| (&**field, &**value));
     Ok(super::object(fields))

@@ -95,7 +95,7 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     })
 }
 
-/// Counts the reading of a page of what was said.
+/// Counts the reading of a page of what was said, or of who is in a room.
 ///
 /// # Errors
 /// `M_LIMIT_EXCEEDED`.
@@ -115,6 +115,21 @@ async fn named_room(
     let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
     match named {
         Ok(room_id) => Ok((room_id, Vec::new())),
-        Err(alias) => Ok(api.engine.rooms().resolve_alias(&alias).await?),
+        Err(alias) => Ok(api.engine.rooms().resolve_alias(&alias, true).await?),
+    }
+}
+
+/// The same, without asking another server.
+///
+/// # Errors
+/// `M_NOT_FOUND` if there is no such alias of this server.
+async fn named_room_here(
+    api: &ClientApi,
+    name: &RoomOrAliasId,
+) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+    let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
+    match named {
+        Ok(room_id) => Ok((room_id, Vec::new())),
+        Err(alias) => Ok(api.engine.rooms().resolve_alias_here(&alias).await?),
     }
 }

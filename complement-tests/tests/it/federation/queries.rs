@@ -1,7 +1,8 @@
 //! What one server asks another for its users.
 
 use axum::{Json, Router, http::StatusCode, routing::any};
-use parley_conformance::{Client, Peer, federated};
+use parley_conformance::{Client, Peer, TestOptions, federated, federated_with};
+use parley_engine::settings::{RateLimit, RateLimitSettings};
 use serde_json::json;
 
 use super::rooms::{join_by, say};
@@ -75,6 +76,49 @@ async fn public_rooms_of_other_servers_are_listed_and_found_by_their_alias() {
         assert_eq!(resolved["servers"], json!([servers[0].name()]));
         let path = format!("{BASE}/publicRooms?server=127.0.0.1:1");
         bob.get(&path).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_not_logged_in_has_others_asked_within_limits_only() {
+    let options = |_| {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits = RateLimitSettings {
+            enabled: true,
+            searches: RateLimit::new(0.001, 2),
+            ..RateLimitSettings::default()
+        };
+        options
+    };
+    federated_with(2, options, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let room = json!({ "visibility": "public", "room_alias_name": "harbour" });
+        create(&alice, room).await;
+        let here = servers[1].client();
+        let alias = quoted(&format!("#harbour:{}", servers[0].name()));
+        // An alias of another server isn't looked up for a summary.
+        let v1 = "/_matrix/client/v1/room_summary";
+        here.get(&format!("{v1}/{alias}"))
+            .await
+            .is_refused(404, "M_NOT_FOUND");
+        let paths = [
+            format!("{BASE}/publicRooms?server={}", quoted(servers[0].name())),
+            format!("{BASE}/directory/room/{alias}"),
+            format!("{BASE}/profile/{}", quoted(&alice.user_id)),
+            format!("{BASE}/profile/{}/displayname", quoted(&alice.user_id)),
+        ];
+        here.get(&paths[0]).await.ok();
+        for path in &paths {
+            here.get(path).await.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        // What is this server's own is told.
+        let there = servers[0].client();
+        for path in &paths[1..3] {
+            for _ in 0..3 {
+                there.get(path).await.ok();
+            }
+        }
     })
     .await;
 }

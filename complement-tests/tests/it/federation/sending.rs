@@ -425,7 +425,7 @@ async fn a_server_that_was_gone_is_told_as_soon_as_it_speaks() {
             let before = failures().await;
             let remote = servers[0].engine().outside().remote().unwrap();
             let alias = ruma::room_alias_id!("#a:b");
-            let _ = remote.query_directory(name, alias).await;
+            let _ = remote.query_directory(name, alias, true).await;
             assert!(failures().await >= before);
         }
         servers[1].start_again().await;

@@ -14,29 +14,40 @@ use crate::{EngineError, Result, sessions::Session};
 
 impl Rooms {
     /// The room that an alias stands for, and servers by which it can be joined. The server of the alias is asked, if
-    /// that isn't this one.
+    /// that isn't this one; with `insist`, although it failed lately.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such alias.
     pub async fn resolve_alias(
         &self,
         alias: &RoomAliasId,
+        insist: bool,
     ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
-        if let Some((room_id, _)) = self.database.alias(alias).await? {
-            let mut servers = self.servers_to_join_by(&room_id).await?;
-            if servers.is_empty() {
-                servers.push(self.server_name().to_owned());
-            }
-            return Ok((room_id, servers));
-        }
         let server = alias.server_name();
         match self.outside.get() {
             Some(remote) if server != self.key.server_name() => {
-                let resolved = remote.query_directory(server, alias).await?;
+                let resolved = remote.query_directory(server, alias, insist).await?;
                 Ok((resolved.room_id, resolved.servers))
             }
-            _ => Err(unknown(alias)),
+            _ => self.resolve_alias_here(alias).await,
         }
+    }
+
+    /// The room that an alias of this server stands for, and servers by which it can be joined.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such alias.
+    pub async fn resolve_alias_here(
+        &self,
+        alias: &RoomAliasId,
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+        let found = self.database.alias(alias).await?;
+        let (room_id, _) = found.ok_or_else(|| unknown(alias))?;
+        let mut servers = self.servers_to_join_by(&room_id).await?;
+        if servers.is_empty() {
+            servers.push(self.server_name().to_owned());
+        }
+        Ok((room_id, servers))
     }
 
     /// Makes an alias for a room that the user is joined to.

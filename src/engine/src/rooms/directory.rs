@@ -171,7 +171,7 @@ impl Rooms {
         Ok(found)
     }
 
-    /// Reads the directory of another server.
+    /// Reads the directory of another server; with `insist`, although it failed lately.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if this server doesn't speak with it; what it said, if it refused; `M_NOT_FOUND` if it isn't reached.
@@ -179,9 +179,10 @@ impl Rooms {
         &self,
         server: &ServerName,
         page: PublicRoomsPage,
+        insist: bool,
     ) -> Result<PublicRooms> {
         let remote = self.outside.remote()?;
-        Ok(remote.public_rooms(server, page).await?)
+        Ok(remote.public_rooms(server, page, insist).await?)
     }
 
     /// Whether a room stands in the directory.

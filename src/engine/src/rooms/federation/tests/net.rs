@@ -549,6 +549,7 @@ impl Remote for Way {
         &'a self,
         _: &'a ServerName,
         _: &'a RoomAliasId,
+        _: bool,
     ) -> RemoteFuture<'a, ResolvedAlias> {
         unused()
     }
@@ -566,6 +567,7 @@ impl Remote for Way {
         &'a self,
         _: &'a ServerName,
         _: PublicRoomsPage,
+        _: bool,
     ) -> RemoteFuture<'a, PublicRooms> {
         unused()
     }
