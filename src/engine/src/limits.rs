@@ -58,9 +58,9 @@ pub enum Action {
     Ephemeral,
     /// Managing or looking at delayed events, by user, or by address where nobody says who they are.
     DelayedEvents,
-    /// A read that costs much, by user.
+    /// A read that costs much, by user, or by address where nobody says who they are and another server is asked.
     Search,
-    /// Reading what was said in a room, by user.
+    /// Reading what was said in a room, or who is there, by user.
     History,
     /// A request of another server, by its name.
     Federation,

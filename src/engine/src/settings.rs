@@ -430,7 +430,8 @@ pub struct RateLimitSettings {
     pub delayed_events: RateLimit,
     /// Searches and other reads that cost much, by user.
     pub searches: RateLimit,
-    /// Pages of what was said in rooms, by user: messages, context, relations, threads, events by time.
+    /// Pages of what was said in rooms and who is there, by user: messages, context, relations, threads, events by time,
+    /// notifications, state, members. A first /sync counts as ten.
     pub history: RateLimit,
     /// Requests of another server, by its name.
     pub federation: RateLimit,

@@ -1,6 +1,6 @@
 //! `POST /_matrix/client/v3/account/deactivate`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
 
-use parley_engine::interactive::Operation;
+use parley_engine::{interactive::Operation, limits::Action};
 use ruma::api::{
     client::account::{
         ThirdPartyIdRemovalStatus,
@@ -18,6 +18,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             "an access token is required",
         ));
     };
+    api.engine.limits().check(Action::Write, session.user_nid)?;
     let operation = Operation {
         name: "deactivate account",
         session: Some(session),

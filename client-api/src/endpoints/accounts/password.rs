@@ -1,6 +1,6 @@
 //! `POST /_matrix/client/v3/account/password`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountpassword>
 
-use parley_engine::interactive::Operation;
+use parley_engine::{interactive::Operation, limits::Action};
 use ruma::api::{
     client::account::change_password::v3::{Request, Response},
     error::ErrorKind,
@@ -16,6 +16,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
             "an access token is required",
         ));
     };
+    api.engine.limits().check(Action::Write, session.user_nid)?;
     let accounts = api.engine.accounts();
     accounts.check_new_password(&incoming.new_password)?;
     let operation = Operation {

@@ -1,12 +1,13 @@
 //! `DELETE /_matrix/client/v3/devices/{deviceId}`: <https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3devicesdeviceid>
 
-use parley_engine::interactive::Operation;
+use parley_engine::{interactive::Operation, limits::Action};
 use ruma::api::client::device::delete_device::v3::{Request, Response};
 
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     let session = &incoming.session;
+    api.engine.limits().check(Action::Write, session.user_nid)?;
     let operation = Operation {
         name: &format!("delete device {}", incoming.device_id),
         session: Some(session),

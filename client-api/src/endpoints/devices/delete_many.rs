@@ -1,12 +1,13 @@
 //! `POST /_matrix/client/v3/delete_devices`: <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices>
 
-use parley_engine::interactive::Operation;
+use parley_engine::{interactive::Operation, limits::Action};
 use ruma::api::client::device::delete_devices::v3::{Request, Response};
 
 use crate::{ClientApi, Incoming, Result};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     let session = &incoming.session;
+    api.engine.limits().check(Action::Write, session.user_nid)?;
     let operation = Operation {
         name: "delete devices",
         session: Some(session),

@@ -1,6 +1,7 @@
 //! `GET /_matrix/client/v3/notifications`: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3notifications>
 
 use parley_engine::{
+    limits::Action,
     stream::token::Token,
     unread::{Notification, NotificationsRequest},
 };
@@ -14,6 +15,8 @@ use crate::{
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     let session = &incoming.session;
+    let limits = api.engine.limits();
+    limits.check(Action::History, session.user_nid)?;
     let from = api.engine.sync().token(incoming.from.as_deref()).await?;
     let wanted = NotificationsRequest {
         to: from.map(|token| token.position),

@@ -3,12 +3,14 @@
 
 use ruma::api::client::state::get_state_events::v3::Request;
 
+use super::limit_history;
 use crate::{
     ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
 };
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let rooms = api.engine.rooms();
     let (room, state) = rooms
         .whole_state_for(&incoming.session, &incoming.room_id)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ruma::{UserId, api::client::membership::joined_members::v3::Request};
 use serde::{Deserialize, Serialize};
 
+use super::limit_history;
 use crate::{ApiError, ClientApi, Incoming, RawJson, Result};
 
 /// Not ruma's type, which leaves out what is null: clients rely on the keys.
@@ -22,6 +23,7 @@ struct Profile {
 }
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let rooms = api.engine.rooms();
     let (room, _) = rooms
         .joined_room(&incoming.session, &incoming.room_id)

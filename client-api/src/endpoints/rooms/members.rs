@@ -5,12 +5,14 @@ use ruma::{
     api::client::membership::get_member_events::v3::Request, events::room::member::MembershipState,
 };
 
+use super::limit_history;
 use crate::{
     ClientApi, Incoming, RawJson, Result,
     events::{EventWriter, Shown},
 };
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
+    limit_history(&api, &incoming.session)?;
     let at = api.engine.sync().token(incoming.at.as_deref()).await?;
     let at = at.map(|token| token.position);
     let rooms = api.engine.rooms();

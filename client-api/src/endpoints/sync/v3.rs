@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use parley_engine::{sessions::Session, sync::SyncRequest};
+use parley_engine::{limits::Action, sessions::Session, sync::SyncRequest};
 use ruma::{
     api::{
         client::{
@@ -19,6 +19,9 @@ use crate::{ApiError, ClientApi, Incoming, RawResponse, Result};
 
 /// What is asked for without a filter: everything. One for all, as there is one in the hands of each waiting client.
 static EVERYTHING: LazyLock<Arc<FilterDefinition>> = LazyLock::new(Arc::default);
+
+/// How many pages of history one /sync counts as that tells of everything.
+const PAGES: usize = 10;
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawResponse> {
     let (session, presence, request) = Box::pin(understood(&api, incoming)).await?;
@@ -46,6 +49,10 @@ async fn understood(
             "`set_presence` is online, unavailable or offline",
         ));
     }
+    let limits = api.engine.limits();
+    if request.since.is_none() || request.full_state {
+        limits.check_many(Action::History, session.user_nid, PAGES)?;
+    }
     let since = api.engine.sync().token(request.since.as_deref()).await?;
     if since.is_some_and(|since| since.position < 0) {
         return Err(ApiError::new(
@@ -60,7 +67,22 @@ async fn understood(
         use_state_after: request.use_state_after,
         timeout: request.timeout.unwrap_or_default(),
     };
-    Ok((session, request.set_presence, sync_request))
+    let presence = presence(api, &session, request.set_presence);
+    Ok((session, presence, sync_request))
+}
+
+/// The presence that is asked for. One that changes too often, which many may be told of, is passed over: the client still
+/// wants its answer.
+fn presence(api: &ClientApi, session: &Session, asked: PresenceState) -> PresenceState {
+    if asked == PresenceState::Online {
+        // What a client means that says nothing. Without another between, nothing changes.
+        return asked;
+    }
+    let limits = api.engine.limits();
+    match limits.check(Action::Ephemeral, session.user_nid) {
+        Ok(()) => asked,
+        Err(_) => PresenceState::Offline,
+    }
 }
 
 /// The filter that is meant: none, one in the request, or a stored one.

@@ -237,7 +237,7 @@ async fn reading_what_was_said_is_limited_by_user() {
         let mut options = TestOptions::default();
         options.engine.rate_limits = RateLimitSettings {
             enabled: true,
-            history: RateLimit::new(0.001, 5),
+            history: RateLimit::new(0.001, 9),
             ..RateLimitSettings::default()
         };
         options
@@ -255,6 +255,10 @@ async fn reading_what_was_said_is_limited_by_user() {
             format!("{v1}/relations/{event}"),
             format!("{v1}/threads"),
             format!("{v1}/timestamp_to_event?ts=0&dir=f"),
+            room_path(&room_id, "state"),
+            room_path(&room_id, "members"),
+            room_path(&room_id, "joined_members"),
+            format!("{BASE}/notifications"),
         ];
         for path in &paths {
             alice.get(path).await.ok();
@@ -263,6 +267,54 @@ async fn reading_what_was_said_is_limited_by_user() {
             alice.get(path).await.is_refused(429, "M_LIMIT_EXCEEDED");
         }
         bob.get(&paths[0]).await.ok();
+        // A first /sync counts as many; one that goes on from it as none.
+        let carol = server.register("carol").await;
+        let told = carol.get(&format!("{BASE}/sync?timeout=0")).await.ok();
+        let since = told["next_batch"].as_str().unwrap();
+        let on = format!("{BASE}/sync?timeout=0&since={since}");
+        carol.get(&on).await.ok();
+        let full = format!("{on}&full_state=true");
+        for path in [&format!("{BASE}/sync?timeout=0"), &full] {
+            carol.get(path).await.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn beginning_to_prove_who_one_is_is_limited_by_user() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits = RateLimitSettings {
+            enabled: true,
+            writes: RateLimit::new(0.001, 4),
+            ..RateLimitSettings::default()
+        };
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let ask = async || {
+            let device = format!("{BASE}/devices/{}", quoted(&alice.device_id));
+            let new_password = json!({ "new_password": "a password that is new" });
+            let devices = json!({ "devices": [alice.device_id] });
+            [
+                alice
+                    .post(&format!("{BASE}/account/deactivate"), json!({}))
+                    .await,
+                alice
+                    .post(&format!("{BASE}/account/password"), new_password)
+                    .await,
+                alice.post(&format!("{BASE}/delete_devices"), devices).await,
+                alice.delete(&device, json!({})).await,
+            ]
+        };
+        for answer in ask().await {
+            assert_eq!(answer.status, 401);
+        }
+        for answer in ask().await {
+            answer.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
     })
     .await;
 }

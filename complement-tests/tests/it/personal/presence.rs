@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parley_conformance::{Answer, Client, TestOptions, on_each_engine, on_each_engine_with};
-use parley_engine::clock::ManualClock;
+use parley_engine::{
+    clock::ManualClock,
+    settings::{RateLimit, RateLimitSettings},
+};
 use serde_json::{Value, json};
 
 use super::{nothing, room_of_two, sync, sync_until, token};
@@ -212,6 +215,32 @@ async fn a_sync_says_a_presence_that_there_is() {
         }
         let answer = alice.get(&format!("{BASE}/sync?set_presence=asleep")).await;
         answer.is_refused(400, "M_INVALID_PARAM");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_presence_that_changes_too_often_is_passed_over() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits = RateLimitSettings {
+            enabled: true,
+            ephemeral: RateLimit::new(0.001, 1),
+            ..RateLimitSettings::default()
+        };
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        room_of_two(&alice, &bob).await;
+        let seen = async |asked: &str| {
+            sync(&alice, None, &format!("&set_presence={asked}")).await;
+            bob.get(&path(&alice)).await.ok()["presence"].clone()
+        };
+        assert_eq!(seen("unavailable").await, "unavailable");
+        assert_eq!(seen("online").await, "online");
+        assert_eq!(seen("unavailable").await, "online");
     })
     .await;
 }
