@@ -42,10 +42,12 @@ pub enum Action {
     Registration,
     /// Sending an event, by user.
     Message,
-    /// Sending an event, by room.
+    /// Sending an event or changing a membership, but for leaving, by room.
     RoomMessage,
     /// An invitation, by inviting user.
     Invite,
+    /// An invitation, by invited user.
+    ReceivedInvite,
     /// A join or knock, by user.
     Join,
     /// Making or upgrading a room, by user.
@@ -125,6 +127,7 @@ struct Limiters {
     messages: Limiter,
     room_messages: Limiter,
     invites: Limiter,
+    received_invites: Limiter,
     joins: Limiter,
     room_creation: Limiter,
     reports: Limiter,
@@ -147,6 +150,7 @@ impl Limits {
                 messages: limiter(settings.messages),
                 room_messages: limiter(settings.room_messages),
                 invites: limiter(settings.invites),
+                received_invites: limiter(settings.received_invites),
                 joins: limiter(settings.joins),
                 room_creation: limiter(settings.room_creation),
                 reports: limiter(settings.reports),
@@ -216,6 +220,12 @@ impl Limits {
             .map_err(EngineError::limit_exceeded)
     }
 
+    /// Whether nothing that a user does is limited.
+    pub(crate) fn is_unlimited(&self, user_nid: i64) -> bool {
+        let own = self.of_user(user_nid);
+        self.exempt.get(&user_nid).is_some() || own.is_some_and(|limit| limit.per_second == 0)
+    }
+
     /// Limits a user no more: to be called with each request of an application service that isn't limited.
     pub(crate) fn exempt(&self, user_nid: i64) {
         self.exempt.insert(user_nid, ());
@@ -237,6 +247,7 @@ impl Limits {
             Action::Message => &limiters.messages,
             Action::RoomMessage => &limiters.room_messages,
             Action::Invite => &limiters.invites,
+            Action::ReceivedInvite => &limiters.received_invites,
             Action::Join => &limiters.joins,
             Action::RoomCreation => &limiters.room_creation,
             Action::Report => &limiters.reports,

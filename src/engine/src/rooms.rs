@@ -51,7 +51,7 @@ use parley_storage::{
     Database,
     commit::{RoomWrite, Write},
 };
-use ruma::{MilliSecondsSinceUnixEpoch, RoomId, events::room::member::MembershipState};
+use ruma::{MilliSecondsSinceUnixEpoch, RoomId, UserId, events::room::member::MembershipState};
 
 use self::{
     edit::{Edit, RoomPublication},
@@ -221,7 +221,7 @@ impl Rooms {
         }
     }
 
-    /// Counts an event that a member of a room sends, whoever it is.
+    /// Counts an event that a member of a room sends, or that changes a membership, whoever it is.
     fn limit_room(&self, room: &Room) -> Result<()> {
         let key = LimitKey::Room(room.nid());
         self.limits.check(Action::RoomMessage, key)
@@ -229,6 +229,14 @@ impl Rooms {
 
     pub(crate) fn indexer(&self) -> &Arc<Indexer> {
         &self.indexer
+    }
+
+    /// Counts an invitation that a user gets by one of this server.
+    fn limit_received(&self, session: &Session, user_id: &UserId) -> Result<()> {
+        if self.limits.is_unlimited(session.user_nid) {
+            return Ok(());
+        }
+        self.limits.check(Action::ReceivedInvite, user_id.as_str())
     }
 
     /// The rooms in memory.

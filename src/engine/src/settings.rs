@@ -412,10 +412,12 @@ pub struct RateLimitSettings {
     pub registration: RateLimit,
     /// Events sent to rooms, by user.
     pub messages: RateLimit,
-    /// Events sent to a room by users of this server, by room.
+    /// Events sent to a room by users of this server, and memberships that they change there, by room.
     pub room_messages: RateLimit,
     /// Invitations, by inviting user.
     pub invites: RateLimit,
+    /// Invitations, by invited user.
+    pub received_invites: RateLimit,
     /// Joins and knocks, by user.
     pub joins: RateLimit,
     /// New and upgraded rooms, by user.
@@ -447,6 +449,7 @@ impl Default for RateLimitSettings {
             messages: RateLimit::new(10.0, 100),
             room_messages: RateLimit::new(200.0, 2_000),
             invites: RateLimit::new(0.5, 30),
+            received_invites: RateLimit::new(0.2, 50),
             joins: RateLimit::new(0.5, 30),
             room_creation: RateLimit::new(0.2, 20),
             reports: RateLimit::new(0.1, 10),

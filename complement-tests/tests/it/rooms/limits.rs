@@ -119,7 +119,8 @@ async fn a_room_takes_no_more_than_it_may_whoever_sends() {
     let options = || {
         let mut options = TestOptions::default();
         options.engine.rate_limits.enabled = true;
-        options.engine.rate_limits.room_messages = RateLimit::new(0.001, 3);
+        // Of which a join takes one.
+        options.engine.rate_limits.room_messages = RateLimit::new(0.001, 4);
         options
     };
     on_each_engine_with(options, async |server| {
@@ -237,6 +238,95 @@ async fn the_invitations_of_a_new_room_count_like_others() {
         // Naming somebody twice is one invitation.
         let plan = json!({ "invite": [others[1], others[1], others[2]] });
         carol.post(&create, plan).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_takes_no_more_changes_of_memberships_than_it_may_but_for_leaving() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.engine.rate_limits.room_messages = RateLimit::new(0.001, 4);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
+        let room_id = create_public(&alice).await;
+        // Who may not do it doesn't use up what the room takes.
+        for _ in 0..5 {
+            act(&bob, &room_id, "kick", &alice)
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+        }
+        act(&alice, &room_id, "invite", &bob).await.ok();
+        join(&bob, &room_id).await.ok();
+        let path = format!("{BASE}/profile/{}/displayname", quoted(&bob.user_id));
+        bob.put(&path, json!({ "displayname": "Bob" })).await.ok();
+        act(&alice, &room_id, "ban", &carol).await.ok();
+        for answer in [
+            act(&alice, &room_id, "unban", &carol).await,
+            act(&alice, &room_id, "kick", &bob).await,
+            try_say(&alice, &room_id, "a", "a").await,
+        ] {
+            answer.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        // The profile is changed all the same, and the room learns of it another time.
+        bob.put(&path, json!({ "displayname": "Rob" })).await.ok();
+        let joined = room_path(&room_id, "joined_members");
+        let joined = alice.get(&joined).await.ok();
+        assert_eq!(joined["joined"][&bob.user_id]["display_name"], "Bob");
+        act_self(&bob, &room_id, "leave").await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_gets_no_more_invitations_than_they_may_whoever_invites() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.engine.rate_limits.received_invites = RateLimit::new(0.001, 3);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let carol = server.register("carol").await;
+        let dan = server.register("dan").await;
+        let first = create_public(&alice).await;
+        let second = create_public(&bob).await;
+        // An invitation that the room doesn't allow is none.
+        for _ in 0..4 {
+            act(&bob, &first, "invite", &carol)
+                .await
+                .is_refused(403, "M_FORBIDDEN");
+        }
+        act(&alice, &first, "invite", &carol).await.ok();
+        let invite = json!({ "membership": "invite" });
+        set_state(
+            &bob,
+            &second,
+            "m.room.member",
+            &carol.user_id,
+            invite.clone(),
+        )
+        .await
+        .ok();
+        let plan = json!({ "invite": [carol.user_id] });
+        let create = format!("{BASE}/createRoom");
+        bob.post(&create, plan.clone()).await.ok();
+        for answer in [
+            bob.post(&create, plan).await,
+            act(&alice, &first, "invite", &carol).await,
+            set_state(&alice, &first, "m.room.member", &carol.user_id, invite).await,
+        ] {
+            answer.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        act(&alice, &first, "invite", &dan).await.ok();
+        join(&carol, &first).await.ok();
     })
     .await;
 }

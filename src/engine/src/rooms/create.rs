@@ -208,6 +208,14 @@ impl Rooms {
         for user_id in &plan.invite {
             self.check_invitable(user_id, &session.user_id).await?;
         }
+        if plan.notices_for.is_none() {
+            // Those of other servers are counted when they are invited.
+            for user_id in distinct(&plan.invite) {
+                if self.is_local(user_id) {
+                    self.limit_received(session, user_id)?;
+                }
+            }
+        }
         for address in &plan.invite_addresses {
             self.check_address(address)?;
         }

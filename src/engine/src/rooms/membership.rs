@@ -161,6 +161,8 @@ impl Rooms {
         }
         self.check_invitable(user_id, &session.user_id).await?;
         self.need_member(&room, user_id).await?;
+        check_not_there(&state, user_id)?;
+        self.limit_received(session, user_id)?;
         let change = Change {
             sender: &session.user_id,
             target: user_id,
@@ -168,6 +170,7 @@ impl Rooms {
             details,
         };
         if !self.is_local(user_id) {
+            self.limit_room(&room)?;
             let draft = self.member_draft(&change, CanonicalJsonObject::new());
             let check = |state: &RoomState| check_not_there(state, user_id);
             return self
@@ -359,6 +362,9 @@ impl Rooms {
             MembershipState::Leave | MembershipState::Ban => self.direct_chat_of(room).await?,
             _ => None,
         };
+        // Whoever wants to leave can, and who isn't allowed to do something doesn't use up what the room takes.
+        let mut counted =
+            change.sender == change.target && change.membership == MembershipState::Leave;
         self.edit(room, |edit| {
             let mut draft = draft.clone();
             if let Some(event_id) = check(edit, &mut draft)? {
@@ -367,7 +373,12 @@ impl Rooms {
             if let Some((one, other)) = ends_direct_chat {
                 edit.effect(RoomEffect::NoDirectChat { one, other });
             }
-            edit.append(draft, Some((session.device_nid, None)))
+            let event_id = edit.append(draft, Some((session.device_nid, None)))?;
+            if !counted {
+                self.limit_room(room)?;
+                counted = true;
+            }
+            Ok(event_id)
         })
         .await
     }
@@ -461,6 +472,8 @@ impl Rooms {
         profile: &CanonicalJsonObject,
     ) -> Result<()> {
         let room = self.room(room_id).await?;
+        // It counts, but isn't refused: else the room would keep the old name for good.
+        let _ = self.limit_room(&room);
         self.edit(&room, |edit| {
             let Some(member) = edit.state()?.member(&session.user_id) else {
                 return Ok(());

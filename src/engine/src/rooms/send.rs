@@ -381,6 +381,7 @@ impl Rooms {
         if let Some(invited) = &invited {
             self.limits.check(Action::Invite, session.user_nid)?;
             self.check_invitable(invited, &session.user_id).await?;
+            self.limit_received(session, invited)?;
             self.need_member(&room, invited).await?;
         }
         let mut draft = self.draft(

@@ -21,10 +21,12 @@ pub struct RateLimits {
     pub registration: RateLimit,
     /// Events sent to rooms, by user.
     pub messages: RateLimit,
-    /// Events sent to a room by users of this server, by room.
+    /// Events sent to a room by users of this server, and memberships that they change there, by room.
     pub room_messages: RateLimit,
     /// Invitations, by inviting user.
     pub invites: RateLimit,
+    /// Invitations, by invited user.
+    pub received_invites: RateLimit,
     /// Joins and knocks, by user.
     pub joins: RateLimit,
     /// New and upgraded rooms, by user.
@@ -72,6 +74,7 @@ impl Default for RateLimits {
             messages: RateLimit::new(10.0, 100),
             room_messages: RateLimit::new(200.0, 2_000),
             invites: RateLimit::new(0.5, 30),
+            received_invites: RateLimit::new(0.2, 50),
             joins: RateLimit::new(0.5, 30),
             room_creation: RateLimit::new(0.2, 20),
             reports: RateLimit::new(0.1, 10),
@@ -94,6 +97,7 @@ impl RateLimits {
             ("rate_limits.messages", self.messages),
             ("rate_limits.room_messages", self.room_messages),
             ("rate_limits.invites", self.invites),
+            ("rate_limits.received_invites", self.received_invites),
             ("rate_limits.joins", self.joins),
             ("rate_limits.room_creation", self.room_creation),
             ("rate_limits.reports", self.reports),

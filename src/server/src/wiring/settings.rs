@@ -208,6 +208,7 @@ fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
         messages: limit(limits.messages),
         room_messages: limit(limits.room_messages),
         invites: limit(limits.invites),
+        received_invites: limit(limits.received_invites),
         joins: limit(limits.joins),
         room_creation: limit(limits.room_creation),
         reports: limit(limits.reports),

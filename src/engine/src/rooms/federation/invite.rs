@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     EngineError, Result,
+    limits::Action,
     remote::{OutgoingInvite, RawPdu},
     rooms::{Rooms, membership::MembershipDetails, room::Room, state::RoomState},
     sessions::Session,
@@ -144,7 +145,7 @@ impl Rooms {
     /// # Errors
     /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_INVALID_PARAM` if it is none, `M_NOT_FOUND` if there is no such user,
     /// `M_FORBIDDEN` if the room keeps the other server out, `M_INVITE_BLOCKED` if the user wants no invitations of that
-    /// sender.
+    /// sender, `M_LIMIT_EXCEEDED` if they get too many.
     pub async fn take_invite(&self, sent: SentInvite<'_>) -> Result<RawPdu> {
         self.check_may_invite(sent.origin, sent.room_id).await?;
         let version = version_of(&sent)?;
@@ -254,6 +255,8 @@ impl Rooms {
         }
         self.check_wants_invitation(&user_id, &fields.sender)
             .await?;
+        self.limits
+            .check(Action::ReceivedInvite, user_id.as_str())?;
         Ok(user_id)
     }
 
