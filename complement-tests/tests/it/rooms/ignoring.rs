@@ -98,6 +98,13 @@ async fn who_is_ignored_counts_in_no_aggregation() {
         let related = alice.get(&path).await.ok();
         assert_eq!(bodies(&related["chunk"]), ["by carol"]);
         let threads = alice.get(&room_path_v1(&room_id, "threads")).await.ok();
+        // A thread that they began is told of, and what they said in it isn't.
+        let roots = threads["chunk"].as_array().unwrap();
+        let ids: Vec<String> = roots.iter().map(event_id).collect();
+        assert_eq!(ids, [other_root, root.clone()]);
+        assert_eq!(roots[0]["content"], json!({}));
+        let thread = &roots[0]["unsigned"]["m.relations"]["m.thread"];
+        assert_eq!(thread["latest_event"]["content"]["body"], "answer");
         assert_eq!(bodies(&threads["chunk"]), ["root pear"]);
         let search = json!({ "search_categories": { "room_events": {
             "search_term": "pear",

@@ -38,7 +38,7 @@ pub struct ThreadsPage {
 }
 
 impl Rooms {
-    /// The threads of a room.
+    /// The threads of a room. A root of somebody whom the user ignores is redacted.
     ///
     /// `GET /rooms/{roomId}/threads`
     ///
@@ -73,8 +73,12 @@ impl Rooms {
             let events = self.events.at(&positions).await?;
             let shown = events
                 .into_iter()
-                .filter(|event| !ignored.hide(event) && access.sees(event, &session.user_id));
-            roots.extend(shown);
+                .filter(|event| access.sees(event, &session.user_id));
+            roots.extend(shown.map(|event| match ignored.hide(&event) {
+                // What others said in the thread is to be found.
+                true => Arc::new(event.redacted(room.version())),
+                false => event,
+            }));
             end = page.last().filter(|_| more).map(|(_, newest)| newest - 1);
             match end {
                 Some(next) => at = next,
