@@ -106,6 +106,18 @@ async fn what_is_around_an_event_passes_a_filter_too() {
         assert_eq!(around(json!({})).await, ["a.one", "b.one"]);
         assert_eq!(around(json!({ "types": ["b.*"] })).await, ["b.one"]);
         assert_eq!(around(json!({ "not_rooms": [room_id] })).await, [""; 0]);
+        let state = async |filter: Value| {
+            let filter = quoted(&filter.to_string());
+            let path = format!("context/{}?filter={filter}", quoted(&event_id));
+            let told = alice.get(&room_path(&room_id, &path)).await.ok();
+            types(&told["state"])
+        };
+        assert!(state(json!({})).await.contains(&"m.room.create".to_owned()));
+        let joined = json!({ "types": ["m.room.member"] });
+        let member = format!("m.room.member {}", alice.user_id);
+        assert_eq!(state(joined).await, [member]);
+        let lazy = json!({ "lazy_load_members": true, "not_types": ["m.room.*"] });
+        assert_eq!(state(lazy).await, [""; 0]);
     })
     .await;
 }

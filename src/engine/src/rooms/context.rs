@@ -45,7 +45,7 @@ pub struct ContextRequest {
 }
 
 impl Rooms {
-    /// An event with those around it, and the state there. `fits` is a filter of the client.
+    /// An event with those around it, and the state there. `fits` is a filter of the client, for all but the event itself.
     ///
     /// `GET /rooms/{roomId}/context/{eventId}`
     ///
@@ -61,7 +61,7 @@ impl Rooms {
     ) -> Result<Context> {
         let (event, access, room) = self.event(session, room_id, event_id).await?;
         let ignored = self.ignored_by(session).await?;
-        let fits = |event: &TimelineEvent| {
+        let shown = |event: &TimelineEvent| {
             !ignored.hide(event) && access.sees(event, &session.user_id) && fits(event)
         };
         let page = |direction, limit| PageRequest {
@@ -78,7 +78,7 @@ impl Rooms {
                 backward,
                 event.position - 1,
                 &session.user_id,
-                fits,
+                shown,
             )
             .await?;
         let forward = page(Direction::Forward, request.limit / 2);
@@ -89,7 +89,7 @@ impl Rooms {
                 forward,
                 event.position,
                 &session.user_id,
-                fits,
+                shown,
             )
             .await?;
         access.veil(before.iter_mut().chain(&mut after), &session.user_id, &room);
@@ -98,7 +98,8 @@ impl Rooms {
         let mut around = before.clone();
         around.push(event.clone());
         around.extend_from_slice(&after);
-        let state_at_end = self.state_there(&room, &last, &around, request).await?;
+        let mut state_at_end = self.state_there(&room, &last, &around, request).await?;
+        state_at_end.retain(|event| fits(event));
         Ok(Context {
             start: start.unwrap_or(oldest - 1),
             end: end.unwrap_or(last.position),
