@@ -55,6 +55,10 @@ async fn with_who_is_not_there_one_shares_nothing_and_with_oneself_one_asks_in_v
         for wrong in [
             format!("{PATH}{}", alice.user_id),
             format!("{PATH}nobody"),
+            // With no localpart, and with one that no user ID may have any more.
+            format!("{PATH}@:parley.test"),
+            format!("{PATH}@b%C3%B6b:parley.test"),
+            format!("{PATH}@b%00b:parley.test"),
             format!("{PATH}@bob:parley.test&from=nowhere"),
         ] {
             alice.get(&wrong).await.is_refused(400, "M_INVALID_PARAM");

@@ -23,7 +23,7 @@ impl Rooms {
     /// The rooms that a user and another are both joined to, 200 at most, from where the last answer ended.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if the other is oneself, or `from` isn't what an answer said.
+    /// `M_INVALID_PARAM` if the other is oneself or their ID isn't compliant, or `from` isn't what an answer said.
     pub async fn mutual(
         &self,
         session: &Session,
@@ -34,6 +34,11 @@ impl Rooms {
             return Err(EngineError::invalid_param(
                 "you share all rooms with yourself",
             ));
+        }
+        if other.validate_historical().is_err() {
+            return Err(EngineError::invalid_param(format!(
+                "{other} is no compliant user ID"
+            )));
         }
         // What stands there is the last room that was told.
         if from.is_some_and(|from| <&RoomId>::try_from(from).is_err() || from.contains('\0')) {
@@ -46,9 +51,6 @@ impl Rooms {
             count: 0,
             next: None,
         };
-        if other.as_str().contains('\0') {
-            return Ok(nothing);
-        }
         let Some(other) = self.database.user_nid(other).await? else {
             return Ok(nothing);
         };
