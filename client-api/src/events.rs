@@ -7,7 +7,11 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use parley_engine::{
     delayed_events::delay_id_of,
-    rooms::{relations::Bundles, timeline::TimelineEvent, visibility::Access},
+    rooms::{
+        relations::{Bundles, Extent},
+        timeline::TimelineEvent,
+        visibility::Access,
+    },
     sessions::Session,
 };
 use parley_protocol::client_event;
@@ -88,7 +92,27 @@ impl<'a> EventWriter<'a> {
         session: &'a Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
     ) -> Result<Self> {
-        Self::up_to(api, session, events, i64::MAX).await
+        Self::until(api, session, events, Extent::ALL).await
+    }
+
+    /// The same for events of several rooms, some of which the receiver may have left.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn in_rooms<'e>(
+        api: &ClientApi,
+        session: &'a Session,
+        accesses: impl IntoIterator<Item = &Access>,
+        events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
+    ) -> Result<Self> {
+        let limits = accesses.into_iter().filter_map(Access::state_limit);
+        let mut ends: Vec<i64> = limits.filter(|limit| *limit < i64::MAX).collect();
+        ends.dedup();
+        let extent = Extent {
+            ends: &ends,
+            ..Extent::ALL
+        };
+        Self::until(api, session, events, extent).await
     }
 
     /// The same for events of one room, which the receiver may have left: then what relates to them is told as it was
@@ -102,15 +126,18 @@ impl<'a> EventWriter<'a> {
         access: &Access,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
     ) -> Result<Self> {
-        let up_to = access.state_limit().unwrap_or(i64::MAX);
-        Self::up_to(api, session, events, up_to).await
+        let extent = Extent {
+            up_to: access.state_limit().unwrap_or(i64::MAX),
+            ..Extent::ALL
+        };
+        Self::until(api, session, events, extent).await
     }
 
-    async fn up_to<'e>(
+    async fn until<'e>(
         api: &ClientApi,
         session: &'a Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
-        up_to: i64,
+        extent: Extent<'_>,
     ) -> Result<Self> {
         let events: Vec<_> = events.into_iter().collect();
         let positions: Vec<i64> = events
@@ -124,7 +151,7 @@ impl<'a> EventWriter<'a> {
         Ok(Self {
             session,
             now: api.engine.clock().now_ms(),
-            bundles: api.engine.rooms().bundles(session, events, up_to).await?,
+            bundles: api.engine.rooms().bundles(session, events, extent).await?,
             redactions: redactions
                 .into_iter()
                 .map(|event| (event.position, event))

@@ -117,6 +117,28 @@ pub struct ThreadPart {
     pub newest: i64,
 }
 
+/// Up to where events are told that relate to others.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent<'a> {
+    /// Up to this position.
+    pub up_to: i64,
+    /// In the rooms of the events at these positions, by which somebody left them, up to those.
+    pub ends: &'a [i64],
+}
+
+impl Extent<'_> {
+    /// All of them.
+    pub const ALL: Self = Self {
+        up_to: i64::MAX,
+        ends: &[],
+    };
+}
+
+/// That the relation `r` is within an extent; the parameters are its position and its ends.
+const WITHIN: &str = "r.position <= $2 AND NOT EXISTS ( \
+    SELECT l.position FROM events l WHERE l.position IN ({ints $3}) AND l.room_nid = r.room_nid \
+      AND l.position < r.position)";
+
 impl Database {
     /// The events that relate to another.
     pub async fn related(&self, query: RelatedQuery<'_>) -> Result<Vec<EventRow>> {
@@ -172,16 +194,16 @@ impl Database {
         Ok(row.is_some())
     }
 
-    /// The newest valid edits of events up to a position: the position of the event and that of the edit. More than one of
+    /// The newest valid edits of events within an extent: the position of the event and that of the edit. More than one of
     /// an event where several were made in the same millisecond.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#validity-of-replacement-events>
     pub async fn newest_edits(
         &self,
         targets: &[OwnedEventId],
-        up_to: i64,
+        extent: Extent<'_>,
     ) -> Result<Vec<(i64, i64)>> {
-        statement(
+        statement(format!(
             "SELECT target, edit FROM ( \
                SELECT o.position AS target, e.position AS edit, \
                  RANK() OVER (PARTITION BY o.position ORDER BY e.origin_server_ts DESC) AS place \
@@ -191,14 +213,15 @@ impl Database {
                  AND o.sender_nid = r.sender_nid AND o.type_nid = r.type_nid AND o.slot_nid IS NULL \
                JOIN event_types t ON t.nid = r.type_nid \
                LEFT JOIN relations own ON own.position = o.position AND own.rel_type = 'm.replace' \
-               WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.replace' AND e.slot_nid IS NULL \
-                 AND r.position <= $2 \
+               WHERE r.target IN ({{bytes $1}}) AND r.rel_type = 'm.replace' AND e.slot_nid IS NULL \
+                 AND {WITHIN} \
                  AND own.position IS NULL AND o.redacted_by IS NULL \
                  AND (t.name = 'm.room.encrypted' OR e.json LIKE '%\"m.new_content\":%') \
-             ) AS edits WHERE place = 1",
-        )
+             ) AS edits WHERE place = 1"
+        ))
         .bind(keys(targets))
-        .bind(up_to)
+        .bind(extent.up_to)
+        .bind(extent.ends.to_vec())
         .all(self)
         .await
     }
@@ -224,24 +247,25 @@ impl Database {
         .await
     }
 
-    /// The newest events up to a position that refer to these, at most `limit`: the event that is referred to, and the
+    /// The newest events within an extent that refer to these, at most `limit`: the event that is referred to, and the
     /// position of the one that does.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#reference-relations>
     pub async fn references(
         &self,
         targets: &[OwnedEventId],
-        up_to: i64,
+        extent: Extent<'_>,
         limit: i64,
     ) -> Result<Vec<(OwnedEventId, i64)>> {
-        let rows: Vec<(Vec<u8>, i64)> = statement(
+        let rows: Vec<(Vec<u8>, i64)> = statement(format!(
             "SELECT r.target, r.position FROM relations r \
              JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
-             WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.reference' \
-               AND r.position <= $2 ORDER BY r.position DESC LIMIT $3",
-        )
+             WHERE r.target IN ({{bytes $1}}) AND r.rel_type = 'm.reference' \
+               AND {WITHIN} ORDER BY r.position DESC LIMIT $4"
+        ))
         .bind(keys(targets))
-        .bind(up_to)
+        .bind(extent.up_to)
+        .bind(extent.ends.to_vec())
         .bind(limit)
         .all(self)
         .await?;
@@ -250,21 +274,26 @@ impl Database {
             .collect()
     }
 
-    /// What was said up to a position in the threads that begin with these events, by sender. An event that relates to another itself
-    /// begins no thread.
+    /// What was said within an extent in the threads that begin with these events, by sender. An event that relates to
+    /// another itself begins no thread.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#threading>
-    pub async fn threads(&self, roots: &[OwnedEventId], up_to: i64) -> Result<Vec<ThreadPart>> {
-        let parts: Vec<(Vec<u8>, String, i64, i64)> = statement(
+    pub async fn threads(
+        &self,
+        roots: &[OwnedEventId],
+        extent: Extent<'_>,
+    ) -> Result<Vec<ThreadPart>> {
+        let parts: Vec<(Vec<u8>, String, i64, i64)> = statement(format!(
             "SELECT r.target, u.user_id, COUNT(*), MAX(r.position) FROM relations r \
              JOIN users u ON u.nid = r.sender_nid \
              JOIN events o ON o.event_id = r.target AND o.room_nid = r.room_nid \
              LEFT JOIN relations own ON own.position = o.position \
-             WHERE r.target IN ({bytes $1}) AND r.rel_type = 'm.thread' AND own.position IS NULL \
-               AND r.position <= $2 GROUP BY r.target, u.user_id",
-        )
+             WHERE r.target IN ({{bytes $1}}) AND r.rel_type = 'm.thread' AND own.position IS NULL \
+               AND {WITHIN} GROUP BY r.target, u.user_id"
+        ))
         .bind(keys(roots))
-        .bind(up_to)
+        .bind(extent.up_to)
+        .bind(extent.ends.to_vec())
         .all(self)
         .await?;
         parts

@@ -39,14 +39,11 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let Some(criteria) = &incoming.search_categories.room_events else {
         return Ok(RawJson("{\"search_categories\":{}}".into()));
     };
-    let mut rooms = criteria.filter.rooms.clone();
-    if let Some(rooms) = &mut rooms {
-        rooms.retain(|room_id| !criteria.filter.not_rooms.contains(room_id));
-    }
     let request = SearchRequest {
         term: &criteria.search_term,
         kinds: kinds(criteria)?,
-        rooms: rooms.as_deref(),
+        rooms: criteria.filter.rooms.as_deref(),
+        not_rooms: &criteria.filter.not_rooms,
         by_rank: by_rank(criteria)?,
         limit: number(criteria.filter.limit, DEFAULT_RESULTS, MAX_RESULTS).max(1),
         from: incoming.next_batch.as_deref(),
@@ -102,7 +99,8 @@ async fn write(
         events.push(&found.event);
         events.extend(found.before.iter().chain(&found.after));
     }
-    let writer = EventWriter::new(api, session, events).await?;
+    let accesses = page.results.iter().map(|found| &found.access);
+    let writer = EventWriter::in_rooms(api, session, accesses, events).await?;
     let mut out = format!(
         "{{\"search_categories\":{{\"room_events\":{{\"count\":{},\"highlights\":{},\"results\":[",
         page.count,
@@ -178,12 +176,18 @@ async fn write_state(
         .map(|found| (found.room.id().to_owned(), ()))
         .collect();
     out.push('{');
-    for (index, room_id) in rooms.keys().enumerate() {
-        let (room, state) = api.engine.rooms().state_for(session, room_id).await?;
+    let start = out.len();
+    for room_id in rooms.keys() {
+        let (room, state) = match api.engine.rooms().state_for(session, room_id).await {
+            Ok(known) => known,
+            // Who is invited may see what was said, and not the state.
+            Err(error) if matches!(error.kind(), Some(ErrorKind::Forbidden)) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let entries: Vec<_> = state.all().cloned().collect();
         let events = api.engine.rooms().timeline_events(&entries).await?;
         let writer = EventWriter::new(api, session, &events).await?;
-        if index > 0 {
+        if out.len() > start {
             out.push(',');
         }
         push_string(out, room_id.as_str());

@@ -113,7 +113,8 @@ async fn write_rooms(
 ) -> Result<()> {
     let shown = shown_events(rooms);
     let format = request.filter.event_format.clone();
-    let events = EventWriter::new(api, session, shown.iter().copied())
+    let left = rooms.left.iter().map(|room| &room.access);
+    let events = EventWriter::in_rooms(api, session, left, shown.iter().copied())
         .await?
         .with_format(api, format, shown)
         .await?;

@@ -163,20 +163,56 @@ async fn who_left_finds_nothing_of_later_by_searching() {
 }
 
 #[tokio::test]
+async fn who_left_finds_what_was_said_with_its_relations_of_that_time() {
+    on_each_engine(async |server| {
+        let Left {
+            room_id,
+            root,
+            edited,
+            bob,
+            ..
+        } = left(server, "leave").await;
+        let find = async |term: &str, event_id: &str| {
+            let search = json!({ "search_categories": { "room_events": {
+                "search_term": term, "filter": { "rooms": [room_id] },
+            } } });
+            let found = bob.post(&format!("{BASE}/search"), search).await.ok();
+            let results = &found["search_categories"]["room_events"]["results"];
+            let results = results.as_array().unwrap();
+            let mut results = results.iter().map(|result| &result["result"]);
+            let found = results.find(|result| result["event_id"] == event_id);
+            found.unwrap()["unsigned"]["m.relations"].clone()
+        };
+        let bundle = find("edited", &edited).await;
+        assert_eq!(bundle["m.replace"]["content"]["body"], "edit before");
+        let references = bundle["m.reference"]["chunk"].as_array().unwrap();
+        assert_eq!(references.len(), 1, "{bundle}");
+        let bundle = find("root", &root).await;
+        assert_eq!(bundle["m.thread"]["count"], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_archived_room_is_told_as_it_was_left() {
     on_each_engine(async |server| {
-        let Left { room_id, bob, .. } = left(server, "leave").await;
+        let Left {
+            room_id,
+            edited,
+            bob,
+            ..
+        } = left(server, "leave").await;
         let plain = bob.get(&format!("{BASE}/sync")).await.ok();
         assert!(plain.get("rooms").is_none(), "{plain}");
         let filter = quoted(&json!({ "room": { "include_leave": true } }).to_string());
         let told = bob.get(&format!("{BASE}/sync?filter={filter}")).await.ok();
         let room = &told["rooms"]["leave"][&room_id];
         assert!(!room.to_string().contains("after\""), "{room}");
-        let last = room["timeline"]["events"]
-            .as_array()
-            .unwrap()
-            .last()
-            .unwrap();
+        let events = room["timeline"]["events"].as_array().unwrap();
+        let shown = events.iter().find(|event| event["event_id"] == *edited);
+        let bundle = &shown.unwrap()["unsigned"]["m.relations"];
+        assert_eq!(bundle["m.replace"]["content"]["body"], "edit before");
+        let last = events.last().unwrap();
         assert_eq!(last["state_key"], bob.user_id);
         act_self(&bob, &room_id, "forget").await.ok();
         let told = bob.get(&format!("{BASE}/sync?filter={filter}")).await.ok();

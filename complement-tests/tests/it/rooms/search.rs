@@ -231,6 +231,51 @@ async fn what_is_redacted_ignored_or_filtered_away_is_not_found() {
 }
 
 #[tokio::test]
+async fn rooms_are_left_out_of_a_search() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let one = create_public(&alice).await;
+        let other = create_public(&alice).await;
+        say(&alice, &one, "apple one").await;
+        let wanted = say(&alice, &other, "apple two").await;
+        for filter in [
+            json!({ "not_rooms": [one] }),
+            json!({ "rooms": [one, other], "not_rooms": [one] }),
+        ] {
+            let criteria = json!({ "search_term": "apple", "filter": filter });
+            assert_eq!(found(&search(&alice, criteria).await), [&*wanted]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_invited_finds_what_was_said_without_the_state() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let visibility = json!({ "history_visibility": "invited" });
+        let visibility = json!({
+            "type": "m.room.history_visibility", "state_key": "", "content": visibility,
+        });
+        let plan = json!({ "invite": [bob.user_id], "initial_state": [visibility] });
+        let room_id = create(&alice, plan).await;
+        let said = say(&alice, &room_id, "apple").await;
+        let own = create(&bob, json!({})).await;
+        let own_said = say(&bob, &own, "apple").await;
+        let criteria = json!({
+            "search_term": "apple", "order_by": "recent", "include_state": true,
+            "filter": { "rooms": [room_id, own] },
+        });
+        let told = search(&bob, criteria).await;
+        assert_eq!(found(&told), [&*own_said, &*said]);
+        let state = told["state"].as_object().unwrap();
+        assert_eq!(state.keys().collect::<Vec<_>>(), [&own]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_index_outlives_a_restart_and_takes_up_what_was_said_before() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;

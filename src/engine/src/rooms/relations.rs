@@ -11,6 +11,7 @@ use std::{
 };
 
 use parley_protocol::relation::Relation;
+pub use parley_storage::relations::Extent;
 use parley_storage::{
     events::Span,
     relations::{RelatedQuery, ThreadPart},
@@ -196,8 +197,8 @@ impl Rooms {
         })
     }
 
-    /// What is told with these events about those that relate to them, as far as they stand up to a position. Storage is
-    /// asked only about events that something may relate to.
+    /// What is told with these events about those that relate to them, within an extent. Storage is asked only about events
+    /// that something may relate to.
     ///
     /// # Errors
     /// If the database fails.
@@ -205,7 +206,7 @@ impl Rooms {
         &self,
         session: &Session,
         events: impl IntoIterator<Item = &'e Arc<TimelineEvent>>,
-        up_to: i64,
+        extent: Extent<'_>,
     ) -> Result<Bundles> {
         let targets: HashSet<_> = events
             .into_iter()
@@ -216,7 +217,7 @@ impl Rooms {
             return Ok(Bundles::default());
         }
         let mut targets: Vec<_> = targets.into_iter().collect();
-        let parts = self.database.threads(&targets, up_to).await?;
+        let parts = self.database.threads(&targets, extent).await?;
         let threads = self.threads(session, parts).await?;
         // The newest event of a thread is told with its own edit.
         targets.extend(
@@ -225,8 +226,8 @@ impl Rooms {
                 .map(|thread| thread.latest.event_id.clone()),
         );
         Ok(Bundles {
-            edits: self.edits(&targets, up_to).await?,
-            references: self.references(session, &targets, up_to).await?,
+            edits: self.edits(&targets, extent).await?,
+            references: self.references(session, &targets, extent).await?,
             threads,
         })
     }
@@ -234,9 +235,9 @@ impl Rooms {
     async fn edits(
         &self,
         targets: &[OwnedEventId],
-        up_to: i64,
+        extent: Extent<'_>,
     ) -> Result<HashMap<i64, Arc<TimelineEvent>>> {
-        let pairs = self.database.newest_edits(targets, up_to).await?;
+        let pairs = self.database.newest_edits(targets, extent).await?;
         let positions: Vec<i64> = pairs.iter().map(|(_, edit)| *edit).collect();
         let found = self.events.at(&positions).await?;
         let mut edits: HashMap<i64, Arc<TimelineEvent>> = HashMap::new();
@@ -257,9 +258,9 @@ impl Rooms {
         &self,
         session: &Session,
         targets: &[OwnedEventId],
-        up_to: i64,
+        extent: Extent<'_>,
     ) -> Result<HashMap<OwnedEventId, Vec<Arc<TimelineEvent>>>> {
-        let references = self.database.references(targets, up_to, MAX_REFERENCES);
+        let references = self.database.references(targets, extent, MAX_REFERENCES);
         let pairs = references.await?;
         let mut references: HashMap<_, Vec<_>> = HashMap::new();
         if pairs.is_empty() {

@@ -39,6 +39,8 @@ pub struct SearchRequest<'a> {
     pub kinds: Vec<String>,
     /// In which rooms; `None`: all that the user is joined to.
     pub rooms: Option<&'a [OwnedRoomId]>,
+    /// In which not.
+    pub not_rooms: &'a [OwnedRoomId],
     /// Whether what fits best comes first, not what is newest.
     pub by_rank: bool,
     /// The most results.
@@ -162,7 +164,7 @@ impl Rooms {
                 Place::parse(text).ok_or_else(|| EngineError::invalid_param("no such page"))?
             }
         };
-        let rooms = self.searched_rooms(session, request.rooms).await?;
+        let rooms = self.searched_rooms(session, request).await?;
         if words.is_empty() || rooms.is_empty() {
             return Ok(SearchPage::default());
         }
@@ -194,9 +196,10 @@ impl Rooms {
     async fn searched_rooms(
         &self,
         session: &Session,
-        named: Option<&[OwnedRoomId]>,
+        request: &SearchRequest<'_>,
     ) -> Result<Vec<i64>> {
-        let named: Option<HashSet<_>> = named.map(|rooms| rooms.iter().collect());
+        let named: Option<HashSet<_>> = request.rooms.map(|rooms| rooms.iter().collect());
+        let left_out: HashSet<_> = request.not_rooms.iter().collect();
         let rows = self.database.memberships_of(session.user_nid).await?;
         let is_searched = |row: &&parley_storage::rooms::MembershipRow| match &named {
             Some(named) => !row.forgotten && named.contains(&row.room_id),
@@ -205,6 +208,7 @@ impl Rooms {
         Ok(rows
             .iter()
             .filter(is_searched)
+            .filter(|row| !left_out.contains(&row.room_id))
             .map(|row| row.room_nid)
             .collect())
     }
