@@ -19,7 +19,7 @@ use std::{
 };
 
 use parley_storage::{Database, events::Span, unread::UnreadRow};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use ruma::{
     OwnedEventId, UserId,
     events::room::member::MembershipState,
@@ -50,9 +50,10 @@ use crate::{
 const MAX_EVENTS: usize = 1_000;
 /// Counts kept in memory, one for each user and room. One takes about 200 bytes, and as much for each thread.
 const COUNTERS: usize = 100_000;
-/// Events kept as push rules see them, so that the members of a room who are told of an event together share them; one
-/// takes about 2 KiB.
+/// Events kept as push rules see them, so that the members of a room who are told of an event together share them: about
+/// so many, and so many bytes of them.
 const FACTS: usize = 2_000;
+const FACTS_BYTES: u64 = 16 * 1024 * 1024;
 /// A count is written down when so many events were judged for it.
 const CHECKPOINT_EVENTS: usize = 200;
 /// Counts that wait to be written down; more are left out.
@@ -89,6 +90,15 @@ struct Kept {
     judged: usize,
 }
 
+#[derive(Clone, Debug)]
+struct ByLength;
+
+impl Weighter<i64, Arc<Facts>> for ByLength {
+    fn weight(&self, _: &i64, facts: &Arc<Facts>) -> u64 {
+        facts.bytes()
+    }
+}
+
 /// `None` until it is counted.
 type Slot = Arc<AsyncMutex<Option<Kept>>>;
 
@@ -99,7 +109,7 @@ pub struct Unread {
     receipts: Receipts,
     push: PushRules,
     counters: Cache<(i64, i64), Slot>,
-    facts: Cache<i64, Arc<Facts>>,
+    facts: Cache<i64, Arc<Facts>, ByLength>,
     /// Checkpoints that are to be written.
     dirty: Mutex<HashMap<(i64, i64), Vec<UnreadRow>>>,
 }
@@ -127,7 +137,7 @@ impl Unread {
             receipts,
             push,
             counters: Cache::new(COUNTERS),
-            facts: Cache::new(FACTS),
+            facts: Cache::with_weighter(FACTS, FACTS_BYTES, ByLength),
             dirty: Mutex::default(),
         });
         let writer = unread.clone();

@@ -40,6 +40,8 @@ impl From<AnyPushRuleRef<'_>> for Outcome {
 #[derive(Debug)]
 pub(super) struct Facts {
     values: Values,
+    /// How long the event is, in bytes.
+    length: usize,
     /// What it does to somebody with the server's rules whom it doesn't name.
     anyone: Outcome,
     /// The thread it is in, found out when it is needed.
@@ -106,10 +108,17 @@ impl Facts {
         let values = Values::new(event);
         Self {
             anyone: judge(&RULES_FOR_ANYONE, &values, context).await,
+            length: event.json().get().len(),
             values,
             thread: OnceCell::new(),
             redacts: OnceCell::new(),
         }
+    }
+
+    /// About how much memory this takes: the values and, in small letters, the text.
+    pub(super) fn bytes(&self) -> u64 {
+        const OVERHEAD: u64 = 1_000;
+        OVERHEAD + 3 * self.length as u64
     }
 
     /// What it does to somebody whom it doesn't name, by the server's rules.
