@@ -5,6 +5,7 @@ mod accounts;
 mod conformance;
 mod discovery;
 mod federation;
+mod limited;
 mod mutations;
 mod nodes;
 mod personal;

@@ -267,6 +267,41 @@ async fn guessing_a_password_is_limited_by_account_and_a_success_clears_the_coun
 }
 
 #[tokio::test]
+async fn guessing_a_password_is_limited_wherever_the_guesses_come_from() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.engine.rate_limits.login_failures = RateLimit::new(0.001, 3);
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let guess = async |last: u8| {
+            let address = std::net::Ipv4Addr::new(127, 0, 0, last);
+            let http = reqwest::Client::builder().local_address(Some(address.into()));
+            let body = json!({
+                "type": "m.login.password",
+                "identifier": { "type": "m.id.user", "user": alice.user_id },
+                "password": "wrong",
+            });
+            let request = http.build().unwrap();
+            let request = request.post(format!("{}/_matrix/client/v3/login", alice.base()));
+            request
+                .body(body.to_string())
+                .send()
+                .await
+                .unwrap()
+                .status()
+        };
+        for last in 2..5 {
+            assert_eq!(guess(last).await, 403);
+        }
+        assert_eq!(guess(5).await, 429);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_locked_user_can_log_out_and_nothing_else() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;

@@ -81,3 +81,15 @@ async fn a_password_is_not_changed_without_a_token() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_password_has_a_greatest_length_and_one_beyond_is_no_ones() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let long = "x".repeat(100_000);
+        let answer = alice.post(CHANGE, json!({ "new_password": long })).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        log_in(&alice, &long).await.is_refused(403, "M_FORBIDDEN");
+    })
+    .await;
+}

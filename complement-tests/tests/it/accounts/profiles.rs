@@ -310,3 +310,31 @@ async fn a_new_name_is_told_in_every_room() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_same_name_again_is_no_news() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let base = "/_matrix/client/v3";
+        let room = alice.post(&format!("{base}/createRoom"), json!({})).await;
+        let room = room.ok()["room_id"].as_str().unwrap().to_owned();
+        for name in ["Alice", "Alice", "Alice", "Alys"] {
+            set(&alice, "displayname", name.into()).await.ok();
+        }
+        // The last is told after what there was to tell of the others.
+        let path = format!("{base}/rooms/{room}/state/m.room.member/{}", alice.user_id);
+        let told = async {
+            while alice.get(&path).await.ok()["displayname"] != "Alys" {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(10);
+        tokio::time::timeout(patience, told).await.unwrap();
+        let filter = r#"{"types":["m.room.member"]}"#.replace('"', "%22");
+        let path = format!("{base}/rooms/{room}/messages?dir=b&filter={filter}");
+        let page = alice.get(&path).await.ok();
+        let members = page["chunk"].as_array().unwrap().len();
+        assert!(members <= 3, "{page}");
+    })
+    .await;
+}

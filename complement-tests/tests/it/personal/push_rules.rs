@@ -429,3 +429,55 @@ async fn rules_are_limited_in_number_and_in_what_they_look_for() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn two_devices_that_add_rules_at_once_lose_none() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let phone = alice.log_in_again().await;
+        let add = async |client: &parley_conformance::Client, name: &str| {
+            let paths = (0..10).map(|number| rule("content", &format!("{name}{number}")));
+            let body = json!({ "actions": [], "pattern": "cake" });
+            let paths: Vec<String> = paths.collect();
+            let added = paths.iter().map(|path| client.put(path, body.clone()));
+            for answer in futures::future::join_all(added).await {
+                answer.ok();
+            }
+        };
+        tokio::join!(add(&alice, "a"), add(&phone, "b"));
+        let rules = alice.get(ALL).await.ok();
+        assert_eq!(ids(&rules, "content").len(), 21, "{rules}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_actions_of_older_versions_do_nothing() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        for (text, actions, expected) in [
+            ("one", json!(["notify"]), 1),
+            ("two", json!(["dont_notify"]), 1),
+            ("three", json!(["coalesce"]), 1),
+            ("four", json!([]), 1),
+        ] {
+            let body = json!({ "actions": actions });
+            let path = rule("room", &room_id);
+            bob.put(&path, body).await.ok();
+            say(&alice, &room_id, text).await;
+            let told = bob.get(&format!("{BASE}/notifications")).await.ok();
+            let list = told["notifications"].as_array().unwrap();
+            let is_told = list
+                .iter()
+                .any(|one| one["event"]["content"]["body"] == text);
+            assert_eq!(is_told, text == "one", "{actions}: {told}");
+            // What was counted stays counted.
+            let told = sync(&bob, None, "").await;
+            let counts = &joined(&told, &room_id)["unread_notifications"];
+            assert_eq!(counts["notification_count"], expected, "{actions}");
+        }
+    })
+    .await;
+}

@@ -289,3 +289,26 @@ async fn receipts_of_the_main_timeline_of_a_thread_and_of_all_read_what_is_their
     })
     .await;
 }
+
+#[tokio::test]
+async fn of_a_private_and_a_public_receipt_the_farther_counts() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        for (near, far) in [("m.read", "m.read.private"), ("m.read.private", "m.read")] {
+            for first in [near, far] {
+                let room_id = room_of_two(&alice, &bob).await;
+                let one = say(&alice, &room_id, "one").await;
+                let two = say(&alice, &room_id, "two").await;
+                say(&alice, &room_id, "three").await;
+                let place = |kind: &str| if kind == near { &one } else { &two };
+                let second = if first == near { far } else { near };
+                for kind in [first, second] {
+                    read(&bob, &room_id, kind, place(kind), nothing()).await;
+                }
+                assert_eq!(unread(&bob, &room_id).await, (1, 0), "{first} {far}");
+            }
+        }
+    })
+    .await;
+}

@@ -586,3 +586,24 @@ async fn a_deactivated_user_has_nothing_scheduled_any_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_sent_later_arrives_as_it_was_given() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = call_room(&alice).await;
+        let content = json!({ "body": "Grüße \u{1f44b} \u{0} \u{202e}", "ключ": ["ä", 1, null] });
+        let key = "Schlüssel \u{1f511}";
+        let path = format!(
+            "state/{TYPE}/{}?org.matrix.msc4140.delay={LATER}",
+            quoted(key)
+        );
+        let path = room_path(&room_id, &path);
+        let id = delay_id(alice.put(&path, content.clone()).await);
+        assert_eq!(scheduled(&alice).await[0]["content"], content);
+        manage(&alice, &id, "send").await.ok();
+        let told = get_state(&alice, &room_id, TYPE, key).await.ok();
+        assert_eq!(told, content);
+    })
+    .await;
+}

@@ -134,3 +134,22 @@ async fn an_edit_is_told_wherever_events_are() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_edit_of_any_type_is_told_with_the_event() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let content = json!({ "question": "tea?" });
+        let sent = send(&alice, &room_id, "com.example.poll", content).await;
+        let target = event_id(&sent.ok());
+        let new = json!({ "m.new_content": { "question": "coffee?" } });
+        let new = replacing(&target, new);
+        let sent = send(&alice, &room_id, "com.example.poll", new.clone()).await;
+        let edit = event_id(&sent.ok());
+        let told = edit_of(&alice, &room_id, &target).await;
+        assert_eq!(told["event_id"], edit);
+        assert_eq!(told["content"], new);
+    })
+    .await;
+}

@@ -1,7 +1,9 @@
 //! Who may not write, and how often one may.
 
+use std::{sync::Arc, time::Duration};
+
 use parley_conformance::{TestOptions, on_each_engine, on_each_engine_with};
-use parley_engine::settings::RateLimit;
+use parley_engine::{clock::ManualClock, limits::UserLimit, settings::RateLimit};
 use serde_json::json;
 
 use super::{
@@ -327,6 +329,41 @@ async fn a_user_gets_no_more_invitations_than_they_may_whoever_invites() {
         }
         act(&alice, &first, "invite", &dan).await.ok();
         join(&carol, &first).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_may_have_less_than_others() {
+    let options = || {
+        let mut options = TestOptions::default();
+        options.engine.rate_limits.enabled = true;
+        options.clock = Some(Arc::new(ManualClock::new(1_700_000_000_000)));
+        options
+    };
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let user_id = bob.user_id.as_str().try_into().unwrap();
+        let little = UserLimit {
+            per_second: 1,
+            burst: 1,
+        };
+        let accounts = server.engine().accounts();
+        accounts
+            .set_rate_limit(user_id, Some(little))
+            .await
+            .unwrap();
+        say(&bob, &room_id, "one").await;
+        let refused = try_say(&bob, &room_id, "two", "two").await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        for text in ["a", "b", "c"] {
+            say(&alice, &room_id, text).await;
+        }
+        server.clock().advance(Duration::from_secs(1));
+        say(&bob, &room_id, "two").await;
     })
     .await;
 }

@@ -298,3 +298,22 @@ async fn a_server_that_sends_no_notices_says_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_is_suspended_or_locked_is_told_all_the_same() {
+    on_each_engine_with(options, async |server| {
+        let root = admin(server).await;
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let accounts = server.engine().accounts();
+        let id = |client: &Client| ruma::UserId::parse(&client.user_id).unwrap();
+        accounts.set_suspended(&id(&alice), true).await.unwrap();
+        accounts.set_locked(&id(&bob), true).await.unwrap();
+        tell(&root, &alice, "why").await.ok();
+        tell(&root, &bob, "why").await.ok();
+        only_invitation(&alice).await;
+        accounts.set_locked(&id(&bob), false).await.unwrap();
+        only_invitation(&bob).await;
+    })
+    .await;
+}

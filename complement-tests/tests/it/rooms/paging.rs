@@ -3,7 +3,7 @@
 use parley_conformance::on_each_engine;
 use serde_json::json;
 
-use super::{BASE, bodies, create_public, quoted, room_path, room_path_v1, say, say_related};
+use super::{BASE, bodies, create_public, join, quoted, room_path, room_path_v1, say, say_related};
 
 #[tokio::test]
 async fn limits_are_numbers_that_are_not_negative() {
@@ -187,6 +187,45 @@ async fn a_page_of_nothing_is_empty_or_refused() {
         for path in ["threads?limit=0", "hierarchy?limit=0"] {
             let answer = get(room_path_v1(&room_id, path)).await;
             answer.is_refused(400, "M_INVALID_PARAM");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn paging_goes_on_over_more_events_than_a_page_has_that_one_does_not_hear() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        say(&alice, &room_id, "before").await;
+        for number in 0..30 {
+            say(&bob, &room_id, &format!("unheard {number}")).await;
+        }
+        say(&alice, &room_id, "after").await;
+        let ignored = json!({ "ignored_users": { &bob.user_id: {} } });
+        let path = format!(
+            "{BASE}/user/{}/account_data/m.ignored_user_list",
+            quoted(&alice.user_id)
+        );
+        alice.put(&path, ignored).await.ok();
+        for direction in ["b", "f"] {
+            let (mut found, mut from) = (Vec::new(), String::new());
+            for _ in 0..60 {
+                let path = format!("messages?dir={direction}&limit=5{from}");
+                let page = alice.get(&room_path(&room_id, &path)).await.ok();
+                found.extend(page["chunk"].as_array().unwrap().clone());
+                let Some(end) = page["end"].as_str() else {
+                    break;
+                };
+                from = format!("&from={end}");
+            }
+            if direction == "b" {
+                found.reverse();
+            }
+            assert_eq!(bodies(&json!(found)), ["before", "after"]);
+            assert_eq!(found[0]["type"], "m.room.create");
         }
     })
     .await;

@@ -421,3 +421,28 @@ async fn an_upgrade_outlives_a_restart() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_room_is_upgraded_whose_power_levels_say_little() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for (levels, old, new) in [
+            (json!({ "users": { &alice.user_id: 100 } }), "11", "12"),
+            (json!({ "users": { &alice.user_id: 100 } }), "10", "11"),
+            (json!({ "events": {}, "users_default": 100 }), "10", "11"),
+            (json!({ "events": {} }), "12", "12"),
+            (json!({}), "12", "11"),
+        ] {
+            let plan = json!({ "preset": "public_chat", "room_version": old });
+            let old_id = create(&alice, plan).await;
+            set_state(&alice, &old_id, "m.room.power_levels", "", levels.clone())
+                .await
+                .ok();
+            let new_id = upgrade(&alice, &old_id, new).await;
+            let tombstone = get_state(&alice, &old_id, "m.room.tombstone", "").await;
+            assert_eq!(tombstone.ok()["replacement_room"], new_id, "{levels}");
+            say(&alice, &new_id, "hello").await;
+        }
+    })
+    .await;
+}

@@ -417,3 +417,60 @@ async fn events_come_as_servers_send_them_where_a_filter_wants_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_no_filter_is_refused() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let event_id = say(&alice, &room_id, "here").await;
+        let context = format!("context/{}?", quoted(&event_id));
+        for (path, filters) in [
+            (format!("{BASE}/sync?"), ["{", r#"{"room":5}"#]),
+            (
+                room_path(&room_id, "messages?dir=b&"),
+                ["{", r#"{"types":5}"#],
+            ),
+            (room_path(&room_id, &context), ["{", r#"{"types":5}"#]),
+        ] {
+            for filter in filters {
+                let path = format!("{path}filter={}", quoted(filter));
+                let answer = alice.get(&path).await;
+                assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_fleeting_is_told_of_the_rooms_that_are_wanted() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let mut rooms = Vec::new();
+        for _ in 0..2 {
+            let room_id = create_public(&alice).await;
+            join(&bob, &room_id).await.ok();
+            let event_id = say(&alice, &room_id, "read me").await;
+            let receipt = format!("receipt/m.read/{}", quoted(&event_id));
+            let receipt = room_path(&room_id, &receipt);
+            bob.post(&receipt, json!({})).await.ok();
+            let typing = format!("typing/{}", quoted(&bob.user_id));
+            let body = json!({ "typing": true, "timeout": 60_000 });
+            bob.put(&room_path(&room_id, &typing), body).await.ok();
+            rooms.push(room_id);
+        }
+        let both = ["m.receipt", "m.typing"];
+        for filter in [
+            json!({ "rooms": [rooms[0]] }),
+            json!({ "not_rooms": [rooms[1]] }),
+        ] {
+            let wanted = section(&alice, &rooms[0], "ephemeral", &filter).await;
+            assert_eq!(wanted, both, "{filter}");
+            let hidden = section(&alice, &rooms[1], "ephemeral", &filter).await;
+            assert_eq!(hidden, [""; 0], "{filter}");
+        }
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{joined, sync};
-use crate::rooms::{BASE, bodies, create_public, redact, room_path, say};
+use crate::rooms::{BASE, bodies, create_public, quoted, redact, room_path, say};
 
 #[tokio::test]
 async fn a_gap_is_told_and_filled_by_its_tokens() {
@@ -130,6 +130,28 @@ async fn a_restart_is_no_news() {
         let told = alice.get(&path).await.ok();
         assert!(begun.elapsed() >= wait, "it was answered at once: {told}");
         assert!(told.get("rooms").is_none(), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_filter_hides_ends_no_wait() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let filter = json!({
+            "presence": { "types": [] },
+            "room": { "timeline": { "types": ["com.example"] }, "state": { "types": [] } },
+        });
+        let since = sync(&alice, None, filter.clone()).await["next_batch"].clone();
+        let filter = quoted(&filter.to_string());
+        let since = since.as_str().unwrap();
+        let path = format!("{BASE}/sync?timeout=700&since={since}&filter={filter}");
+        let begun = Instant::now();
+        let (told, _) = tokio::join!(alice.get(&path), say(&alice, &room_id, "hidden"));
+        let told = told.ok();
+        assert!(told.get("rooms").is_none(), "{told}");
+        assert!(begun.elapsed() >= Duration::from_millis(700));
     })
     .await;
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{joined, sync};
 use crate::rooms::{
-    act, act_self, create, create_public, event_id, get_event, join, redact, room_path, say,
-    set_state,
+    BASE, act, act_self, create, create_public, event_id, get_event, join, quoted, redact,
+    room_path, room_path_v1, say, say_related, set_state,
 };
 
 /// An event as a client's first /sync tells it.
@@ -99,6 +99,40 @@ async fn a_transaction_is_told_to_the_device_that_made_it() {
             assert_eq!(event["unsigned"]["transaction_id"], expected);
             let event = get_event(client, &room_id, &said).await.ok();
             assert_eq!(event["unsigned"]["transaction_id"], expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_told_to_its_device_wherever_the_event_is() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let phone = alice.log_in_again().await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        join(&bob, &room_id).await.ok();
+        let root = say(&alice, &room_id, "root").await;
+        let said = say_related(&alice, &room_id, "said", "m.thread", &root).await;
+        let v1 = |rest: &str| room_path_v1(&room_id, rest);
+        let paths = [
+            room_path(&room_id, "messages?dir=b&limit=50"),
+            room_path(&room_id, &format!("context/{}", quoted(&said))),
+            v1(&format!("relations/{}", quoted(&root))),
+            v1("threads"),
+        ];
+        let search = json!({ "search_categories": { "room_events": { "search_term": "root" } } });
+        for (client, is_told) in [(&alice, true), (&phone, false), (&bob, false)] {
+            let mut answers = Vec::new();
+            for path in &paths {
+                answers.push(client.get(path).await.ok());
+            }
+            let path = format!("{BASE}/search");
+            answers.push(client.post(&path, search.clone()).await.ok());
+            for answer in answers {
+                let text = answer.to_string();
+                assert_eq!(text.contains("transaction_id"), is_told, "{text}");
+            }
         }
     })
     .await;
