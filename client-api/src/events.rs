@@ -130,7 +130,12 @@ impl<'a> EventWriter<'a> {
             up_to: access.state_limit().unwrap_or(i64::MAX),
             ..Extent::ALL
         };
-        Self::until(api, session, events, extent).await
+        let writer = Self::until(api, session, events, extent).await?;
+        let rooms = api.engine.rooms();
+        rooms
+            .look_up_bundles(access, &writer.bundles, &session.user_id)
+            .await?;
+        Ok(writer)
     }
 
     async fn until<'e>(

@@ -5,7 +5,10 @@ use std::time::Duration;
 use parley_conformance::{Answer, Client, TestServer, federated};
 use serde_json::{Value, json};
 
-use crate::rooms::{BASE, act_self, create, create_public, get_state, quoted, set_state};
+use crate::rooms::{
+    BASE, act_self, create, create_public, get_state, quoted, room_path, room_path_v1, say_related,
+    set_state,
+};
 
 /// How long news may take from one server to another.
 const ARRIVAL: Duration = Duration::from_secs(20);
@@ -266,6 +269,41 @@ async fn invitations_from_other_servers_are_blocked_or_ignored_as_the_invited_us
             .ok();
         let told = bob.get(&format!("{BASE}/sync?timeout=0")).await.ok();
         assert!(told["rooms"]["invite"].get(&room_id).is_none(), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_read_of_the_past_is_told_with_what_relates_to_it() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        let answer = say_related(&alice, &room_id, "answer", "m.thread", &root).await;
+        let edit = say_related(&alice, &room_id, "root, edited", "m.replace", &root).await;
+        join_by(&bob, &room_id, &servers[0]).await;
+        let path = room_path(&room_id, "messages?dir=b&limit=50");
+        let page = bob.get(&path).await.ok();
+        let events = page["chunk"].as_array().unwrap();
+        let told = events
+            .iter()
+            .find(|event| event["event_id"] == root.as_str());
+        let told = &told.unwrap()["unsigned"]["m.relations"];
+        assert_eq!(told["m.replace"]["event_id"], edit.as_str(), "{page}");
+        let latest = &told["m.thread"]["latest_event"];
+        assert_eq!(latest["event_id"], answer.as_str(), "{page}");
+        let path = room_path_v1(&room_id, &format!("relations/{}", quoted(&root)));
+        let related = bob.get(&path).await.ok();
+        let ids: Vec<&str> = related["chunk"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["event_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, [edit.as_str(), answer.as_str()]);
+        let threads = bob.get(&room_path_v1(&room_id, "threads")).await.ok();
+        assert_eq!(threads["chunk"][0]["event_id"], root.as_str());
     })
     .await;
 }

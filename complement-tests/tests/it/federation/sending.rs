@@ -455,7 +455,7 @@ async fn a_server_is_tried_again_whichever_node_hears_of_it() {
         for _ in 0..6 {
             let remote = servers[0].engine().outside().remote().unwrap();
             let alias = ruma::room_alias_id!("#a:b");
-            let _ = remote.query_directory(name, alias).await;
+            let _ = remote.query_directory(name, alias, true).await;
         }
         servers[1].start_again().await;
         while !second.federation().retry(name).await {

@@ -16,7 +16,7 @@ use parley_storage::{
     events::Span,
     relations::{RelatedQuery, ThreadPart},
 };
-use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, api::error::ErrorKind};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId, api::error::ErrorKind};
 
 use super::{
     Rooms,
@@ -230,6 +230,25 @@ impl Rooms {
             references: self.references(session, &targets, extent).await?,
             threads,
         })
+    }
+
+    /// Looks up what held at those of the events that are told with others which are of the past before this server came into
+    /// the room.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn look_up_bundles(
+        &self,
+        access: &Access,
+        bundles: &Bundles,
+        user_id: &UserId,
+    ) -> Result<()> {
+        let edits = bundles.edits.values();
+        let latest = bundles.threads.values().map(|thread| &thread.latest);
+        let references = bundles.references.values().flatten();
+        let told = edits.chain(latest).chain(references);
+        let past: Vec<_> = told.filter(|event| event.position < 0).cloned().collect();
+        self.look_up_past(access, &past, user_id).await
     }
 
     async fn edits(

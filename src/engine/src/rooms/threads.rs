@@ -71,6 +71,8 @@ impl Rooms {
             let page = rows.get(..wanted.min(rows.len())).unwrap_or_default();
             let positions: Vec<i64> = page.iter().map(|(root, _)| *root).collect();
             let events = self.events.at(&positions).await?;
+            self.look_up_past(&access, &events, &session.user_id)
+                .await?;
             let shown = events
                 .into_iter()
                 .filter(|event| access.sees(event, &session.user_id));
