@@ -12,6 +12,8 @@ pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod names;
 pub(crate) mod remote;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod transport;
 pub(crate) mod well_known;
 

@@ -19,7 +19,7 @@ use ruma::{
 };
 
 use super::{
-    destinations::Destinations,
+    destinations::{Destination, Destinations},
     discovery::{Discovery, Place},
     http::{ReadError, check_literal, describe, read},
     transport::Transport,
@@ -214,6 +214,42 @@ impl Client {
         request: R,
         effort: Effort,
     ) -> Result<Response<Bytes>, RemoteError> {
+        let (entry, answer) = self.ask(destination, request, effort).await?;
+        if !answer.status().is_server_error() {
+            let destinations = &self.inner.destinations;
+            destinations.succeeded(destination, &entry).await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a transaction. Only a server that takes it counts as reached: of one that refuses each, it would else be
+    /// forgotten each time how often it did.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub(crate) async fn deliver<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+    ) -> Result<R::IncomingResponse, RemoteError>
+    where
+        R::IncomingResponse: ruma::api::IncomingResponse<EndpointError = Error>,
+    {
+        let sent = self.ask(destination, request, Effort::TRANSACTION).await;
+        let (entry, answer) = sent?;
+        let answer = understand::<R>(answer)?;
+        let destinations = &self.inner.destinations;
+        destinations.succeeded(destination, &entry).await;
+        Ok(answer)
+    }
+
+    /// Asks another server, and remembers if it fails. Whether its answer says that it is well, the caller judges.
+    async fn ask<R: FederationRequest>(
+        &self,
+        destination: &ServerName,
+        request: R,
+        effort: Effort,
+    ) -> Result<(Arc<Destination>, Response<Bytes>), RemoteError> {
         self.inner.check(destination)?;
         let entry = self.inner.destinations.get(destination).await;
         if !effort.although_failing && self.inner.destinations.pause(destination).await > 0 {
@@ -238,17 +274,14 @@ impl Client {
                 destinations.failed(destination, &entry, &reason).await;
                 count("server_error");
             }
-            Ok(_) => {
-                destinations.succeeded(destination, &entry).await;
-                count("answered");
-            }
+            Ok(_) => count("answered"),
             Err(RemoteError::Unreachable(reason)) => {
                 destinations.failed(destination, &entry, reason).await;
                 count("unreachable");
             }
             Err(_) => count("nonsense"),
         }
-        result
+        Ok((entry, result?))
     }
 }
 
@@ -367,5 +400,57 @@ pub(super) fn refusal(error: Error) -> RemoteError {
             status,
             message: format!("it answered with status {}", error.status_code),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parley_engine::clock::timestamp;
+    use ruma::{
+        TransactionId,
+        api::federation::{discovery::get_server_version, transactions::send_transaction_message},
+        server_name,
+    };
+
+    use super::*;
+    use crate::outbound::testing::{NOW, Way, answer};
+
+    async fn deliver(way: &Way, server: &ServerName) -> Result<(), RemoteError> {
+        let id = <&TransactionId>::from("1").to_owned();
+        let own = way.client.own_name().to_owned();
+        let request = send_transaction_message::v1::Request::new(id, own, timestamp(NOW));
+        way.client.deliver(server, request).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn only_a_transaction_that_is_taken_ends_the_failures_of_a_server() {
+        let way = Way::open().await;
+        let server = server_name!("a.example");
+        let entry = way.client.destinations().get(server).await;
+        let failures = || entry.health().failures;
+        let (destinations, unreached) = (way.client.destinations(), "refused");
+        destinations.failed(server, &entry, unreached).await;
+        for (status, body) in [
+            (403, "{}"),
+            (404, "nothing"),
+            (200, "nonsense"),
+            (200, "{}"),
+        ] {
+            way.line.answer(move |_, _| answer(status, body));
+            way.clock.advance(Duration::from_secs(60));
+            deliver(&way, server).await.unwrap_err();
+            assert_eq!(failures(), 1, "{status}");
+        }
+        way.line.answer(|_, _| answer(200, r#"{"pdus":{}}"#));
+        deliver(&way, server).await.unwrap();
+        assert_eq!((way.line.carried(), failures()), (5, 0));
+        // Of a question, any answer says that the server is there.
+        destinations.failed(server, &entry, unreached).await;
+        way.clock.advance(Duration::from_secs(60));
+        way.line.answer(|_, _| answer(404, "{}"));
+        let request = get_server_version::v1::Request::new();
+        let asked = way.client.send(server, request, Effort::QUERY).await;
+        asked.unwrap_err();
+        assert_eq!(failures(), 0);
     }
 }

@@ -224,3 +224,40 @@ impl Destinations {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+
+    use super::*;
+    use crate::outbound::testing::Way;
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+    #[tokio::test]
+    async fn a_server_that_goes_on_failing_is_left_alone_longer_each_time_up_to_about_a_day() {
+        let way = Way::open().await;
+        let (all, server) = (way.client.destinations(), server_name!("a.example"));
+        let entry = all.get(server).await;
+        let mut expected = 5_000;
+        for count in 1..=40 {
+            all.failed(server, &entry, "refused").await;
+            // What other requests say of the same failure changes nothing.
+            all.failed(server, &entry, "refused again").await;
+            assert_eq!(entry.health().failures, count);
+            let pause = all.pause(server).await;
+            let tenths = pause * 10 / expected;
+            assert!((8..=12).contains(&tenths), "{count}: {pause}");
+            way.clock.advance(Duration::from_millis(pause as u64));
+            assert_eq!(all.pause(server).await, 0);
+            expected = (expected * 2).min(DAY_MS);
+        }
+        // It outlives a restart.
+        let stored = way.database.destination(server.as_str()).await.unwrap();
+        assert_eq!(stored.as_ref(), Some(&*entry.health()));
+        all.succeeded(server, &entry).await;
+        assert_eq!(entry.health().failing_since, None);
+        all.failed(server, &entry, "refused").await;
+        assert!(all.pause(server).await <= 6_000);
+    }
+}

@@ -15,7 +15,6 @@ use super::{
     Inner,
     queue::{MAX_PDUS, WaitingPdu},
 };
-use crate::outbound::client::Effort;
 
 /// Rooms of which a server is told at once when it is back.
 const ROOMS: i64 = 20;
@@ -162,7 +161,7 @@ impl Inner {
         let mut request = Request::new(id, self.client.own_name().to_owned(), timestamp(now));
         request.pdus = pdus;
         request.edus = edus.into_iter().map(Raw::from_json).collect();
-        let answer = self.client.send(server, request, Effort::TRANSACTION);
+        let answer = self.client.deliver(server, request);
         let answer = slot.hold(answer).await;
         let outcome = match &answer {
             Ok(_) => "taken",
@@ -183,8 +182,8 @@ impl Inner {
                 Err(Stopped::NotTaken)
             }
             Err(error) => {
-                // It would say the same again and again: it is left alone as one that isn't reached.
-                tracing::info!(%server, %error, "a transaction was refused");
+                // It would say the same again and again: it is left alone as one that isn't reached, which is told once.
+                tracing::debug!(%server, %error, "a transaction was refused");
                 let destinations = self.client.destinations();
                 let entry = destinations.get(server).await;
                 destinations
