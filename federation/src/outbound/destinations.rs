@@ -35,7 +35,7 @@ struct Inner {
     /// The way to the other nodes.
     announcer: Announcer,
     entries: Cache<OwnedServerName, Arc<Destination>>,
-    /// Rung when a server that failed is heard from.
+    /// Rung when a server that failed is heard from, or reached.
     back: Notify,
     /// The servers that were.
     returned: Mutex<Vec<OwnedServerName>>,
@@ -108,12 +108,13 @@ impl Destinations {
         retry_at.map_or(0, |at| (at - self.inner.clock.now_ms()).max(0))
     }
 
-    /// A server was reached.
+    /// A server was reached. What waits for it needn't wait longer, whoever has reached it.
     pub(crate) async fn succeeded(&self, name: &ServerName, entry: &Destination) {
         let now = self.inner.clock.now_ms();
-        {
+        let was_left_alone = {
             let mut health = entry.health();
             let was_failing = health.failing_since.is_some();
+            let was_left_alone = health.retry_at.is_some();
             let mut stored = lock(&entry.stored_success);
             *health = DestinationRow {
                 last_success_at: Some(now),
@@ -123,8 +124,12 @@ impl Destinations {
                 return;
             }
             *stored = now;
-        }
+            was_left_alone
+        };
         self.store(name, entry).await;
+        if was_left_alone {
+            self.call_back(name);
+        }
     }
 
     /// A server wasn't reached.
@@ -259,5 +264,17 @@ mod tests {
         assert_eq!(entry.health().failing_since, None);
         all.failed(server, &entry, "refused").await;
         assert!(all.pause(server).await <= 6_000);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_reached_before_its_time_is_called_back() {
+        let way = Way::open().await;
+        let (all, server) = (way.client.destinations(), server_name!("a.example"));
+        let entry = all.get(server).await;
+        all.succeeded(server, &entry).await;
+        all.failed(server, &entry, "refused").await;
+        all.succeeded(server, &entry).await;
+        assert_eq!(all.returned().await, [server]);
+        assert!(lock(&all.inner.returned).is_empty());
     }
 }
