@@ -32,7 +32,7 @@ const MIB: usize = 1024 * KIB;
 /// What a request may cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
-    /// For the whole of it, from the first byte to the last.
+    /// For the whole of it, from the first byte to the last. As long may it wait for its turn before that.
     pub(crate) timeout: Duration,
     /// Of the answer, in bytes.
     pub(crate) max_size: usize,
@@ -258,14 +258,16 @@ impl Client {
                 "{reason}; it is left alone for a while"
             )));
         }
-        let attempt = async {
-            // The semaphore is never closed.
-            let _slot = entry.slots.acquire().await;
-            self.inner.attempt(destination, request, effort).await
-        };
-        let result = match tokio::time::timeout(effort.timeout, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(too_late()),
+        let result = {
+            // What is of this server's own making says nothing of the other, and takes nothing from its time. The semaphore
+            // is never closed.
+            let slot = tokio::time::timeout(effort.timeout, entry.slots.acquire()).await;
+            let _slot = slot.map_err(|_| {
+                RemoteError::Unreachable("it is asked too much at once already".to_owned())
+            })?;
+            let attempt = self.inner.attempt(destination, request, effort);
+            let answer = tokio::time::timeout(effort.timeout, attempt).await;
+            answer.unwrap_or_else(|_| Err(too_late()))
         };
         let destinations = &self.inner.destinations;
         match &result {
@@ -452,5 +454,28 @@ mod tests {
         let asked = way.client.send(server, request, Effort::QUERY).await;
         asked.unwrap_err();
         assert_eq!(failures(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_is_not_taken_for_failing_because_this_one_asks_too_much_of_it() {
+        let way = Way::open().await;
+        let server = server_name!("a.example");
+        way.line.answer(|_, _| answer(200, "{}"));
+        let entry = way.client.destinations().get(server).await;
+        let slots = u32::try_from(entry.slots.available_permits()).unwrap();
+        let all = entry.slots.acquire_many(slots).await.unwrap();
+        let ask = async |timeout| {
+            let request = get_server_version::v1::Request::new();
+            let effort = Effort {
+                timeout,
+                ..Effort::QUERY
+            };
+            way.client.send(server, request, effort).await
+        };
+        let refused = ask(Duration::from_millis(1)).await.unwrap_err();
+        assert!(refused.to_string().contains("too much"), "{refused}");
+        assert_eq!((way.line.carried(), entry.health().failures), (0, 0));
+        drop(all);
+        ask(Duration::from_secs(60)).await.unwrap();
     }
 }
