@@ -60,12 +60,33 @@ struct ServerEntry {
     /// When it was last asked, and gave keys or not.
     asked_at: i64,
     failed_at: i64,
+    /// When it was last not asked because it fails.
+    spared_at: i64,
+}
+
+/// For whom keys are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// Somebody who holds something that is signed.
+    Holder,
+    /// The server itself, which has just asked for something: so it is there, whatever is remembered of it.
+    Itself,
 }
 
 impl ServerEntry {
     fn has(&self, wanted: &WantedKey) -> bool {
         let key = self.keys.get(&wanted.key_id);
         key.is_some_and(|key| key.valid_until >= wanted.valid_at)
+    }
+
+    /// Whether it gave no keys, or wasn't asked for them, so lately that it isn't asked now. Who asks for somebody else
+    /// doesn't keep the server itself waiting.
+    fn is_paused(&self, asker: Asker, now: i64) -> bool {
+        let since = match asker {
+            Asker::Holder => self.failed_at.max(self.spared_at),
+            Asker::Itself => self.failed_at,
+        };
+        now - since < PAUSE_MS
     }
 }
 
@@ -116,12 +137,23 @@ impl Keys {
     /// Finds keys: those that are known and valid long enough, else from their servers or from notaries. What isn't found
     /// is left out; what was found but isn't valid long enough is there, for the asker to judge.
     pub(crate) async fn find(&self, wanted: Vec<WantedKey>) -> KnownKeys {
+        self.find_for(Asker::Holder, wanted).await
+    }
+
+    /// The same for a request that says to be of the server whose keys they are. It is asked even where it is left alone for
+    /// having failed: who can't check that it speaks would else not learn that it is back.
+    pub(crate) async fn find_of_sender(&self, wanted: Vec<WantedKey>) -> KnownKeys {
+        self.find_for(Asker::Itself, wanted).await
+    }
+
+    async fn find_for(&self, asker: Asker, wanted: Vec<WantedKey>) -> KnownKeys {
         let mut by_server: HashMap<OwnedServerName, Vec<WantedKey>> = HashMap::new();
         for key in wanted {
             by_server.entry(key.server.clone()).or_default().push(key);
         }
         let each = by_server.into_iter().map(|(server, wanted)| async move {
-            let found = tokio::time::timeout(PATIENCE, self.find_of(&server, &wanted)).await;
+            let found = self.find_of(asker, &server, &wanted);
+            let found = tokio::time::timeout(PATIENCE, found).await;
             let found = found.unwrap_or_default();
             found
                 .into_iter()
@@ -133,6 +165,7 @@ impl Keys {
 
     async fn find_of(
         &self,
+        asker: Asker,
         server: &ServerName,
         wanted: &[WantedKey],
     ) -> BTreeMap<OwnedServerSigningKeyId, KnownKey> {
@@ -143,7 +176,7 @@ impl Keys {
                 let entry = self.entry(server);
                 // Others who want keys of the same server wait for this one to find them.
                 let mut entry = entry.lock().await;
-                self.inner.refresh(server, &mut entry, wanted).await;
+                self.inner.refresh(asker, server, &mut entry, wanted).await;
                 entry.keys.clone()
             }
         };
@@ -181,8 +214,8 @@ impl Keys {
         let entry = self.entry(server);
         let mut entry = entry.lock().await;
         let now = self.inner.clock.now_ms();
-        if now - entry.failed_at >= PAUSE_MS && now - entry.asked_at >= FRESH_MS {
-            self.inner.ask(server, &mut entry, now).await;
+        if !entry.is_paused(Asker::Holder, now) && now - entry.asked_at >= FRESH_MS {
+            self.inner.ask(Asker::Holder, server, &mut entry, now).await;
             return self.inner.stored(server).await;
         }
         stored
@@ -206,7 +239,13 @@ impl Keys {
 
 impl Inner {
     /// Reads or asks for what is wanted and not there.
-    async fn refresh(&self, server: &ServerName, entry: &mut ServerEntry, wanted: &[WantedKey]) {
+    async fn refresh(
+        &self,
+        asker: Asker,
+        server: &ServerName,
+        entry: &mut ServerEntry,
+        wanted: &[WantedKey],
+    ) {
         if !entry.loaded {
             match self.database.server_keys(server.as_str()).await {
                 Ok(rows) => {
@@ -222,7 +261,7 @@ impl Inner {
             return;
         }
         let now = self.clock.now_ms();
-        if now - entry.failed_at < PAUSE_MS {
+        if entry.is_paused(asker, now) {
             return;
         }
         let unknown = wanted
@@ -232,7 +271,7 @@ impl Inner {
         if now - entry.asked_at < holds {
             return;
         }
-        self.ask(server, entry, now).await;
+        self.ask(asker, server, entry, now).await;
         let missing: Vec<&WantedKey> = wanted.iter().filter(|key| !entry.has(key)).collect();
         if missing.is_empty() {
             return;
@@ -248,32 +287,41 @@ impl Inner {
                 Err(reason) => tracing::info!(%notary, %server, reason, "a notary gave no keys"),
             }
             if wanted.iter().all(|key| entry.has(key)) {
-                entry.failed_at = 0;
+                (entry.failed_at, entry.spared_at) = (0, 0);
                 return;
             }
         }
     }
 
     /// Asks the server itself.
-    async fn ask(&self, server: &ServerName, entry: &mut ServerEntry, now: i64) {
-        match self.directly(server).await {
+    async fn ask(&self, asker: Asker, server: &ServerName, entry: &mut ServerEntry, now: i64) {
+        let although_failing = asker == Asker::Itself;
+        let is_spared = !although_failing && self.client.destinations().pause(server).await > 0;
+        let effort = Effort {
+            although_failing,
+            ..Effort::KEYS
+        };
+        match self.directly(server, effort).await {
             Ok(published) => {
                 entry.asked_at = now;
-                entry.failed_at = 0;
+                (entry.failed_at, entry.spared_at) = (0, 0);
                 self.take(server, entry, published, now).await;
             }
             Err(reason) => {
-                entry.failed_at = now;
+                match is_spared {
+                    true => entry.spared_at = now,
+                    false => entry.failed_at = now,
+                }
                 tracing::info!(%server, reason, "a server gave no keys");
             }
         }
     }
 
-    async fn directly(&self, server: &ServerName) -> Result<Published, String> {
+    async fn directly(&self, server: &ServerName, effort: Effort) -> Result<Published, String> {
         // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
         let request = get_server_keys::v2::Request::new();
-        let answer = self.client.send(server, request, Effort::KEYS).await;
+        let answer = self.client.send(server, request, effort).await;
         let answer = answer.map_err(|error: RemoteError| error.to_string())?;
         Published::check(server, answer.server_key.json().get(), self.clock.now())
     }

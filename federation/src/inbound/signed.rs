@@ -162,7 +162,7 @@ async fn verify(
         key_id: signature.key.clone(),
         valid_at: now,
     });
-    let known = federation.keys().find(wanted.collect()).await;
+    let known = federation.keys().find_of_sender(wanted.collect()).await;
     let mut problem = format!("the keys of {origin} that the request is signed with can't be had");
     for signature in signatures {
         let Some(known) = known.get(&(origin.clone(), signature.key.clone())) else {

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     let query = BTreeMap::from([(server.to_owned(), criteria.collect())]);
     let answer = client.send(notary, Request::new(query), Effort::KEYS).await;
     let answer = answer.map_err(|error| error.to_string())?;
-    let of_notary = inner.directly(notary).await?;
+    let of_notary = inner.directly(notary, Effort::KEYS).await?;
     let of_notary: BTreeMap<String, Base64> = of_notary
         .keys
         .into_iter()

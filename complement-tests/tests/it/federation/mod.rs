@@ -2,6 +2,7 @@
 
 mod check;
 mod discovery;
+mod failing;
 mod hostile;
 mod keys;
 mod memberships;
