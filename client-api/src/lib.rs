@@ -7,7 +7,6 @@
 
 mod answer;
 mod authentication;
-mod client_address;
 mod completed;
 mod endpoints;
 mod error;
@@ -21,13 +20,13 @@ mod router;
 use std::sync::Arc;
 
 use parley_engine::Engine;
+pub use parley_engine::limits::ClientAddress;
 use ruma::{OwnedServerName, OwnedUserId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     answer::{Answer, RawJson, RawResponse},
     authentication::{Scheme, access_token},
-    client_address::ClientAddress,
     error::{ApiError, Result},
     incoming::{Incoming, JsonBody},
     route::{route, route_at},

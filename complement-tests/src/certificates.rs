@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     ServerConfig,
@@ -97,5 +98,15 @@ impl axum::serve::Listener for TlsListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// From where a connection came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComesFrom(pub(crate) SocketAddr);
+
+impl Connected<IncomingStream<'_, TlsListener>> for ComesFrom {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(*stream.remote_addr())
     }
 }

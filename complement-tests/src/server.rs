@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Client,
-    certificates::{self, TlsListener},
+    certificates::{self, ComesFrom, TlsListener},
     database::{self, TestDatabase, available},
     shape::{self, Violations},
 };
@@ -323,7 +323,11 @@ async fn run(
     let mut serving = Vec::new();
     if let Some((listener, acceptor)) = listeners.federation {
         let listener = TlsListener { listener, acceptor };
-        let serve = axum::serve(listener, router.clone());
+        let router = router.clone().layer(middleware::map_request(
+            async |ConnectInfo(ComesFrom(address)), request| with_address(address, request),
+        ));
+        let service = router.into_make_service_with_connect_info::<ComesFrom>();
+        let serve = axum::serve(listener, service);
         let serve = serve.with_graceful_shutdown(stopping.clone().cancelled_owned());
         serving.push(tokio::spawn(to_the_end(
             serve.into_future(),
@@ -364,10 +368,11 @@ async fn to_the_end(
     }
 }
 
-async fn note_address(
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
-    mut request: Request,
-) -> Request {
+async fn note_address(ConnectInfo(address): ConnectInfo<SocketAddr>, request: Request) -> Request {
+    with_address(address, request)
+}
+
+fn with_address(address: SocketAddr, mut request: Request) -> Request {
     request.extensions_mut().insert(ClientAddress(address.ip()));
     request
 }

@@ -37,11 +37,18 @@ mod state_ids;
 mod timestamp_to_event;
 mod version;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use parley_engine::limits::{Action, ClientAddress};
 
 use self::route::{first_version, open, signed};
 pub(crate) use self::signed::Signed;
-use crate::Federation;
+use crate::{Federation, error::FederationError};
 
 const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
 const SEND_LEAVE_V1: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
@@ -84,5 +91,22 @@ pub(crate) fn router(federation: Federation) -> Router {
     let router = signed(router, timestamp_to_event::handle);
     let router = first_version(router, SEND_JOIN_V1, send_join::handle);
     let router = first_version(router, SEND_LEAVE_V1, send_leave::handle);
-    router.with_state(federation)
+    let limited = from_fn_with_state(federation.clone(), limit_by_address);
+    router.route_layer(limited).with_state(federation)
+}
+
+/// Counts a request of whoever is at its address, before anything is done for it: who it is of is known only after a check
+/// that costs something, and anybody can give any name. Without an address nothing is counted.
+async fn limit_by_address(
+    State(federation): State<Federation>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(ClientAddress(address)) = request.extensions().get() {
+        let limits = federation.engine().limits();
+        if let Err(error) = limits.check(Action::FederationAddress, *address) {
+            return FederationError::from(error).into_response();
+        }
+    }
+    next.run(request).await
 }

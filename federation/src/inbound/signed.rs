@@ -69,13 +69,14 @@ impl<R: IncomingRequest> Signed<R> {
         // Before the body: who may not ask doesn't make the server read.
         let signatures = signatures(&parts.headers)?;
         let origin = origin(federation, &signatures)?;
-        let engine = federation.engine();
-        engine.limits().check(Action::Federation, origin.as_str())?;
         let path = path(&mut parts).await?;
         let body = read_body(&parts.headers, body).await?;
         check_shape(&body)?;
         let request = http::Request::from_parts(parts, body);
         verify(federation, &origin, &signatures, &request).await?;
+        // Not before: what another says in its name doesn't count against it.
+        let limits = federation.engine().limits();
+        limits.check(Action::Federation, origin.as_str())?;
         federation.destinations().heard_from(&origin).await;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         Ok(Self {

@@ -66,7 +66,14 @@ pub enum Action {
     History,
     /// A request of another server, by its name.
     Federation,
+    /// A request that says to be of another server, whichever, or is any server's to make, by address.
+    FederationAddress,
 }
+
+/// The address of the client, put into a request's extensions by whoever accepts connections: that of the connection,
+/// or where a trusted proxy forwards, what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 /// Who is limited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +144,7 @@ struct Limiters {
     searches: Limiter,
     history: Limiter,
     federation: Limiter,
+    federation_addresses: Limiter,
 }
 
 impl Limits {
@@ -160,6 +168,7 @@ impl Limits {
                 searches: limiter(settings.searches),
                 history: limiter(settings.history),
                 federation: limiter(settings.federation),
+                federation_addresses: limiter(settings.federation_addresses),
             })
         });
         Self {
@@ -257,6 +266,7 @@ impl Limits {
             Action::Search => &limiters.searches,
             Action::History => &limiters.history,
             Action::Federation => &limiters.federation,
+            Action::FederationAddress => &limiters.federation_addresses,
         })
     }
 }

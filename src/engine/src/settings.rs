@@ -437,6 +437,8 @@ pub struct RateLimitSettings {
     pub history: RateLimit,
     /// Requests of another server, by its name.
     pub federation: RateLimit,
+    /// Requests of other servers, by address, before it is known whose they are.
+    pub federation_addresses: RateLimit,
 }
 
 impl Default for RateLimitSettings {
@@ -459,6 +461,7 @@ impl Default for RateLimitSettings {
             searches: RateLimit::new(5.0, 50),
             history: RateLimit::new(50.0, 500),
             federation: RateLimit::new(50.0, 500),
+            federation_addresses: RateLimit::new(200.0, 2_000),
         }
     }
 }

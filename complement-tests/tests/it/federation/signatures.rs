@@ -2,6 +2,7 @@
 
 use axum::Router;
 use parley_conformance::{Peer, TestOptions, federated, federated_with};
+use parley_engine::settings::RateLimit;
 use reqwest::Method;
 use ruma::MilliSecondsSinceUnixEpoch;
 use serde_json::json;
@@ -140,6 +141,75 @@ async fn endpoints_that_are_not_there_are_said_to_be_unrecognized() {
             .put(&servers[0], "/_matrix/key/v2/query", json!({}))
             .await;
         answer.is_refused(405, "M_UNRECOGNIZED");
+    })
+    .await;
+}
+
+/// Servers that take so much: of one server, and from one address.
+fn limited(federation: u32, addresses: u32) -> impl Fn(usize) -> TestOptions {
+    move |_| {
+        let mut options = TestOptions::default();
+        let limits = &mut options.engine.rate_limits;
+        limits.enabled = true;
+        limits.federation = RateLimit::new(0.001, federation);
+        limits.federation_addresses = RateLimit::new(0.001, addresses);
+        options
+    }
+}
+
+#[tokio::test]
+async fn what_others_ask_in_a_servers_name_does_not_count_against_it() {
+    federated_with(1, limited(3, 1_000), async |servers| {
+        let (peer, other) = (
+            Peer::start(Router::new()).await,
+            Peer::start(Router::new()).await,
+        );
+        let (server, get) = (&servers[0], Method::GET);
+        let own = other.authorization(server.name(), &get, ROOMS, None);
+        let spoofed = own.replace(other.name().as_str(), peer.name().as_str());
+        for _ in 0..10 {
+            let header = Some(&*spoofed);
+            let answer = peer.send_with(server, Method::GET, ROOMS, None, header);
+            answer.await.is_refused(401, "M_UNAUTHORIZED");
+        }
+        for _ in 0..3 {
+            peer.get(server, ROOMS).await.ok();
+        }
+        let refused = peer.get(server, ROOMS).await;
+        assert!(refused.body["retry_after_ms"].is_u64());
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        other.get(server, ROOMS).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_takes_a_new_name_each_time_is_limited_by_address() {
+    federated_with(1, limited(1_000, 6), async |servers| {
+        let peer = Peer::start(Router::new()).await;
+        let server = &servers[0];
+        let right = peer.authorization(server.name(), &Method::GET, ROOMS, None);
+        for port in 1..=4 {
+            let header = right.replace(peer.name().as_str(), &format!("127.0.0.1:{port}"));
+            let answer = peer.send_with(server, Method::GET, ROOMS, None, Some(&header));
+            answer.await.is_refused(401, "M_UNAUTHORIZED");
+        }
+        // What needs no signature counts as well.
+        let notary = format!("/_matrix/key/v2/query/{}", peer.name());
+        let keys = "/_matrix/key/v2/server/ed25519:a";
+        for path in [&*notary, keys] {
+            server.client().get(path).await.ok();
+        }
+        for path in [&*notary, keys, "/_matrix/federation/v1/version"] {
+            let refused = server.client().get(path).await;
+            refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        }
+        let refused = peer.get(server, ROOMS).await;
+        refused.is_refused(429, "M_LIMIT_EXCEEDED");
+        assert_eq!(
+            server.client().get("/_matrix/client/versions").await.status,
+            200
+        );
     })
     .await;
 }

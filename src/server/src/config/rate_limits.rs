@@ -46,6 +46,8 @@ pub struct RateLimits {
     pub history: RateLimit,
     /// Requests of another server, by its name.
     pub federation: RateLimit,
+    /// Requests of other servers, by address, before it is known whose they are.
+    pub federation_addresses: RateLimit,
 }
 
 /// A bucket that starts full and is refilled steadily.
@@ -84,6 +86,7 @@ impl Default for RateLimits {
             searches: RateLimit::new(5.0, 50),
             history: RateLimit::new(50.0, 500),
             federation: RateLimit::new(50.0, 500),
+            federation_addresses: RateLimit::new(200.0, 2_000),
         }
     }
 }
@@ -107,6 +110,10 @@ impl RateLimits {
             ("rate_limits.searches", self.searches),
             ("rate_limits.history", self.history),
             ("rate_limits.federation", self.federation),
+            (
+                "rate_limits.federation_addresses",
+                self.federation_addresses,
+            ),
         ];
         // Slower than once in ten days, or faster than a clock of nanoseconds can tell apart.
         let sensible =

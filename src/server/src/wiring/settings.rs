@@ -218,6 +218,7 @@ fn rate_limits(limits: &config::RateLimits) -> RateLimitSettings {
         searches: limit(limits.searches),
         history: limit(limits.history),
         federation: limit(limits.federation),
+        federation_addresses: limit(limits.federation_addresses),
     }
 }
 
