@@ -8,17 +8,21 @@ mod published;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
 use parley_engine::{
     clock::{Clock, timestamp},
+    complaints::Complaints,
     remote::{KnownKey, KnownKeys, RemoteError, WantedKey},
 };
 use parley_storage::{
-    Database,
+    Database, StorageError,
     server_keys::{PublishedKeysRow, ServerKeyRow},
 };
 use quick_cache::sync::Cache;
@@ -36,8 +40,16 @@ use crate::outbound::client::{Client, Effort};
 
 /// Servers whose keys are in memory.
 const REMEMBERED: usize = 10_000;
-/// Keys of one server that are kept in memory, at most: of those that publish more, the rest is read when it's needed.
+/// Keys of one server that are remembered: those that hold the longest.
 const MAX_KEYS: usize = 100;
+/// Servers that are remembered on disk although they signed no event that this server looked at. Anybody can have it ask
+/// any number of those, by requests in their names or questions to it as a notary. So nothing but what they published last
+/// is stored of them, and of the oldest not even that: at worst, they are asked again. Whoever signed an event has rows of
+/// their own in `server_keys`, which stay, as old events have to be checked when their server is long gone; and that takes
+/// more than a name, as events are looked at that come from servers in the rooms of this one's users.
+const STRANGERS: i64 = 1_000;
+/// After how many of them it is looked which are too many.
+const STRANGERS_STEP: u64 = 100;
 /// Servers that are asked for keys at once, for one who wants them.
 const AT_ONCE: usize = 20;
 /// Servers that are asked for keys at once, for all who want them.
@@ -56,6 +68,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 struct ServerEntry {
     /// Whether the database was read.
     loaded: bool,
+    /// Whether its keys are stored for good.
+    is_kept: bool,
     keys: BTreeMap<OwnedServerSigningKeyId, KnownKey>,
     /// When it was last asked, and gave keys or not.
     asked_at: i64,
@@ -64,13 +78,15 @@ struct ServerEntry {
     spared_at: i64,
 }
 
-/// For whom keys are looked for.
+/// What keys are looked for for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
-    /// Somebody who holds something that is signed.
-    Holder,
-    /// The server itself, which has just asked for something: so it is there, whatever is remembered of it.
-    Itself,
+enum Purpose {
+    /// An event. What this server keeps, it has to be able to check later, too.
+    Event,
+    /// A request of the server itself: so it is there, whatever is remembered of it.
+    Request,
+    /// Somebody who wants to know.
+    Notary,
 }
 
 impl ServerEntry {
@@ -79,12 +95,24 @@ impl ServerEntry {
         key.is_some_and(|key| key.valid_until >= wanted.valid_at)
     }
 
+    /// Takes keys up.
+    fn add(&mut self, keys: impl IntoIterator<Item = (OwnedServerSigningKeyId, KnownKey)>) {
+        self.keys.extend(keys);
+        while self.keys.len() > MAX_KEYS {
+            let oldest = self.keys.iter().min_by_key(|(_, key)| key.valid_until);
+            let Some(id) = oldest.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.keys.remove(&id);
+        }
+    }
+
     /// Whether it gave no keys, or wasn't asked for them, so lately that it isn't asked now. Who asks for somebody else
     /// doesn't keep the server itself waiting.
-    fn is_paused(&self, asker: Asker, now: i64) -> bool {
-        let since = match asker {
-            Asker::Holder => self.failed_at.max(self.spared_at),
-            Asker::Itself => self.failed_at,
+    fn is_paused(&self, purpose: Purpose, now: i64) -> bool {
+        let since = match purpose {
+            Purpose::Request => self.failed_at,
+            Purpose::Event | Purpose::Notary => self.failed_at.max(self.spared_at),
         };
         now - since < PAUSE_MS
     }
@@ -106,6 +134,9 @@ struct Inner {
     servers: Cache<OwnedServerName, Arc<Mutex<ServerEntry>>>,
     /// Places for questions: anyone can make this server ask, by a request in the name of any server.
     slots: Semaphore,
+    /// How often keys were stored of servers that are not kept for good.
+    strangers: AtomicU64,
+    complaints: Complaints,
 }
 
 impl Keys {
@@ -120,11 +151,13 @@ impl Keys {
             inner: Arc::new(Inner {
                 client,
                 database,
+                complaints: Complaints::new(Arc::clone(&clock)),
                 clock,
                 own,
                 notaries,
                 servers: Cache::new(REMEMBERED),
                 slots: Semaphore::new(QUESTIONS),
+                strangers: AtomicU64::new(0),
             }),
         }
     }
@@ -134,25 +167,25 @@ impl Keys {
         &self.inner.own
     }
 
-    /// Finds keys: those that are known and valid long enough, else from their servers or from notaries. What isn't found
+    /// Finds keys for events: those that are known and valid long enough, else from their servers or from notaries. What isn't found
     /// is left out; what was found but isn't valid long enough is there, for the asker to judge.
     pub(crate) async fn find(&self, wanted: Vec<WantedKey>) -> KnownKeys {
-        self.find_for(Asker::Holder, wanted).await
+        self.find_for(Purpose::Event, wanted).await
     }
 
     /// The same for a request that says to be of the server whose keys they are. It is asked even where it is left alone for
     /// having failed: who can't check that it speaks would else not learn that it is back.
     pub(crate) async fn find_of_sender(&self, wanted: Vec<WantedKey>) -> KnownKeys {
-        self.find_for(Asker::Itself, wanted).await
+        self.find_for(Purpose::Request, wanted).await
     }
 
-    async fn find_for(&self, asker: Asker, wanted: Vec<WantedKey>) -> KnownKeys {
+    async fn find_for(&self, purpose: Purpose, wanted: Vec<WantedKey>) -> KnownKeys {
         let mut by_server: HashMap<OwnedServerName, Vec<WantedKey>> = HashMap::new();
         for key in wanted {
             by_server.entry(key.server.clone()).or_default().push(key);
         }
         let each = by_server.into_iter().map(|(server, wanted)| async move {
-            let found = self.find_of(asker, &server, &wanted);
+            let found = self.find_of(purpose, &server, &wanted);
             let found = tokio::time::timeout(PATIENCE, found).await;
             let found = found.unwrap_or_default();
             found
@@ -165,7 +198,7 @@ impl Keys {
 
     async fn find_of(
         &self,
-        asker: Asker,
+        purpose: Purpose,
         server: &ServerName,
         wanted: &[WantedKey],
     ) -> BTreeMap<OwnedServerSigningKeyId, KnownKey> {
@@ -176,7 +209,9 @@ impl Keys {
                 let entry = self.entry(server);
                 // Others who want keys of the same server wait for this one to find them.
                 let mut entry = entry.lock().await;
-                self.inner.refresh(asker, server, &mut entry, wanted).await;
+                self.inner
+                    .refresh(purpose, server, &mut entry, wanted)
+                    .await;
                 entry.keys.clone()
             }
         };
@@ -214,8 +249,10 @@ impl Keys {
         let entry = self.entry(server);
         let mut entry = entry.lock().await;
         let now = self.inner.clock.now_ms();
-        if !entry.is_paused(Asker::Holder, now) && now - entry.asked_at >= FRESH_MS {
-            self.inner.ask(Asker::Holder, server, &mut entry, now).await;
+        if !entry.is_paused(Purpose::Notary, now) && now - entry.asked_at >= FRESH_MS {
+            self.inner
+                .ask(Purpose::Notary, server, &mut entry, now)
+                .await;
             return self.inner.stored(server).await;
         }
         stored
@@ -241,27 +278,67 @@ impl Inner {
     /// Reads or asks for what is wanted and not there.
     async fn refresh(
         &self,
-        asker: Asker,
+        purpose: Purpose,
         server: &ServerName,
         entry: &mut ServerEntry,
         wanted: &[WantedKey],
     ) {
         if !entry.loaded {
-            match self.database.server_keys(server.as_str()).await {
-                Ok(rows) => {
-                    entry
-                        .keys
-                        .extend(rows.iter().take(MAX_KEYS).filter_map(read_row));
-                    entry.loaded = true;
-                }
+            match self.load(server, entry).await {
+                Ok(()) => entry.loaded = true,
                 Err(error) => tracing::warn!(%error, %server, "keys can't be read"),
             }
         }
+        self.look_for(purpose, server, entry, wanted).await;
+        if purpose == Purpose::Event && !entry.is_kept {
+            self.keep(server, entry).await;
+        }
+    }
+
+    /// Reads what is stored.
+    async fn load(&self, server: &ServerName, entry: &mut ServerEntry) -> Result<(), StorageError> {
+        let rows = self.database.server_keys(server.as_str()).await?;
+        entry.is_kept = !rows.is_empty();
+        entry.add(rows.iter().filter_map(read_row));
+        if entry.is_kept {
+            return Ok(());
+        }
+        if let Some(row) = self.database.published_keys(server.as_str()).await?
+            && let Ok(published) =
+                Published::check_until(server, &row.json, timestamp(row.valid_until))
+        {
+            entry.add(published.keys);
+        }
+        Ok(())
+    }
+
+    /// Stores the keys of a server for good.
+    async fn keep(&self, server: &ServerName, entry: &mut ServerEntry) {
+        if entry.keys.is_empty() {
+            return;
+        }
+        let stored = self
+            .database
+            .add_server_keys(server.as_str(), rows(&entry.keys));
+        match stored.await {
+            Ok(()) => entry.is_kept = true,
+            Err(error) => tracing::warn!(%error, %server, "keys can't be stored"),
+        }
+    }
+
+    /// Asks for what is wanted and not there.
+    async fn look_for(
+        &self,
+        purpose: Purpose,
+        server: &ServerName,
+        entry: &mut ServerEntry,
+        wanted: &[WantedKey],
+    ) {
         if wanted.iter().all(|key| entry.has(key)) {
             return;
         }
         let now = self.clock.now_ms();
-        if entry.is_paused(asker, now) {
+        if entry.is_paused(purpose, now) {
             return;
         }
         let unknown = wanted
@@ -271,7 +348,7 @@ impl Inner {
         if now - entry.asked_at < holds {
             return;
         }
-        self.ask(asker, server, entry, now).await;
+        self.ask(purpose, server, entry, now).await;
         let missing: Vec<&WantedKey> = wanted.iter().filter(|key| !entry.has(key)).collect();
         if missing.is_empty() {
             return;
@@ -284,7 +361,7 @@ impl Inner {
                         self.take(server, entry, published, now).await;
                     }
                 }
-                Err(reason) => tracing::info!(%notary, %server, reason, "a notary gave no keys"),
+                Err(reason) => self.complain(notary, "a notary gave no keys", &reason),
             }
             if wanted.iter().all(|key| entry.has(key)) {
                 (entry.failed_at, entry.spared_at) = (0, 0);
@@ -294,8 +371,8 @@ impl Inner {
     }
 
     /// Asks the server itself.
-    async fn ask(&self, asker: Asker, server: &ServerName, entry: &mut ServerEntry, now: i64) {
-        let although_failing = asker == Asker::Itself;
+    async fn ask(&self, purpose: Purpose, server: &ServerName, entry: &mut ServerEntry, now: i64) {
+        let although_failing = purpose == Purpose::Request;
         let is_spared = !although_failing && self.client.destinations().pause(server).await > 0;
         let effort = Effort {
             although_failing,
@@ -312,8 +389,16 @@ impl Inner {
                     true => entry.spared_at = now,
                     false => entry.failed_at = now,
                 }
-                tracing::info!(%server, reason, "a server gave no keys");
+                self.complain(server, "a server gave no keys", &reason);
             }
+        }
+    }
+
+    /// Says, once in a while, that something is wrong with a server.
+    fn complain(&self, server: &ServerName, what: &str, reason: &str) {
+        tracing::debug!(%server, reason, "{what}");
+        if let Some(before) = self.complaints.is_due(server) {
+            tracing::info!(%server, reason, before, "{what}; it is not said again for 10 minutes");
         }
     }
 
@@ -334,12 +419,11 @@ impl Inner {
         published: Published,
         now: i64,
     ) {
-        let rows = published.keys.iter().map(|(id, key)| ServerKeyRow {
-            key_id: id.to_string(),
-            public_key: key.key.as_bytes().to_vec(),
-            valid_until: i64::from(key.valid_until.get()),
-        });
-        let rows = rows.collect();
+        // Of who isn't kept, what was published will do.
+        let rows = match entry.is_kept {
+            true => rows(&published.keys),
+            false => Vec::new(),
+        };
         let row = PublishedKeysRow {
             json: published.json,
             valid_until: i64::from(published.valid_until.get()),
@@ -350,7 +434,21 @@ impl Inner {
         if let Err(error) = stored.await {
             tracing::warn!(%error, %server, "keys can't be stored");
         }
-        entry.keys.extend(published.keys);
+        entry.add(published.keys);
+        if !entry.is_kept {
+            self.forget_strangers().await;
+        }
+    }
+
+    /// Removes, now and then, what is too much of servers that aren't kept.
+    async fn forget_strangers(&self) {
+        let count = self.strangers.fetch_add(1, Ordering::Relaxed);
+        if !count.is_multiple_of(STRANGERS_STEP) {
+            return;
+        }
+        if let Err(error) = self.database.forget_published_keys(STRANGERS).await {
+            tracing::warn!(%error, "keys that nobody needs can't be removed");
+        }
     }
 
     async fn stored(&self, server: &ServerName) -> Option<PublishedKeysRow> {
@@ -364,6 +462,15 @@ impl Inner {
     }
 }
 
+fn rows(keys: &BTreeMap<OwnedServerSigningKeyId, KnownKey>) -> Vec<ServerKeyRow> {
+    let rows = keys.iter().map(|(id, key)| ServerKeyRow {
+        key_id: id.to_string(),
+        public_key: key.key.as_bytes().to_vec(),
+        valid_until: i64::from(key.valid_until.get()),
+    });
+    rows.collect()
+}
+
 fn read_row(row: &ServerKeyRow) -> Option<(OwnedServerSigningKeyId, KnownKey)> {
     let id = OwnedServerSigningKeyId::try_from(row.key_id.as_str()).ok()?;
     let key = KnownKey {
@@ -371,4 +478,112 @@ fn read_row(row: &ServerKeyRow) -> Option<(OwnedServerSigningKeyId, KnownKey)> {
         valid_until: timestamp(row.valid_until),
     };
     Some((id, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Response;
+    use parley_protocol::ServerKey;
+    use ruma::{CanonicalJsonObject, server_name, signatures::sign_json};
+    use serde_json::json;
+
+    use super::*;
+    use crate::outbound::testing::{NOW, Way, answer, key};
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+    /// What a server publishes.
+    fn publish(server: &ServerName, key: &ServerKey) -> CanonicalJsonObject {
+        let public = Base64::<ruma::serde::base64::Standard>::new(key.public_key().to_vec());
+        let object = json!({
+            "server_name": server,
+            "valid_until_ts": NOW + DAY_MS,
+            "verify_keys": { "ed25519:a": { "key": public.encode() } },
+            "old_verify_keys": {},
+        });
+        let mut object: CanonicalJsonObject = serde_json::from_value(object).unwrap();
+        sign_json(server.as_str(), key.pair(), &mut object).unwrap();
+        object
+    }
+
+    fn published(object: &CanonicalJsonObject) -> Response<Bytes> {
+        answer(200, serde_json::to_vec(object).unwrap())
+    }
+
+    fn keys(way: &Way, notaries: &[&ServerName]) -> Keys {
+        let clock: Arc<dyn Clock> = way.clock.clone();
+        let own = Arc::new(key(way.client.own_name().to_owned()));
+        let own = OwnKeys::new(own, Vec::new(), Arc::clone(&clock));
+        let notaries = notaries.iter().map(|notary| (*notary).to_owned());
+        let (client, database) = (way.client.clone(), way.database.clone());
+        Keys::new(client, database, clock, own, notaries.collect())
+    }
+
+    fn wanted(server: &ServerName) -> Vec<WantedKey> {
+        vec![WantedKey {
+            server: server.to_owned(),
+            key_id: "ed25519:a".try_into().unwrap(),
+            valid_at: timestamp(NOW),
+        }]
+    }
+
+    #[tokio::test]
+    async fn keys_are_stored_for_good_once_an_event_is_signed_with_them() {
+        let way = Way::open().await;
+        let pair = key(server_name!("any.example").to_owned());
+        way.line
+            .answer(move |server, _| published(&publish(server, &pair)));
+        let (one, other) = (server_name!("one.example"), server_name!("other.example"));
+        let stored = async |server: &ServerName| {
+            let name = server.as_str();
+            let published = way.database.published_keys(name).await.unwrap();
+            let keys = way.database.server_keys(name).await.unwrap();
+            (published.is_some(), keys.len())
+        };
+        for server in [one, other] {
+            let found = keys(&way, &[]).find_of_sender(wanted(server)).await;
+            assert_eq!((found.len(), way.line.carried()), (1, 1));
+            // As after a restart.
+            keys(&way, &[]).find_of_sender(wanted(server)).await;
+            assert_eq!(way.line.carried(), 1, "it is remembered all the same");
+            assert_eq!(stored(server).await, (true, 0));
+            if server == one {
+                keys(&way, &[]).find(wanted(server)).await;
+                assert_eq!((way.line.carried(), stored(server).await), (1, (true, 1)));
+            }
+            way.line.forget();
+        }
+        way.database.forget_published_keys(1).await.unwrap();
+        assert_eq!(stored(other).await, (true, 0));
+        way.database.forget_published_keys(0).await.unwrap();
+        assert_eq!(stored(other).await, (false, 0));
+        assert_eq!(stored(one).await, (true, 1));
+    }
+
+    #[tokio::test]
+    async fn of_a_server_that_publishes_other_keys_each_time_so_many_are_remembered() {
+        let way = Way::open().await;
+        let rows = |from: i64| {
+            let rows = (from..from + 80).map(|number| ServerKeyRow {
+                key_id: format!("ed25519:{number:03}"),
+                public_key: vec![1; 32],
+                valid_until: NOW + number,
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let server = server_name!("a.example");
+        for from in [0, 80] {
+            let stored = way.database.add_server_keys(server.as_str(), rows(from));
+            stored.await.unwrap();
+        }
+        let left = way.database.server_keys(server.as_str()).await.unwrap();
+        assert_eq!(left.len(), MAX_KEYS);
+        assert!(left.iter().all(|row| row.valid_until >= NOW + 60));
+        let mut entry = ServerEntry::default();
+        entry.add(rows(0).iter().chain(&rows(80)).filter_map(read_row));
+        assert_eq!(entry.keys.len(), MAX_KEYS);
+        let last = "ed25519:159".try_into().unwrap();
+        assert!(entry.keys.contains_key::<OwnedServerSigningKeyId>(&last));
+    }
 }

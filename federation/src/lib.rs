@@ -15,7 +15,7 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use parley_engine::{Engine, EngineError};
+use parley_engine::{Engine, EngineError, complaints::Complaints};
 use parley_protocol::ServerKey;
 use parley_storage::{Database, StorageError};
 use ruma::api::error::ErrorKind;
@@ -85,6 +85,8 @@ struct Inner {
     identity: IdentityServers,
     /// Of those who say that an address is a user's, as many as are heard at once.
     binding: Semaphore,
+    /// What is said of servers whose requests are refused.
+    refusals: Complaints,
     /// `None` where nothing is sent by itself.
     sender: Option<Sender>,
 }
@@ -172,6 +174,7 @@ impl Federation {
             destinations,
             policy.clone(),
         );
+        let refusals = Complaints::new(Arc::clone(clock));
         let own = own_keys(&engine, &database).await?;
         let notaries = settings.notaries.clone();
         let keys = Keys::new(
@@ -189,6 +192,7 @@ impl Federation {
             policy,
             identity,
             binding: Semaphore::new(MAX_BINDING),
+            refusals,
             sender: None,
         })
     }
@@ -223,6 +227,10 @@ impl Federation {
 
     pub(crate) fn binding(&self) -> &Semaphore {
         &self.inner.binding
+    }
+
+    pub(crate) fn refusals(&self) -> &Complaints {
+        &self.inner.refusals
     }
 
     pub(crate) fn policy(&self) -> &Policy {

@@ -49,6 +49,8 @@ const BATCH: i64 = 200;
 const TICK: Duration = Duration::from_secs(1);
 /// How often it is noted how far the stream was followed.
 const NOTE_EVERY_MS: i64 = 5_000;
+/// How often servers are forgotten that nobody speaks with any more.
+const TIDY_EVERY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// For how long a node may send, and how often it asks for more.
 const LEASE_MS: i64 = 20_000;
 const LEASE_EVERY_MS: i64 = 5_000;
@@ -141,6 +143,8 @@ struct Place {
     noted: i64,
     noted_at: i64,
     leased_at: i64,
+    /// When servers were last forgotten that nobody speaks with any more.
+    tidied_at: i64,
 }
 
 impl Sender {
@@ -241,6 +245,10 @@ impl Inner {
         if now - place.noted_at >= NOTE_EVERY_MS {
             self.note(place, now).await?;
         }
+        if now - place.tidied_at >= TIDY_EVERY_MS {
+            self.client.destinations().forget_old().await;
+            place.tidied_at = now;
+        }
         Ok(())
     }
 
@@ -256,6 +264,7 @@ impl Inner {
                     noted: position,
                     noted_at: now,
                     leased_at: now,
+                    tidied_at: 0,
                 };
                 let lacking = self.database.servers_with_backlog().await?;
                 self.leads.store(true, Ordering::Release);

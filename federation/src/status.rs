@@ -30,7 +30,8 @@ pub struct DestinationStatus {
 }
 
 impl Federation {
-    /// How it goes with all servers that were ever spoken with, by name.
+    /// How it goes with all servers that were spoken with for more than their keys, by name. They are forgotten a month after
+    /// the last time.
     ///
     /// # Errors
     /// If the database fails.

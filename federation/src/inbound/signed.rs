@@ -189,7 +189,13 @@ async fn verify(
             Err(error) => problem = format!("the signature of {origin} is wrong: {error}"),
         }
     }
-    tracing::info!(%origin, problem, "a request was refused");
+    tracing::debug!(%origin, problem, "a request was refused");
+    if let Some(before) = federation.refusals().is_due(origin) {
+        tracing::info!(
+            %origin, problem, before,
+            "a request was refused; that is not said again for 10 minutes"
+        );
+    }
     Err(unauthorized(problem))
 }
 

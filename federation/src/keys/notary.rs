@@ -35,7 +35,9 @@ pub(super) async fn ask(
         (key.key_id.clone(), criteria)
     });
     let query = BTreeMap::from([(server.to_owned(), criteria.collect())]);
-    let answer = client.send(notary, Request::new(query), Effort::KEYS).await;
+    let answer = client
+        .send(notary, Request::new(query), Effort::VOUCHED)
+        .await;
     let answer = answer.map_err(|error| error.to_string())?;
     let of_notary = inner.directly(notary, Effort::KEYS).await?;
     let of_notary: BTreeMap<String, Base64> = of_notary

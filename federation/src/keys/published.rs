@@ -11,6 +11,8 @@ use ruma::{
 
 /// Keys of one answer: more are nobody's.
 const MAX_KEYS: usize = 200;
+/// Bytes of one answer, which is stored. A key takes about 100.
+const MAX_SIZE: usize = 32 * 1024;
 /// Whatever a server says, its keys are asked for again after that time.
 /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixkeyv2server>
 const MAX_VALIDITY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -36,6 +38,19 @@ impl Published {
         json: &str,
         now: MilliSecondsSinceUnixEpoch,
     ) -> Result<Self, String> {
+        let latest = now.get().saturating_add(millis(MAX_VALIDITY));
+        Self::check_until(server, json, MilliSecondsSinceUnixEpoch(latest))
+    }
+
+    /// The same of keys that don't hold longer than until `latest`, whatever they say.
+    pub(crate) fn check_until(
+        server: &ServerName,
+        json: &str,
+        latest: MilliSecondsSinceUnixEpoch,
+    ) -> Result<Self, String> {
+        if json.len() > MAX_SIZE {
+            return Err(format!("the keys take more than {MAX_SIZE} bytes"));
+        }
         let object: CanonicalJsonObject =
             serde_json::from_str(json).map_err(|error| error.to_string())?;
         let parsed: ServerSigningKeys =
@@ -53,8 +68,7 @@ impl Published {
         if !is_signed_by(&object, server, &in_use) {
             return Err("the keys aren't signed by one of them".to_owned());
         }
-        let latest = now.get().saturating_add(millis(MAX_VALIDITY));
-        let valid_until = MilliSecondsSinceUnixEpoch(parsed.valid_until_ts.get().min(latest));
+        let valid_until = parsed.valid_until_ts.min(latest);
         let old = parsed.old_verify_keys.into_iter().map(|(id, key)| {
             let known = KnownKey {
                 key: key.key,
@@ -172,6 +186,8 @@ mod tests {
         assert!(forged.contains("signed"), "{forged}");
         let unsigned = publish("a.example", &own, &own).replace("signatures", "notes");
         assert!(check(&unsigned).is_err());
+        let long = format!("{{ {} }}", " ".repeat(MAX_SIZE));
+        assert!(check(&long).unwrap_err().contains("bytes"));
         assert!(check("{}").is_err());
         assert!(check("[").is_err());
     }

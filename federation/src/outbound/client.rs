@@ -38,6 +38,9 @@ pub(crate) struct Effort {
     pub(crate) max_size: usize,
     /// Whether it is tried although the server has failed lately: somebody waits for the answer.
     pub(crate) although_failing: bool,
+    /// Whether anybody can have this server make it, to servers of any name: how it goes isn't stored then, unless something
+    /// else was asked of the server.
+    pub(crate) for_anybody: bool,
 }
 
 impl Effort {
@@ -46,42 +49,54 @@ impl Effort {
         timeout: Duration::from_secs(30),
         max_size: 4 * MIB,
         although_failing: false,
+        for_anybody: false,
     };
     /// A step that a user has asked for and waits for.
     pub(crate) const STEP: Self = Self {
         timeout: Duration::from_secs(60),
         max_size: 4 * MIB,
         although_failing: true,
+        for_anybody: false,
     };
     /// Events by the hundred.
     pub(crate) const EVENTS: Self = Self {
         timeout: Duration::from_secs(60),
         max_size: 32 * MIB,
         although_failing: false,
+        for_anybody: false,
     };
     /// The state of a room that may be huge.
     pub(crate) const STATE: Self = Self {
         timeout: Duration::from_secs(10 * 60),
         max_size: 256 * MIB,
         although_failing: true,
+        for_anybody: false,
     };
     /// A published key.
     pub(crate) const KEYS: Self = Self {
         timeout: Duration::from_secs(15),
-        max_size: 256 * KIB,
+        max_size: 32 * KIB,
         although_failing: false,
+        for_anybody: true,
+    };
+    /// What a notary says of the keys of others.
+    pub(crate) const VOUCHED: Self = Self {
+        max_size: 4 * MIB,
+        ..Self::KEYS
     };
     /// A policy server's signature. Meanwhile the room waits.
     pub(crate) const POLICY: Self = Self {
         timeout: Duration::from_secs(10),
         max_size: 64 * KIB,
         although_failing: false,
+        for_anybody: false,
     };
     /// A transaction.
     pub(crate) const TRANSACTION: Self = Self {
         timeout: Duration::from_secs(120),
         max_size: MIB,
         although_failing: false,
+        for_anybody: false,
     };
 }
 
@@ -252,6 +267,9 @@ impl Client {
     ) -> Result<(Arc<Destination>, Response<Bytes>), RemoteError> {
         self.inner.check(destination)?;
         let entry = self.inner.destinations.get(destination).await;
+        if !effort.for_anybody {
+            entry.note();
+        }
         if !effort.although_failing && self.inner.destinations.pause(destination).await > 0 {
             let reason = entry.health().last_error.clone().unwrap_or_default();
             return Err(RemoteError::Unreachable(format!(

@@ -1,11 +1,14 @@
 //! How it goes with each server: whether it is worth trying, and how much is asked of it at once.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use parley_engine::{clock::Clock, outgoing::Announcer, random::Random};
+use parley_engine::{clock::Clock, complaints::Complaints, outgoing::Announcer, random::Random};
 use parley_storage::{Database, destinations::DestinationRow};
 use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, ServerName};
@@ -18,6 +21,8 @@ const REQUESTS: usize = 20;
 /// How long a server is left alone after the first failure; twice as long each time, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// After what time it is forgotten how it went with a server that lacks nothing and wasn't spoken with since.
+const FORGOTTEN_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 /// How exactly it is stored when a server was last reached.
 const GRAIN_MS: i64 = 60 * 60 * 1_000;
 
@@ -35,6 +40,7 @@ struct Inner {
     /// The way to the other nodes.
     announcer: Announcer,
     entries: Cache<OwnedServerName, Arc<Destination>>,
+    complaints: Complaints,
     /// Rung when a server that failed is heard from, or reached.
     back: Notify,
     /// The servers that were.
@@ -47,6 +53,8 @@ pub(crate) struct Destination {
     /// Places for requests.
     pub(crate) slots: Semaphore,
     health: Mutex<DestinationRow>,
+    /// Whether it is stored how it goes with it.
+    is_noted: AtomicBool,
     /// When it was last reached, as it is stored.
     stored_success: Mutex<i64>,
     /// Held while it is stored: the last one to be stored has to be the newest.
@@ -57,6 +65,15 @@ impl Destination {
     /// How it goes with it.
     pub(crate) fn health(&self) -> MutexGuard<'_, DestinationRow> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is of interest how it goes with it, beyond what is in memory.
+    pub(crate) fn note(&self) {
+        self.is_noted.store(true, Ordering::Relaxed);
+    }
+
+    fn is_noted(&self) -> bool {
+        self.is_noted.load(Ordering::Relaxed)
     }
 }
 
@@ -70,6 +87,7 @@ impl Destinations {
         Self {
             inner: Arc::new(Inner {
                 database,
+                complaints: Complaints::new(Arc::clone(&clock)),
                 clock,
                 random,
                 announcer,
@@ -84,16 +102,19 @@ impl Destinations {
     pub(crate) async fn get(&self, name: &ServerName) -> Arc<Destination> {
         let load = async {
             let row = match self.inner.database.destination(name.as_str()).await {
-                Ok(row) => row.unwrap_or_default(),
+                Ok(row) => row,
                 Err(error) => {
                     tracing::warn!(%error, "what is known of another server can't be read");
-                    DestinationRow::default()
+                    None
                 }
             };
+            let is_noted = AtomicBool::new(row.is_some());
+            let row = row.unwrap_or_default();
             Ok::<_, std::convert::Infallible>(Arc::new(Destination {
                 slots: Semaphore::new(REQUESTS),
                 stored_success: Mutex::new(row.last_success_at.unwrap_or(0)),
                 storing: AsyncMutex::default(),
+                is_noted,
                 health: Mutex::new(row),
             }))
         };
@@ -111,7 +132,7 @@ impl Destinations {
     /// A server was reached. What waits for it needn't wait longer, whoever has reached it.
     pub(crate) async fn succeeded(&self, name: &ServerName, entry: &Destination) {
         let now = self.inner.clock.now_ms();
-        let was_left_alone = {
+        let (was_left_alone, is_news) = {
             let mut health = entry.health();
             let was_failing = health.failing_since.is_some();
             let was_left_alone = health.retry_at.is_some();
@@ -120,13 +141,15 @@ impl Destinations {
                 last_success_at: Some(now),
                 ..DestinationRow::default()
             };
-            if !was_failing && now - *stored < GRAIN_MS {
-                return;
+            let is_news = entry.is_noted() && (was_failing || now - *stored >= GRAIN_MS);
+            if is_news {
+                *stored = now;
             }
-            *stored = now;
-            was_left_alone
+            (was_left_alone, is_news)
         };
-        self.store(name, entry).await;
+        if is_news {
+            self.store(name, entry).await;
+        }
         if was_left_alone {
             self.call_back(name);
         }
@@ -153,11 +176,18 @@ impl Destinations {
             health.last_error = Some(reason.chars().take(300).collect());
             health.failures
         };
-        if failures == 1 {
-            tracing::info!(server = %name, reason, "another server isn't reached");
+        if failures == 1
+            && let Some(before) = self.inner.complaints.is_due(name)
+        {
+            tracing::info!(
+                server = %name, reason, before,
+                "another server isn't reached; that is not said of it again for 10 minutes"
+            );
         }
         self.store(name, entry).await;
-        self.inner.announcer.server_failed(name);
+        if entry.is_noted() {
+            self.inner.announcer.server_failed(name);
+        }
     }
 
     /// Has a server be read anew, as another node has stored that it failed.
@@ -198,6 +228,14 @@ impl Destinations {
         true
     }
 
+    /// Forgets servers that nobody has spoken with for long, and that lack nothing.
+    pub(crate) async fn forget_old(&self) {
+        let before = self.inner.clock.now_ms().saturating_sub(FORGOTTEN_MS);
+        if let Err(error) = self.inner.database.forget_destinations(before).await {
+            tracing::warn!(%error, "what is known of servers of old can't be removed");
+        }
+    }
+
     fn call_back(&self, name: &ServerName) {
         self.inner.announcer.server_returned(name);
         lock(&self.inner.returned).push(name.to_owned());
@@ -215,8 +253,11 @@ impl Destinations {
         }
     }
 
-    /// Stores how it goes with a server now.
+    /// Stores how it goes with a server now, if that is of interest.
     async fn store(&self, name: &ServerName, entry: &Destination) {
+        if !entry.is_noted() {
+            return;
+        }
         let _storing = entry.storing.lock().await;
         let row = entry.health().clone();
         let stored = self.inner.database.set_destination(name.as_str(), &row);
@@ -232,10 +273,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use ruma::server_name;
+    use parley_storage::destinations::{BacklogRow, SenderNotes};
+    use ruma::{api::federation::discovery::get_server_keys, server_name};
 
     use super::*;
-    use crate::outbound::testing::Way;
+    use crate::outbound::{
+        client::Effort,
+        testing::{Way, answer},
+    };
 
     const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -244,6 +289,7 @@ mod tests {
         let way = Way::open().await;
         let (all, server) = (way.client.destinations(), server_name!("a.example"));
         let entry = all.get(server).await;
+        entry.note();
         let mut expected = 5_000;
         for count in 1..=40 {
             all.failed(server, &entry, "refused").await;
@@ -276,5 +322,70 @@ mod tests {
         all.succeeded(server, &entry).await;
         assert_eq!(all.returned().await, [server]);
         assert!(lock(&all.inner.returned).is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_stored_of_servers_that_are_only_asked_for_keys() {
+        let way = Way::open().await;
+        let (all, server) = (way.client.destinations(), server_name!("a.example"));
+        let stored = async || way.database.destination(server.as_str()).await.unwrap();
+        let ask = async |effort| {
+            let request = get_server_keys::v2::Request::new();
+            way.client.send(server, request, effort).await.unwrap_err();
+        };
+        way.line.answer(|_, _| answer(500, "{}"));
+        ask(Effort::KEYS).await;
+        assert_eq!(all.get(server).await.health().failures, 1);
+        assert_eq!(stored().await, None);
+        way.clock.advance(Duration::from_secs(60));
+        way.line.answer(|_, _| answer(404, "{}"));
+        ask(Effort::KEYS).await;
+        assert_eq!(stored().await, None);
+        // Once something else was asked of it, what is asked for anybody counts, too.
+        ask(Effort::QUERY).await;
+        assert!(stored().await.unwrap().last_success_at.is_some());
+        way.line.answer(|_, _| answer(500, "{}"));
+        ask(Effort::KEYS).await;
+        assert_eq!(stored().await.unwrap().failures, 1);
+    }
+
+    #[tokio::test]
+    async fn servers_that_nobody_has_spoken_with_for_long_are_forgotten_unless_they_lack_something()
+    {
+        let way = Way::open().await;
+        let all = way.client.destinations();
+        let names = [
+            "lacks.example",
+            "gone.example",
+            "fine.example",
+            "new.example",
+        ];
+        let names = names.map(|name| OwnedServerName::try_from(name).unwrap());
+        for name in &names {
+            let entry = all.get(name).await;
+            entry.note();
+            match name.as_str() {
+                "fine.example" => all.succeeded(name, &entry).await,
+                _ => all.failed(name, &entry, "refused").await,
+            }
+        }
+        way.database.lease_sender("a", 0, 1).await.unwrap();
+        let row = BacklogRow {
+            room_nid: 1,
+            position: 1,
+        };
+        let notes = SenderNotes {
+            events: vec![(names[0].to_string(), row)],
+            ..SenderNotes::default()
+        };
+        way.database.note_sent("a", notes).await.unwrap();
+        way.clock
+            .advance(Duration::from_millis(FORGOTTEN_MS as u64 + 10_000));
+        let entry = all.get(&names[3]).await;
+        all.failed(&names[3], &entry, "refused").await;
+        all.forget_old().await;
+        let left = way.database.destinations().await.unwrap();
+        let left: Vec<String> = left.into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(left, ["lacks.example", "new.example"]);
     }
 }

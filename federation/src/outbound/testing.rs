@@ -58,6 +58,11 @@ impl Line {
         *self.answers.lock().unwrap() = Arc::new(answers);
     }
 
+    /// Counts from the beginning again.
+    pub(crate) fn forget(&self) {
+        self.carried.store(0, Ordering::SeqCst);
+    }
+
     /// How many requests there were.
     pub(crate) fn carried(&self) -> usize {
         self.carried.load(Ordering::SeqCst)

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod appservices;
 pub mod background;
 pub mod clock;
+pub mod complaints;
 pub mod delayed_events;
 pub mod devices;
 pub mod filters;
@@ -33,7 +34,6 @@ pub mod typing;
 pub mod unread;
 pub mod user_directory;
 
-mod complaints;
 mod compute;
 mod erased;
 mod personal;

@@ -114,6 +114,20 @@ impl Database {
         transaction.commit().await
     }
 
+    /// Forgets servers that lack nothing and weren't spoken with, nor were to be, since `before`.
+    pub async fn forget_destinations(&self, before: i64) -> Result<()> {
+        let mut transaction = self.write().await?;
+        statement(
+            "DELETE FROM destinations WHERE COALESCE(last_success_at, 0) < $1 AND COALESCE(retry_at, 0) < $1 \
+             AND NOT EXISTS (SELECT 1 FROM backlogs b WHERE b.server_name = destinations.server_name) \
+             AND NOT EXISTS (SELECT 1 FROM receipt_backlogs r WHERE r.server_name = destinations.server_name)",
+        )
+        .bind(before)
+        .run(&mut transaction)
+        .await?;
+        transaction.commit().await
+    }
+
     /// Up to which position everything was sent or is in the backlogs, if `node` may send until `lease_until`, which is
     /// so if no other node may, as of `now`.
     pub async fn lease_sender(

@@ -17,6 +17,7 @@ use axum::{
 use parley_conformance::{Peer, Resident, TestOptions, TestServer, federated_with};
 use parley_engine::clock::ManualClock;
 use parley_federation::DestinationStatus;
+use reqwest::Method;
 use ruma::{MilliSecondsSinceUnixEpoch, RoomVersionId, room_id, user_id};
 use serde_json::{Value, json};
 
@@ -202,6 +203,24 @@ async fn a_server_that_fails_is_asked_for_its_keys_when_it_speaks_itself() {
         assert_eq!(peer.asked_for_keys(), asked, "others don't have it asked");
         peer.get(server, ROOMS).await.ok();
         assert_eq!(status(server, &peer).await.failures, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_only_names_servers_leaves_nothing_behind_of_how_it_went_with_them() {
+    federated_with(1, options, async |servers| {
+        let server = &servers[0];
+        let peer = Peer::start(Router::new()).await;
+        peer.get(server, ROOMS).await.ok();
+        let right = peer.authorization(server.name(), &Method::GET, ROOMS, None);
+        let spoofed = right.replace(peer.name().as_str(), "127.0.0.1:1");
+        let answer = peer.send_with(server, Method::GET, ROOMS, None, Some(&spoofed));
+        answer.await.is_refused(401, "M_UNAUTHORIZED");
+        let client = server.client();
+        client.get("/_matrix/key/v2/query/127.0.0.1:2").await.ok();
+        let all = server.federation().destinations_status().await.unwrap();
+        assert_eq!(all, []);
     })
     .await;
 }
