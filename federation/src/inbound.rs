@@ -6,6 +6,7 @@
 //! the engine.
 
 mod backfill;
+mod body;
 mod edus;
 mod event;
 mod event_auth;
@@ -47,7 +48,7 @@ use axum::{
 use parley_engine::limits::{Action, ClientAddress};
 
 use self::route::{first_version, open, signed};
-pub(crate) use self::signed::Signed;
+pub(crate) use self::{body::Intake, signed::Signed};
 use crate::{Federation, error::FederationError};
 
 const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";

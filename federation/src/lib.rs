@@ -32,6 +32,7 @@ pub use self::{
 };
 use self::{
     error::{FederationError, Result},
+    inbound::Intake,
     keys::{Keys, OwnKeys},
     outbound::{
         Client,
@@ -85,6 +86,8 @@ struct Inner {
     identity: IdentityServers,
     /// Of those who say that an address is a user's, as many as are heard at once.
     binding: Semaphore,
+    /// For bodies of requests of which it isn't known whose they are.
+    intake: Intake,
     /// What is said of servers whose requests are refused.
     refusals: Complaints,
     /// `None` where nothing is sent by itself.
@@ -192,6 +195,7 @@ impl Federation {
             policy,
             identity,
             binding: Semaphore::new(MAX_BINDING),
+            intake: Intake::default(),
             refusals,
             sender: None,
         })
@@ -227,6 +231,10 @@ impl Federation {
 
     pub(crate) fn binding(&self) -> &Semaphore {
         &self.inner.binding
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.inner.intake
     }
 
     pub(crate) fn refusals(&self) -> &Complaints {

@@ -4,17 +4,16 @@
 
 use std::{collections::BTreeMap, ops::Deref};
 
-use axum::{
-    body::Body,
-    extract::{FromRequestParts, RawPathParams, Request},
-};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics::counter;
-use parley_engine::{limits::Action, remote::WantedKey};
+use parley_engine::{
+    limits::{Action, ClientAddress},
+    remote::WantedKey,
+};
 use ruma::{
-    OwnedServerName,
+    OwnedServerName, ServerName,
     api::{
         IncomingRequest, IncomingRequestExt,
         error::{DeserializationError, ErrorKind, FromHttpRequestError},
@@ -30,6 +29,8 @@ use crate::{
 
 /// Of a body, in bytes: a full transaction has 50 events of 64 KiB and 100 others.
 const MAX_BODY: usize = 16 * 1024 * 1024;
+/// The same where no signature is needed.
+const MAX_OPEN_BODY: usize = 1024 * 1024;
 /// How deeply a body may be nested.
 const MAX_DEPTH: usize = 100;
 /// Signatures of one request that are looked at.
@@ -70,10 +71,14 @@ impl<R: IncomingRequest> Signed<R> {
         let signatures = signatures(&parts.headers)?;
         let origin = origin(federation, &signatures)?;
         let path = path(&mut parts).await?;
-        let body = read_body(&parts.headers, body).await?;
+        let keys = keys(federation, &origin, &signatures).await?;
+        let address = parts.extensions.get::<ClientAddress>();
+        let intake = federation.intake();
+        let (body, place) = intake.read(&parts.headers, address, body, MAX_BODY).await?;
         check_shape(&body)?;
         let request = http::Request::from_parts(parts, body);
-        verify(federation, &origin, &signatures, &request).await?;
+        verify(federation, &origin, &keys, &request)?;
+        drop(place);
         // Not before: what another says in its name doesn't count against it.
         let limits = federation.engine().limits();
         limits.check(Action::Federation, origin.as_str())?;
@@ -94,7 +99,11 @@ pub(super) async fn read_open<R: IncomingRequest>(
     federation.must_be_enabled()?;
     let (mut parts, body) = request.into_parts();
     let path = path(&mut parts).await?;
-    let body = read_body(&parts.headers, body).await?;
+    let address = parts.extensions.get::<ClientAddress>();
+    let intake = federation.intake();
+    let (body, _place) = intake
+        .read(&parts.headers, address, body, MAX_OPEN_BODY)
+        .await?;
     check_shape(&body)?;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     parse(http::Request::from_parts(parts, body), &path)
@@ -150,13 +159,12 @@ fn origin(federation: &Federation, signatures: &[XMatrix]) -> Result<OwnedServer
     Ok(signature.origin.clone())
 }
 
-/// Demands that one of the signatures is right, by a key that the origin uses now.
-async fn verify(
+/// Those of the signatures whose keys the origin uses now, each with its key.
+async fn keys<'a>(
     federation: &Federation,
     origin: &OwnedServerName,
-    signatures: &[XMatrix],
-    request: &http::Request<Bytes>,
-) -> Result<()> {
+    signatures: &'a [XMatrix],
+) -> Result<Vec<(&'a XMatrix, PublicKeyMap)>> {
     let now = federation.engine().clock().now();
     let wanted = signatures.iter().map(|signature| WantedKey {
         server: origin.clone(),
@@ -165,6 +173,7 @@ async fn verify(
     });
     let known = federation.keys().find_of_sender(wanted.collect()).await;
     let mut problem = format!("the keys of {origin} that the request is signed with can't be had");
+    let mut usable = Vec::new();
     for signature in signatures {
         let Some(known) = known.get(&(origin.clone(), signature.key.clone())) else {
             continue;
@@ -174,9 +183,25 @@ async fn verify(
             continue;
         }
         let keys = BTreeMap::from([(signature.key.to_string(), known.key.clone())]);
-        let keys = PublicKeyMap::from([(origin.to_string(), keys)]);
-        let own = &federation.engine().settings().server_name;
-        match signature.verify_http_request(request, own, &keys) {
+        usable.push((signature, PublicKeyMap::from([(origin.to_string(), keys)])));
+    }
+    match usable.is_empty() {
+        true => Err(refuse(federation, origin, problem)),
+        false => Ok(usable),
+    }
+}
+
+/// Demands that one of the signatures is right.
+fn verify(
+    federation: &Federation,
+    origin: &OwnedServerName,
+    signatures: &[(&XMatrix, PublicKeyMap)],
+    request: &http::Request<Bytes>,
+) -> Result<()> {
+    let own = &federation.engine().settings().server_name;
+    let mut problem = String::new();
+    for (signature, keys) in signatures {
+        match signature.verify_http_request(request, own, keys) {
             Ok(()) => return Ok(()),
             Err(XMatrixVerificationError::Signature(
                 ruma::signatures::VerificationError::Json(error),
@@ -189,6 +214,11 @@ async fn verify(
             Err(error) => problem = format!("the signature of {origin} is wrong: {error}"),
         }
     }
+    Err(refuse(federation, origin, problem))
+}
+
+/// Refuses a request whose sender isn't who it says to be.
+fn refuse(federation: &Federation, origin: &ServerName, problem: String) -> FederationError {
     tracing::debug!(%origin, problem, "a request was refused");
     if let Some(before) = federation.refusals().is_due(origin) {
         tracing::info!(
@@ -196,7 +226,7 @@ async fn verify(
             "a request was refused; that is not said again for 10 minutes"
         );
     }
-    Err(unauthorized(problem))
+    unauthorized(problem)
 }
 
 async fn path(parts: &mut Parts) -> Result<Vec<String>> {
@@ -206,20 +236,6 @@ async fn path(parts: &mut Parts) -> Result<Vec<String>> {
     match path.iter().any(|value| value.contains('\0')) {
         true => Err(invalid("the path holds a null character")),
         false => Ok(path),
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
-        return Err(too_large());
-    }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(not_json(format!("the body could not be read: {error}"))),
     }
 }
 
@@ -290,11 +306,4 @@ fn invalid(message: impl Into<String>) -> FederationError {
 
 fn not_json(message: impl Into<String>) -> FederationError {
     FederationError::new(ErrorKind::NotJson, message)
-}
-
-fn too_large() -> FederationError {
-    FederationError::new(
-        ErrorKind::TooLarge,
-        format!("the body may have at most {MAX_BODY} bytes"),
-    )
 }
