@@ -32,6 +32,7 @@ use ruma::{
 };
 use tokio::sync::{Mutex, Semaphore};
 
+use self::notary::Notary;
 pub(crate) use self::{
     own::{OwnKeys, old_key},
     published::Published,
@@ -130,7 +131,7 @@ struct Inner {
     database: Database,
     clock: Arc<dyn Clock>,
     own: OwnKeys,
-    notaries: Vec<OwnedServerName>,
+    notaries: Vec<Notary>,
     servers: Cache<OwnedServerName, Arc<Mutex<ServerEntry>>>,
     /// Places for questions: anyone can make this server ask, by a request in the name of any server.
     slots: Semaphore,
@@ -147,6 +148,10 @@ impl Keys {
         own: OwnKeys,
         notaries: Vec<OwnedServerName>,
     ) -> Self {
+        let others = notaries
+            .into_iter()
+            .filter(|notary| notary != client.own_name());
+        let notaries = others.map(Notary::new).collect();
         Self {
             inner: Arc::new(Inner {
                 client,
@@ -206,7 +211,7 @@ impl Keys {
         let known = match own {
             true => self.inner.own.known(self.inner.clock.now()),
             false => {
-                let entry = self.entry(server);
+                let entry = self.inner.entry(server);
                 // Others who want keys of the same server wait for this one to find them.
                 let mut entry = entry.lock().await;
                 self.inner
@@ -217,18 +222,6 @@ impl Keys {
         };
         let is_wanted = |id: &OwnedServerSigningKeyId| wanted.iter().any(|key| key.key_id == *id);
         known.into_iter().filter(|(id, _)| is_wanted(id)).collect()
-    }
-
-    fn entry(&self, server: &ServerName) -> Arc<Mutex<ServerEntry>> {
-        let servers = &self.inner.servers;
-        match servers.get(server) {
-            Some(entry) => entry,
-            None => {
-                let fresh: Arc<Mutex<ServerEntry>> = Arc::default();
-                servers.insert(server.to_owned(), Arc::clone(&fresh));
-                servers.get(server).unwrap_or(fresh)
-            }
-        }
     }
 
     /// What a server published last, asked for now if what is stored doesn't hold until `valid_at`; what is stored, if the
@@ -246,7 +239,7 @@ impl Keys {
         {
             return stored;
         }
-        let entry = self.entry(server);
+        let entry = self.inner.entry(server);
         let mut entry = entry.lock().await;
         let now = self.inner.clock.now_ms();
         if !entry.is_paused(Purpose::Notary, now) && now - entry.asked_at >= FRESH_MS {
@@ -275,6 +268,18 @@ impl Keys {
 }
 
 impl Inner {
+    fn entry(&self, server: &ServerName) -> Arc<Mutex<ServerEntry>> {
+        let servers = &self.servers;
+        match servers.get(server) {
+            Some(entry) => entry,
+            None => {
+                let fresh: Arc<Mutex<ServerEntry>> = Arc::default();
+                servers.insert(server.to_owned(), Arc::clone(&fresh));
+                servers.get(server).unwrap_or(fresh)
+            }
+        }
+    }
+
     /// Reads or asks for what is wanted and not there.
     async fn refresh(
         &self,
@@ -283,15 +288,44 @@ impl Inner {
         entry: &mut ServerEntry,
         wanted: &[WantedKey],
     ) {
-        if !entry.loaded {
-            match self.load(server, entry).await {
-                Ok(()) => entry.loaded = true,
-                Err(error) => tracing::warn!(%error, %server, "keys can't be read"),
-            }
+        self.load_once(server, entry).await;
+        let lacks_some = self.ask_if_due(purpose, server, entry, wanted).await;
+        // A notary isn't vouched for by another: it might be waiting for this one's keys itself.
+        let is_notary = self.notaries.iter().any(|notary| notary.name == server);
+        if lacks_some && !is_notary {
+            self.ask_notaries(server, entry, wanted).await;
         }
-        self.look_for(purpose, server, entry, wanted).await;
         if purpose == Purpose::Event && !entry.is_kept {
             self.keep(server, entry).await;
+        }
+    }
+
+    /// The keys that a notary uses now, those in question at least, as it says itself.
+    async fn of_notary(
+        &self,
+        notary: &ServerName,
+        wanted: &[WantedKey],
+    ) -> BTreeMap<String, Base64> {
+        let entry = self.entry(notary);
+        let mut entry = entry.lock().await;
+        self.load_once(notary, &mut entry).await;
+        self.ask_if_due(Purpose::Notary, notary, &mut entry, wanted)
+            .await;
+        let now = self.clock.now();
+        let in_use = entry.keys.iter().filter(|(_, key)| key.valid_until >= now);
+        in_use
+            .map(|(id, key)| (id.to_string(), key.key.clone()))
+            .collect()
+    }
+
+    /// Reads what is stored, if that wasn't done.
+    async fn load_once(&self, server: &ServerName, entry: &mut ServerEntry) {
+        if entry.loaded {
+            return;
+        }
+        match self.load(server, entry).await {
+            Ok(()) => entry.loaded = true,
+            Err(error) => tracing::warn!(%error, %server, "keys can't be read"),
         }
     }
 
@@ -326,42 +360,51 @@ impl Inner {
         }
     }
 
-    /// Asks for what is wanted and not there.
-    async fn look_for(
+    /// Asks a server for what is wanted and not there, unless it was asked lately. Whether it was asked, and something is
+    /// still missing.
+    async fn ask_if_due(
         &self,
         purpose: Purpose,
         server: &ServerName,
         entry: &mut ServerEntry,
         wanted: &[WantedKey],
-    ) {
+    ) -> bool {
         if wanted.iter().all(|key| entry.has(key)) {
-            return;
+            return false;
         }
         let now = self.clock.now_ms();
         if entry.is_paused(purpose, now) {
-            return;
+            return false;
         }
         let unknown = wanted
             .iter()
             .any(|key| !entry.keys.contains_key(&key.key_id));
         let holds = if unknown { AGAIN_MS } else { FRESH_MS };
         if now - entry.asked_at < holds {
-            return;
+            return false;
         }
         self.ask(purpose, server, entry, now).await;
-        let missing: Vec<&WantedKey> = wanted.iter().filter(|key| !entry.has(key)).collect();
-        if missing.is_empty() {
-            return;
-        }
+        !wanted.iter().all(|key| entry.has(key))
+    }
+
+    /// Asks notaries for what is wanted and not there.
+    async fn ask_notaries(
+        &self,
+        server: &ServerName,
+        entry: &mut ServerEntry,
+        wanted: &[WantedKey],
+    ) {
+        let now = self.clock.now_ms();
+        let missing = wanted.iter().filter(|key| !entry.has(key)).cloned();
+        let missing: Vec<WantedKey> = missing.collect();
         for notary in &self.notaries {
-            let found = notary::ask(&self.client, self, notary, server, &missing).await;
-            match found {
+            match notary.ask(self, server, &missing).await {
                 Ok(all) => {
                     for published in all {
                         self.take(server, entry, published, now).await;
                     }
                 }
-                Err(reason) => self.complain(notary, "a notary gave no keys", &reason),
+                Err(reason) => self.complain(&notary.name, "a notary gave no keys", &reason),
             }
             if wanted.iter().all(|key| entry.has(key)) {
                 (entry.failed_at, entry.spared_at) = (0, 0);
@@ -494,7 +537,7 @@ mod tests {
     const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
     /// What a server publishes.
-    fn publish(server: &ServerName, key: &ServerKey) -> CanonicalJsonObject {
+    pub(super) fn publish(server: &ServerName, key: &ServerKey) -> CanonicalJsonObject {
         let public = Base64::<ruma::serde::base64::Standard>::new(key.public_key().to_vec());
         let object = json!({
             "server_name": server,
@@ -507,11 +550,11 @@ mod tests {
         object
     }
 
-    fn published(object: &CanonicalJsonObject) -> Response<Bytes> {
+    pub(super) fn published(object: &CanonicalJsonObject) -> Response<Bytes> {
         answer(200, serde_json::to_vec(object).unwrap())
     }
 
-    fn keys(way: &Way, notaries: &[&ServerName]) -> Keys {
+    pub(super) fn keys(way: &Way, notaries: &[&ServerName]) -> Keys {
         let clock: Arc<dyn Clock> = way.clock.clone();
         let own = Arc::new(key(way.client.own_name().to_owned()));
         let own = OwnKeys::new(own, Vec::new(), Arc::clone(&clock));
@@ -520,7 +563,7 @@ mod tests {
         Keys::new(client, database, clock, own, notaries.collect())
     }
 
-    fn wanted(server: &ServerName) -> Vec<WantedKey> {
+    pub(super) fn wanted(server: &ServerName) -> Vec<WantedKey> {
         vec![WantedKey {
             server: server.to_owned(),
             key_id: "ed25519:a".try_into().unwrap(),
