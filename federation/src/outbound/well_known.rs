@@ -2,9 +2,12 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#getwell-knownmatrixserver>
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parley_engine::clock::Clock;
 use quick_cache::sync::Cache;
 use ruma::OwnedServerName;
@@ -115,7 +118,7 @@ impl WellKnown {
         if response.status() != StatusCode::OK {
             return Err(format!("the answer has status {}", response.status()));
         }
-        let lifetime = lifetime(response.headers());
+        let lifetime = lifetime(response.headers(), self.clock.now_ms());
         let body = read(response, MAX_SIZE)
             .await
             .map_err(|error| match error {
@@ -130,45 +133,85 @@ impl WellKnown {
     }
 }
 
-/// How long an answer holds, by its headers.
-fn lifetime(headers: &HeaderMap) -> Duration {
+/// How long an answer holds, by its headers. `now` is in milliseconds since the Unix epoch.
+fn lifetime(headers: &HeaderMap, now: i64) -> Duration {
     let directives = headers
         .get_all(header::CACHE_CONTROL)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|directive| directive.trim().to_ascii_lowercase());
-    let mut lifetime = DEFAULT_LIFETIME;
+    let mut lifetime = None;
     for directive in directives {
         if directive == "no-store" || directive == "no-cache" {
             return MIN_LIFETIME;
         }
         let seconds = directive.strip_prefix("max-age=");
         if let Some(seconds) = seconds.and_then(|text| text.trim_matches('"').parse().ok()) {
-            lifetime = Duration::from_secs(seconds);
+            lifetime = Some(Duration::from_secs(seconds));
         }
     }
+    let lifetime = lifetime.or_else(|| until_expiry(headers, now));
+    let lifetime = lifetime.unwrap_or(DEFAULT_LIFETIME);
     lifetime.clamp(MIN_LIFETIME, MAX_LIFETIME)
+}
+
+/// How long an answer holds by `Expires`, which counts where `max-age` says nothing. What isn't a time has expired.
+/// <https://www.rfc-editor.org/rfc/rfc9111#section-5.3>
+fn until_expiry(headers: &HeaderMap, now: i64) -> Option<Duration> {
+    let time = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let Some(expires) = time(headers.get(header::EXPIRES)?) else {
+        return Some(Duration::ZERO);
+    };
+    // By the clock of who says it, if that is told.
+    let now = headers.get(header::DATE).and_then(time).unwrap_or_else(|| {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now).unwrap_or_default())
+    });
+    Some(expires.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+
+    /// 31 January 2026, 9:00.
+    const NOW: i64 = 1_769_850_000_000;
 
     #[test]
     fn an_answer_holds_as_long_as_it_says_within_bounds() {
         let of = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(text));
-            lifetime(&headers).as_secs()
+            lifetime(&headers, NOW).as_secs()
         };
-        assert_eq!(lifetime(&HeaderMap::new()), DEFAULT_LIFETIME);
+        assert_eq!(lifetime(&HeaderMap::new(), NOW), DEFAULT_LIFETIME);
         assert_eq!(of("public, Max-Age=3600"), 3_600);
         assert_eq!(of("max-age=1"), MIN_LIFETIME.as_secs());
         assert_eq!(of("max-age=99999999"), MAX_LIFETIME.as_secs());
         assert_eq!(of("max-age=7200, no-store"), MIN_LIFETIME.as_secs());
         assert_eq!(of("max-age=soon"), DEFAULT_LIFETIME.as_secs());
+    }
+
+    #[test]
+    fn an_answer_that_tells_when_it_expires_holds_until_then() {
+        let of = |all: &[(header::HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in all {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            lifetime(&headers, NOW).as_secs()
+        };
+        let at_ten = (header::EXPIRES, "Sat, 31 Jan 2026 10:00:00 GMT");
+        assert_eq!(of(std::slice::from_ref(&at_ten)), 3_600);
+        let date = (header::DATE, "Sat, 31 Jan 2026 08:00:00 GMT");
+        assert_eq!(of(&[at_ten.clone(), date]), 7_200);
+        let max_age = (header::CACHE_CONTROL, "max-age=1800");
+        assert_eq!(of(&[at_ten, max_age]), 1_800);
+        for past in ["Fri, 30 Jan 2026 10:00:00 GMT", "0", "soon"] {
+            let expires = (header::EXPIRES, past);
+            assert_eq!(of(&[expires]), MIN_LIFETIME.as_secs(), "{past}");
+        }
+        let far = (header::EXPIRES, "Sat, 31 Jan 2099 10:00:00 GMT");
+        assert_eq!(of(&[far]), MAX_LIFETIME.as_secs());
     }
 }

@@ -1,9 +1,22 @@
 //! From names to servers.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Json, Router, http::HeaderMap, response::Redirect, routing::get};
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    response::Redirect,
+    routing::get,
+};
 use parley_conformance::{Peer, TestNames, TestOptions, TestServer, federated_with};
+use parley_engine::clock::ManualClock;
 use parley_federation::{Ports, Service};
 use ruma::{ServerName, user_id};
 use serde_json::json;
@@ -195,6 +208,63 @@ async fn a_server_that_fails_is_left_alone_for_a_while_until_it_speaks() {
         let again = ask(&servers[0], "127.0.0.1:1").await.unwrap_err();
         assert!(again.contains("left alone"), "{again}");
         assert!(ask(&servers[0], &name).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_domain_says_holds_as_long_as_it_says_and_that_it_says_nothing_longer_each_time() {
+    let server = Peer::start_as(teller(), NAMES).await;
+    let port = server.name().port().unwrap();
+    let (asked, fails) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (counting, failing) = (Arc::clone(&asked), Arc::clone(&fails));
+    let tell = get(async move || {
+        counting.fetch_add(1, Ordering::SeqCst);
+        let file = json!({ "m.server": format!("127.0.0.1:{port}") }).to_string();
+        match failing.load(Ordering::SeqCst) {
+            true => Err(StatusCode::INTERNAL_SERVER_ERROR),
+            false => Ok(([("cache-control", "max-age=3600")], file)),
+        }
+    });
+    let web = Router::new().route("/.well-known/matrix/server", tell);
+    let web = Peer::start_as(web, NAMES).await;
+    let options = |_| TestOptions {
+        clock: Some(Arc::new(ManualClock::new(1_800_000_000_000))),
+        ..with_names(web.name().port().unwrap(), port)
+    };
+    federated_with(1, options, async |servers| {
+        asked.store(0, Ordering::SeqCst);
+        fails.store(false, Ordering::SeqCst);
+        // After so many minutes, how often the domain was asked in all, and as whom the server is then.
+        let after = async |minutes: u64, count, host: &str| {
+            let clock = servers[0].clock();
+            clock.advance(Duration::from_secs(60 * minutes));
+            assert_eq!(ask(&servers[0], "literal.test").await.unwrap(), host);
+            assert_eq!(asked.load(Ordering::SeqCst), count, "{minutes}");
+        };
+        let (delegated, usual) = (format!("127.0.0.1:{port}"), "literal.test");
+        after(0, 1, &delegated).await;
+        after(59, 1, &delegated).await;
+        after(1, 2, &delegated).await;
+        fails.store(true, Ordering::SeqCst);
+        after(59, 2, &delegated).await;
+        after(1, 3, usual).await;
+        for (pause, count) in [(2, 4), (4, 5), (8, 6), (16, 7), (32, 8), (60, 9), (60, 10)] {
+            after(pause - 1, count - 1, usual).await;
+            after(1, count, usual).await;
+        }
+        fails.store(false, Ordering::SeqCst);
+        after(59, 10, usual).await;
+        after(1, 11, &delegated).await;
+        after(59, 11, &delegated).await;
+        fails.store(true, Ordering::SeqCst);
+        after(1, 12, usual).await;
+        // It begins anew.
+        after(1, 12, usual).await;
+        after(1, 13, usual).await;
     })
     .await;
 }

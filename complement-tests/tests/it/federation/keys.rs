@@ -1,8 +1,13 @@
 //! The keys of servers: published, asked for, vouched for.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::Router;
 use parley_conformance::{Peer, TestOptions, TestServer, federated, federated_with};
-use parley_engine::remote::{KnownKeys, WantedKey};
+use parley_engine::{
+    clock::ManualClock,
+    remote::{KnownKeys, WantedKey},
+};
 use ruma::MilliSecondsSinceUnixEpoch;
 use serde_json::{Value, json};
 
@@ -171,6 +176,57 @@ async fn a_trusted_notary_vouches_for_a_server_that_is_gone() {
         })
         .await;
         peer.publish(before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_notary_asks_again_for_keys_that_are_wanted_for_longer_than_they_hold() {
+    let options = |_| TestOptions {
+        clock: Some(Arc::new(ManualClock::new(now().try_into().unwrap()))),
+        ..TestOptions::default()
+    };
+    federated_with(1, options, async |servers| {
+        let server = &servers[0];
+        let peer = Peer::start(Router::new()).await;
+        let (name, begin) = (peer.name(), now());
+        peer.publish(peer.keys_until(begin + DAY));
+        let told = async |until: Option<u64>| {
+            let query = until.map(|until| format!("?minimum_valid_until_ts={until}"));
+            let query = query.unwrap_or_default();
+            let told = get(server, &format!("/_matrix/key/v2/query/{name}{query}")).await;
+            let keys = &told["server_keys"][0];
+            (
+                keys["valid_until_ts"].as_u64().unwrap(),
+                peer.asked_for_keys(),
+            )
+        };
+        assert_eq!(told(None).await, (begin + DAY, 1));
+        assert_eq!(told(Some(begin + DAY / 2)).await, (begin + DAY, 1));
+        peer.publish(peer.keys_until(begin + 2 * DAY));
+        let longer = Some(begin + DAY + DAY / 2);
+        // It has just been asked; what there is, is told.
+        assert_eq!(told(longer).await, (begin + DAY, 1));
+        server.clock().advance(Duration::from_secs(5 * 60));
+        assert_eq!(told(longer).await, (begin + 2 * DAY, 2));
+        let batch = json!({ "server_keys": { name.as_str(): {
+            "ed25519:peer": { "minimum_valid_until_ts": begin + 3 * DAY }
+        } } });
+        let ask = async || {
+            let client = server.client();
+            let told = client
+                .post("/_matrix/key/v2/query", batch.clone())
+                .await
+                .ok();
+            told["server_keys"][0]["valid_until_ts"].as_u64().unwrap()
+        };
+        assert_eq!(ask().await, begin + 2 * DAY);
+        server.clock().advance(Duration::from_secs(5 * 60));
+        // It doesn't publish any that hold longer.
+        assert_eq!((ask().await, peer.asked_for_keys()), (begin + 2 * DAY, 3));
+        peer.publish(json!({}));
+        server.clock().advance(Duration::from_secs(5 * 60));
+        assert_eq!((ask().await, peer.asked_for_keys()), (begin + 2 * DAY, 4));
     })
     .await;
 }
