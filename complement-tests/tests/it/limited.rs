@@ -35,6 +35,7 @@ fn options() -> TestOptions {
         searches: one,
         history: one,
         federation: many,
+        federation_addresses: many,
     };
     options
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use parley_engine::{
     clock::{Clock, ManualClock},
+    outgoing::Announcer,
     random::SeededRandom,
 };
 use parley_protocol::ServerKey;
@@ -130,7 +131,8 @@ impl Way {
             without_services: WithoutServices::new(as_clock.clone()),
         };
         let random = Arc::new(SeededRandom::new(1));
-        let destinations = Destinations::new(database.clone(), as_clock, random);
+        let destinations =
+            Destinations::new(database.clone(), as_clock, random, Announcer::alone());
         let client = Client::new(
             Arc::new(key(server_name!("own.example").to_owned())),
             discovery,

@@ -40,6 +40,11 @@ pub struct Announcer {
 }
 
 impl Announcer {
+    /// One for a node that is alone.
+    pub fn alone() -> Self {
+        Self::new(Nodes::none())
+    }
+
     pub(crate) fn new(nodes: Nodes) -> Self {
         Self {
             outgoing: Arc::default(),

@@ -312,7 +312,8 @@ impl Rooms {
             if sender.is_ok_and(|sender| ignored.contains(&sender)) {
                 continue;
             }
-            let (count, newest, participated) = sums.entry(part.root).or_default();
+            let sum = sums.entry(part.root).or_insert((0, i64::MIN, false));
+            let (count, newest, participated) = sum;
             *count += part.count;
             *newest = part.newest.max(*newest);
             *participated |= part.sender == session.user_id.as_str();

@@ -104,7 +104,6 @@ impl Nodes {
     }
 
     /// Nobody to be told.
-    #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self { queue: None }
     }
