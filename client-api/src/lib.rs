@@ -14,6 +14,7 @@ mod events;
 mod filter;
 mod guests;
 mod incoming;
+mod page;
 mod route;
 mod router;
 

@@ -7,13 +7,16 @@ use axum::{
     body::Body,
     extract::{Path, Query, State},
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use parley_engine::{limits::Action, settings::Policy};
 use ruma::api::client::uiaa::{AuthData, AuthType};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{ApiError, ClientAddress, ClientApi, Result};
+use crate::{
+    ApiError, ClientAddress, ClientApi, Result,
+    page::{Page, escaped},
+};
 
 /// What may happen in a page: its own style, its own script, and its own form.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-d0C7hcTqSW+Ct4Eghp1fMZgx9wRRvR+cyLmgOG4iwVg='; \
@@ -116,65 +119,20 @@ fn documents(policies: &[Policy]) -> String {
 }
 
 fn page(status: StatusCode, content: &str) -> Response<Body> {
-    let html = format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Registration</title>\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <style>body{{font:1.1em sans-serif;max-width:30em;margin:2em auto;padding:0 1em}}</style></head>\
-         <body>{content}</body></html>"
-    );
-    let mut response = Response::new(Body::from(html));
-    *response.status_mut() = status;
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (HeaderName::from_static("x-content-type-options"), "nosniff"),
-    ];
-    for (name, value) in headers {
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
-    }
-    response
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
+    let page = Page {
+        title: "Registration",
+        policy: POLICY,
+        content,
+    };
+    page.answer(status)
 }
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
 
     #[test]
     fn the_policy_allows_the_script_and_no_other() {
-        let hash = ruma::serde::Base64::<ruma::serde::base64::Standard>::new(
-            Sha256::digest(DONE.as_bytes()).to_vec(),
-        );
-        assert!(
-            POLICY.contains(&format!("script-src 'sha256-{hash}='; ")),
-            "{hash}"
-        );
-    }
-
-    #[test]
-    fn what_others_give_is_no_markup() {
-        assert_eq!(
-            escaped("<a href=\"x\">&'"),
-            "&lt;a href=&quot;x&quot;&gt;&amp;&#39;"
-        );
+        assert_eq!(crate::page::allows(POLICY, DONE), Ok(()));
     }
 }

@@ -1,5 +1,6 @@
 //! Logging in and out.
 
+mod fallback;
 mod flows;
 mod get_token;
 mod log_in;
@@ -9,7 +10,7 @@ mod refresh;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, routing::get};
 use parley_engine::{EngineError, appservices::Appservice};
 use ruma::api::error::ErrorKind;
 
@@ -22,7 +23,10 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, get_token::handle);
     let router = route(router, logout::handle);
     let router = route(router, logout_all::handle);
-    route(router, refresh::handle)
+    let router = route(router, refresh::handle);
+    fallback::PATHS.iter().fold(router, |router, path| {
+        router.route(path, get(fallback::show))
+    })
 }
 
 /// The application service that a token belongs to.

@@ -360,3 +360,24 @@ async fn a_password_still_fits_after_the_hashing_was_made_costlier() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn clients_that_know_no_way_to_log_in_show_a_page_that_does() {
+    on_each_engine(async |server| {
+        let base = server.client().base().to_owned();
+        for path in [
+            "/_matrix/static/client/login",
+            "/_matrix/static/client/login/?device_id=A",
+        ] {
+            let response = reqwest::get(format!("{base}{path}")).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let policy = response.headers()["content-security-policy"]
+                .to_str()
+                .unwrap();
+            assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"));
+            let html = response.text().await.unwrap();
+            assert!(html.contains("matrixLogin.onLogin") && html.contains("type=\"password\""));
+        }
+    })
+    .await;
+}

@@ -49,7 +49,9 @@ impl Rooms {
         via: &[OwnedServerName],
         details: &MembershipDetails,
     ) -> Result<OwnedRoomId> {
-        self.check_room_count(session).await?;
+        if !self.is_joined_to(session, room_id).await? {
+            self.check_room_count(session).await?;
+        }
         if self.needs_others(room_id, &session.user_id).await?
             && self.join_by_others(session, room_id, via, details).await?
         {
@@ -577,6 +579,13 @@ impl Rooms {
         Ok(invite.is_some())
     }
 
+    async fn is_joined_to(&self, session: &Session, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.registry.get(room_id).await? else {
+            return Ok(false);
+        };
+        Ok(self.registry.load(&room).await?.is_joined(&session.user_id))
+    }
+
     pub(super) async fn check_room_count(&self, session: &Session) -> Result<()> {
         let joined = self.database.joined_count(session.user_nid).await?;
         let most = self.settings.max_joined;
@@ -590,7 +599,6 @@ impl Rooms {
     }
 }
 
-/// Only who is neither joined nor banned can be invited.
 /// What went wrong in a room, if that may be otherwise another time: not if the room, or another server, doesn't allow it.
 fn failure(result: Result<()>, room_id: &RoomId, what: &'static str) -> Option<EngineError> {
     let error = result.err()?;
@@ -606,6 +614,7 @@ fn failure(result: Result<()>, room_id: &RoomId, what: &'static str) -> Option<E
     Some(error)
 }
 
+/// Only who is neither joined nor banned can be invited.
 pub(super) fn check_not_there(state: &RoomState, user_id: &UserId) -> Result<()> {
     match state.membership(user_id) {
         MembershipState::Join => Err(EngineError::forbidden(format!(

@@ -4,7 +4,7 @@
 
 mod content;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use parley_protocol::RoomVersion;
 use parley_storage::commit::{RoomEffect, Write};
@@ -158,9 +158,11 @@ impl Rooms {
                 content.insert(key, value);
             }
         }
-        if plan.version.creators_are_privileged() && !plan.additional_creators.is_empty() {
-            let creators = plan.additional_creators.iter();
-            let creators: Vec<_> = creators.map(|user| user.to_string().into()).collect();
+        let upgrader = plan.session.user_id.as_str();
+        let creators = plan.additional_creators.iter().map(|user| user.as_str());
+        let others: BTreeSet<&str> = creators.filter(|user| *user != upgrader).collect();
+        if plan.version.creators_are_privileged() && !others.is_empty() {
+            let creators: Vec<_> = others.into_iter().map(Into::into).collect();
             content.insert("additional_creators".to_owned(), creators.into());
         }
         let named = self.name_ahead(&plan.version)?;

@@ -183,6 +183,29 @@ mod values {
     use super::*;
 
     #[test]
+    fn of_turn_servers_are_checked() {
+        let uris = "uris = [\"turn:turn.example.org\"]";
+        assert_eq!(
+            refusal(&format!("[turn]\n{uris}")),
+            "`turn.shared_secret`: TURN servers need it, or turn.username and turn.password"
+        );
+        assert_eq!(
+            refusal("[turn]\nshared_secret = \"north\"\nuris = [\"https://turn.example.org\"]"),
+            "parley.toml:3: `turn.uris`: \
+             expected addresses such as turn:turn.example.org:3478?transport=udp"
+        );
+        for access in [
+            "shared_secret = \"north\"",
+            "username = \"a\"\npassword = \"b\"",
+        ] {
+            assert!(
+                read(&format!("[turn]\n{uris}\n{access}")).is_ok(),
+                "{access}"
+            );
+        }
+    }
+
+    #[test]
     fn of_server_notices_are_checked() {
         assert_eq!(
             refusal("[server_notices]\nlocalpart = \"The Server\""),
