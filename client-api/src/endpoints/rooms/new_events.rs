@@ -1,7 +1,7 @@
 //! `GET /_matrix/client/v3/events` for one room:
 //! <https://spec.matrix.org/v1.19/client-server-api/#peeking_get_matrixclientv3events>
 
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 use parley_engine::{rooms::preview::NewEvents, stream::token::Token};
 use ruma::api::client::peeking::listen_to_new_events::v3::Request;
@@ -14,8 +14,6 @@ use crate::{
 
 /// Events that are told at once.
 const EVENTS: usize = 100;
-/// How long it's waited if the client doesn't say.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawJson> {
     limit_history(&api, &incoming.session)?;
@@ -25,7 +23,7 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
     let wanted = NewEvents {
         from: from.map(|token| token.position),
         limit: EVENTS,
-        timeout: request.timeout.unwrap_or(TIMEOUT).min(longest),
+        timeout: request.timeout.unwrap_or_default().min(longest),
     };
     let (session, rooms) = (&incoming.session, api.engine.rooms());
     let told = rooms.new_events(session, &request.room_id, wanted, &api.stopping);
