@@ -10,7 +10,7 @@ use crate::{ClientApi, Incoming, Result, endpoints::admit};
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;
     let details = member_content::of_join(&incoming.body, incoming.reason.clone())?;
-    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias).await?;
+    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias, true).await?;
     via.extend(incoming.via.iter().cloned());
     let rooms = api.engine.rooms();
     if let Some(invite) = member_content::invite_by_address(&incoming.body, &room_id)? {

@@ -9,7 +9,7 @@ use crate::{ClientApi, Incoming, Result, endpoints::admit};
 
 pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<Response> {
     admit(&api, &incoming.session, Action::Join)?;
-    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias).await?;
+    let (room_id, mut via) = named_room(&api, &incoming.room_id_or_alias, true).await?;
     via.extend(incoming.via.iter().cloned());
     let room_id = api
         .engine

@@ -104,32 +104,21 @@ fn limit_history(api: &ClientApi, session: &Session) -> Result<()> {
     Ok(limits.check(Action::History, session.user_nid)?)
 }
 
-/// The room that a request names by its id or an alias, and servers that are known to be in it.
+/// The room that a request names by its id or an alias, and servers that are known to be in it. Without `asks_others`, only
+/// this server's aliases are known.
 ///
 /// # Errors
 /// `M_NOT_FOUND` if there is no such alias.
 async fn named_room(
     api: &ClientApi,
     name: &RoomOrAliasId,
+    asks_others: bool,
 ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
     let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
+    let rooms = api.engine.rooms();
     match named {
         Ok(room_id) => Ok((room_id, Vec::new())),
-        Err(alias) => Ok(api.engine.rooms().resolve_alias(&alias, true).await?),
-    }
-}
-
-/// The same, without asking another server.
-///
-/// # Errors
-/// `M_NOT_FOUND` if there is no such alias of this server.
-async fn named_room_here(
-    api: &ClientApi,
-    name: &RoomOrAliasId,
-) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
-    let named: Result<OwnedRoomId, OwnedRoomAliasId> = name.to_owned().try_into();
-    match named {
-        Ok(room_id) => Ok((room_id, Vec::new())),
-        Err(alias) => Ok(api.engine.rooms().resolve_alias_here(&alias).await?),
+        Err(alias) if asks_others => Ok(rooms.resolve_alias(&alias, true).await?),
+        Err(alias) => Ok(rooms.resolve_alias_here(&alias).await?),
     }
 }

@@ -4,7 +4,7 @@
 use parley_engine::limits::Action;
 use ruma::api::client::room::get_summary::v1::{Request, Response};
 
-use super::{named_room, named_room_here};
+use super::named_room;
 use crate::{ClientApi, Incoming, Result};
 
 /// Also for who isn't logged in: what they are told of is open to anyone.
@@ -16,11 +16,9 @@ pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Resul
         (None, None) => {}
     }
     let name = &incoming.room_id_or_alias;
-    let (room_id, known) = match &incoming.session {
-        Some(_) => named_room(&api, name).await?,
-        // Who isn't logged in doesn't make this server ask others.
-        None => named_room_here(&api, name).await?,
-    };
+    // Who isn't logged in doesn't make this server ask others.
+    let asks_others = incoming.session.is_some();
+    let (room_id, known) = named_room(&api, name, asks_others).await?;
     let via: Vec<_> = incoming.via.iter().cloned().chain(known).collect();
     let rooms = api.engine.rooms();
     let (summary, membership) = rooms

@@ -49,8 +49,10 @@ impl Rooms {
         via: &[OwnedServerName],
         details: &MembershipDetails,
     ) -> Result<OwnedRoomId> {
-        if !self.is_joined_to(session, room_id).await? {
-            self.check_room_count(session).await?;
+        if let Err(error) = self.check_room_count(session).await
+            && !self.is_joined_to(session, room_id).await?
+        {
+            return Err(error);
         }
         if self.needs_others(room_id, &session.user_id).await?
             && self.join_by_others(session, room_id, via, details).await?
