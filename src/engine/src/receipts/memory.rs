@@ -140,6 +140,11 @@ impl RoomReceipts {
             .cloned()
     }
 
+    /// How many receipts a user has, of all types and threads.
+    pub(super) fn count(&self, user_id: &UserId) -> usize {
+        self.lock().of_users.get(user_id).map_or(0, Vec::len)
+    }
+
     pub(super) fn changed(&self, after: i64, to: i64, user_id: &UserId) -> Vec<Arc<Receipt>> {
         if after >= to {
             return Vec::new();

@@ -36,6 +36,13 @@ struct Fresh {
 /// The type of the receipts that servers tell.
 const PUBLIC: &str = "m.read";
 
+/// Threads of one room in which a user's receipts are kept; nothing says that the threads are there.
+const MAX_THREADS: usize = 500;
+
+/// Where receipts up to events that aren't here stand: before all events, history included, and by their time among
+/// themselves, which is not negative.
+const NOWHERE: i64 = i64::MIN;
+
 impl Receipts {
     /// Has those taken that come before their events.
     pub(crate) fn take_early(&self, background: &Background) {
@@ -50,7 +57,8 @@ impl Receipts {
     }
 
     /// Takes public receipts of users of another server, all at once. One that can't be is passed over: of who isn't joined,
-    /// or not ahead of the last one. One up to an event that isn't here waits for it, some minutes.
+    /// or not ahead of the last one. One up to an event that isn't here waits for it, some minutes; if it's the first of its
+    /// user, it is told at once all the same, and gives way to any that is up to an event of the room.
     ///
     /// # Errors
     /// If the database fails.
@@ -78,7 +86,9 @@ impl Receipts {
         let places = self.database.event_places(ids).await?;
         let mut rooms: HashMap<OwnedRoomId, Option<Arc<Room>>> = HashMap::new();
         let (mut news, mut early) = (Vec::new(), Vec::new());
-        for receipt in receipts {
+        let now = self.clock.now_ms();
+        for mut receipt in receipts {
+            receipt.received_at = receipt.received_at.clamp(0, now);
             let room = match rooms.get(&receipt.room_id) {
                 Some(room) => room.clone(),
                 None => {
@@ -89,7 +99,14 @@ impl Receipts {
             };
             match (room, places.get(&receipt.event_id)) {
                 (None, _) => {}
-                (Some(_), None) => early.push(receipt),
+                (Some(room), None) => {
+                    // Only without thread: the threads of events that aren't here would be any number.
+                    let nowhere = NOWHERE + receipt.received_at;
+                    if receipt.thread.is_none() {
+                        news.extend(self.news(&room, receipt.clone(), nowhere).await?);
+                    }
+                    early.push(receipt);
+                }
                 (Some(room), Some((room_nid, position))) if room.nid() == *room_nid => {
                     news.extend(self.news(&room, receipt, *position).await?);
                 }
@@ -113,8 +130,10 @@ impl Receipts {
         }
         let thread = receipt.thread.as_deref().unwrap_or_default();
         let known = self.memory.room(&self.database, room.nid()).await?;
-        let last = known.last(&receipt.user_id, PUBLIC, thread);
-        let is_news = last.is_none_or(|last| last.event_position < event_position);
+        let is_news = match known.last(&receipt.user_id, PUBLIC, thread) {
+            Some(last) => last.event_position < event_position,
+            None => known.count(&receipt.user_id) < MAX_THREADS,
+        };
         Ok(is_news.then(|| Fresh {
             room_nid: room.nid(),
             event_position,
@@ -133,7 +152,6 @@ impl Receipts {
         let nids = self.numbers_of(users).await?;
         // Of several of a user in a thread, the newest.
         let mut newest: HashMap<(i64, i64, String), ReceiptWrite> = HashMap::new();
-        let now = self.clock.now_ms();
         for news in news {
             let receipt = news.receipt;
             let Some(user_nid) = nids.get(&receipt.user_id).copied() else {
@@ -147,7 +165,7 @@ impl Receipts {
                 thread: receipt.thread.unwrap_or_default(),
                 event_id: receipt.event_id,
                 event_position: news.event_position,
-                received_at: receipt.received_at.min(now),
+                received_at: receipt.received_at,
                 position: Assigned::default(),
             };
             let place = (write.room_nid, user_nid, write.thread.clone());
