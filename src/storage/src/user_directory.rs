@@ -196,7 +196,7 @@ pub async fn search(database: &Database, search: Search) -> Result<Vec<Found>> {
          JOIN users u ON u.nid = w.user_nid \
          LEFT JOIN profiles n ON n.user_nid = w.user_nid AND n.field = 'displayname' \
          LEFT JOIN profiles p ON p.user_nid = w.user_nid AND p.field = 'avatar_url' \
-         WHERE w.word >= $1 AND w.word < $2 AND w.user_nid <> $3 \
+         WHERE w.word >= $1 AND w.word < $2 \
          AND (($4 AND EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = w.user_nid)) OR {SHARED} OR EXISTS (SELECT 1 FROM memberships theirs \
          JOIN open_rooms open ON open.room_nid = theirs.room_nid \
          WHERE theirs.user_nid = w.user_nid AND theirs.membership = 'join'))"
