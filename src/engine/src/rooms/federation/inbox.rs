@@ -8,6 +8,7 @@ use std::{
 
 use parley_protocol::Unverified;
 use parley_storage::{
+    Engine as DatabaseEngine,
     commit::Write,
     inbox::{InboxRow, Received},
 };
@@ -44,6 +45,20 @@ struct Workers {
     again: HashSet<OwnedRoomId>,
     /// When rooms are looked at again, in milliseconds since the epoch.
     timed: HashMap<OwnedRoomId, i64>,
+    /// Rooms in whose inbox something may wait for a time at which nobody will look.
+    untimed: HashSet<OwnedRoomId>,
+}
+
+/// What a worker does that has found nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finished {
+    /// It looks again: something has arrived.
+    Again,
+    /// It ends.
+    Ends {
+        /// Whether something may wait for a time at which nobody will look.
+        untimed: bool,
+    },
 }
 
 impl Inbox {
@@ -62,15 +77,22 @@ impl Inbox {
         })
     }
 
-    /// Notes that a worker found nothing more. Whether it may end.
-    fn finished(&self, room_id: &RoomId) -> bool {
+    /// Notes that a worker found nothing more.
+    fn finished(&self, room_id: &RoomId) -> Finished {
         self.workers(|workers| {
             if workers.again.remove(room_id) {
-                return false;
+                return Finished::Again;
             }
             workers.working.remove(room_id);
-            true
+            Finished::Ends {
+                untimed: workers.untimed.remove(room_id),
+            }
         })
+    }
+
+    /// Notes that something may wait in a room for a time at which nobody will look.
+    fn set_untimed(&self, room_id: &RoomId) {
+        self.workers(|workers| workers.untimed.insert(room_id.to_owned()));
     }
 
     /// Notes that a room is looked at again at a time. Whether somebody has to see to that.
@@ -84,9 +106,10 @@ impl Inbox {
         })
     }
 
-    /// Notes that the time has come.
+    /// Notes that the time has come. Something else may wait for a later one.
     fn timer_ends(&self, room_id: &RoomId, at: i64) {
         self.workers(|workers| {
+            workers.untimed.insert(room_id.to_owned());
             if workers.timed.get(room_id) == Some(&at) {
                 workers.timed.remove(room_id);
             }
@@ -240,6 +263,7 @@ impl Rooms {
     /// If the database fails.
     pub async fn resume_inbox(self: &Arc<Self>) -> Result<()> {
         for room_id in self.database.rooms_with_inbox().await? {
+            self.inbox.set_untimed(&room_id);
             self.work(room_id);
         }
         Ok(())
@@ -267,31 +291,51 @@ impl Rooms {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::error!(%error, %room_id, "the inbox of a room can't be read");
+                    self.inbox.set_untimed(room_id);
                     Vec::new()
                 }
             };
-            if rows.is_empty() {
-                if self.inbox.finished(room_id) {
-                    return self.look_again_later(room_id).await;
-                }
-                continue;
-            }
-            let (mut done, mut later) = (Vec::new(), Vec::new());
-            for row in rows {
-                match self.work_on(room_id, &row).await {
-                    true => done.push(row.nid),
-                    false => later.push(row.nid),
-                }
-            }
-            match self.take_from_inbox(done, later).await {
+            // What comes from now on is told by `arrived`, so that after less than a batch it needn't be looked.
+            let may_be_more = i64::try_from(rows.len()).is_ok_and(|count| count >= BATCH);
+            match self.work_on_all(room_id, rows).await {
                 Ok(()) => pause = Pause::default(),
                 Err(error) => {
                     // The disk may be full: nothing is to be had from trying at once. The server's stop ends this, too.
                     tracing::error!(%error, %room_id, "what was received is worked through again");
                     tokio::time::sleep(pause.next()).await;
+                    continue;
+                }
+            }
+            if may_be_more {
+                continue;
+            }
+            match self.inbox.finished(room_id) {
+                Finished::Again => {}
+                Finished::Ends { untimed } => {
+                    // Another node may have gone that was to look.
+                    if untimed || self.database.engine() == DatabaseEngine::Postgres {
+                        self.look_again_later(room_id).await;
+                    }
+                    return;
                 }
             }
         }
+    }
+
+    /// Works on events of a room, one after the other, and takes them out of the inbox or notes that they are to be tried
+    /// later.
+    async fn work_on_all(&self, room_id: &RoomId, rows: Vec<InboxRow>) -> Result<()> {
+        let (mut done, mut later) = (Vec::new(), Vec::new());
+        for row in rows {
+            match self.work_on(room_id, &row).await {
+                true => done.push(row.nid),
+                false => later.push(row.nid),
+            }
+        }
+        if !later.is_empty() {
+            self.inbox.set_untimed(room_id);
+        }
+        self.take_from_inbox(done, later).await
     }
 
     /// Takes what is worked through out of the inbox, and notes what is to be tried later.
@@ -409,7 +453,28 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
+    use ruma::room_id;
+
     use super::*;
+
+    #[test]
+    fn a_worker_ends_when_nothing_came_meanwhile_and_looks_for_what_nobody_else_will_look_for() {
+        let (inbox, room_id) = (Inbox::default(), room_id!("!r:a.test"));
+        let ends = |untimed| Finished::Ends { untimed };
+        assert!(inbox.arrived(room_id));
+        assert!(!inbox.arrived(room_id));
+        assert_eq!(inbox.finished(room_id), Finished::Again);
+        assert_eq!(inbox.finished(room_id), ends(false));
+        assert!(inbox.arrived(room_id));
+        inbox.set_untimed(room_id);
+        assert_eq!(inbox.finished(room_id), ends(true));
+        assert!(inbox.set_timer(room_id, 5));
+        assert!(inbox.arrived(room_id));
+        assert_eq!(inbox.finished(room_id), ends(false));
+        inbox.timer_ends(room_id, 5);
+        assert!(inbox.arrived(room_id));
+        assert_eq!(inbox.finished(room_id), ends(true));
+    }
 
     #[test]
     fn a_worker_whose_work_cannot_be_stored_waits_longer_each_time_and_not_for_ever() {
