@@ -77,6 +77,15 @@ pub struct RemoteInviteRow {
 type OutlierColumns = (i64, i64, Vec<u8>, Option<i64>, String);
 
 /// Position, room, id, standing, snapshot, depth, PDU.
+/// What is here of an event that comes.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Whether the event itself is here, of whichever room and however it stands to that.
+    pub is_known: bool,
+    /// The positions of redactions of it in its room, the first first.
+    pub early_redactions: Vec<i64>,
+}
+
 type KnownColumns = (i64, i64, Vec<u8>, String, Option<i64>, i64, String);
 
 impl Database {
@@ -120,6 +129,28 @@ impl Database {
             .map(|id| EventKey::new(id).into_bytes())
             .collect();
         Box::pin(self.events_of_keys(keys))
+    }
+
+    /// What is here of an event that comes into a room.
+    pub async fn arrival(&self, room_nid: i64, event_id: &EventId) -> Result<Arrival> {
+        let rows: Vec<(i64, bool)> = statement(
+            "SELECT position, TRUE FROM events WHERE event_id = $1 \
+             UNION ALL SELECT position, TRUE FROM outliers WHERE event_id = $1 \
+             UNION ALL SELECT position, FALSE FROM early_redactions WHERE room_nid = $2 AND event_id = $1",
+        )
+        .bind(EventKey::new(event_id).into_bytes())
+        .bind(room_nid)
+        .all(self)
+        .await?;
+        let mut arrival = Arrival::default();
+        for (position, is_event) in rows {
+            match is_event {
+                true => arrival.is_known = true,
+                false => arrival.early_redactions.push(position),
+            }
+        }
+        arrival.early_redactions.sort_unstable();
+        Ok(arrival)
     }
 
     async fn events_of_keys(

@@ -18,6 +18,7 @@ pub(in crate::rooms) mod history;
 
 mod acl;
 mod auth_graph;
+mod expected;
 mod gaps;
 pub(crate) mod lacking;
 mod missing;

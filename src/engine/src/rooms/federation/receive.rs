@@ -67,22 +67,27 @@ impl Verdict {
     }
 }
 
-/// An event that is allowed where it stands in the graph.
-struct Allowed {
-    incoming: Incoming,
+/// Where an event stands that is allowed there.
+struct Place {
     before: StateBefore,
     /// Where it is stored already, without being in the timeline.
     stored: Option<KnownEvent>,
     /// Whether some of what it is built on isn't in the timeline.
     after_gap: bool,
+    /// Memberships that are believed, as long as not all are known.
+    claims: Claims,
+}
+
+/// An event that is allowed where it stands in the graph.
+struct Allowed {
+    incoming: Incoming,
+    place: Place,
     redactions: Redactions,
     /// Why the room's policy server has it not shown.
     refusal: Option<String>,
     /// From whom it was taken for all others in the room, who are to be told of it; or who tells them of it, if it is of a
     /// user of this server.
     pass_on_from: Option<OwnedServerName>,
-    /// Memberships that are believed, as long as not all are known.
-    claims: Claims,
 }
 
 /// What is to be written for an event.
@@ -158,7 +163,32 @@ impl Rooms {
         &self,
         room: &Arc<Room>,
         origin: &ServerName,
-        mut incoming: Incoming,
+        incoming: Incoming,
+        fill: bool,
+        pass_on_from: Option<OwnedServerName>,
+    ) -> Result<Verdict> {
+        let Some(expected) = self.expected(room, &incoming.pdu).await? else {
+            return self
+                .take_unexpected(room, origin, incoming, fill, pass_on_from)
+                .await;
+        };
+        let place = Place {
+            before: expected.before,
+            stored: None,
+            after_gap: false,
+            claims: Claims::new(),
+        };
+        let early = Some(expected.early_redactions);
+        self.let_in(room, incoming, place, early, pass_on_from)
+            .await
+    }
+
+    /// Takes in an event for which it has to be looked what it is built on and what allows it.
+    async fn take_unexpected(
+        &self,
+        room: &Arc<Room>,
+        origin: &ServerName,
+        incoming: Incoming,
         fill: bool,
         pass_on_from: Option<OwnedServerName>,
     ) -> Result<Verdict> {
@@ -210,26 +240,43 @@ impl Rooms {
             let Some(needed) = needed.await? else {
                 return Ok(Verdict::unanchored("it is built on"));
             };
-            let before = self.state_before(room, &needed).await?;
-            let allowed = self.check_by_state(room, &incoming.pdu, &before, &claims);
-            if let Err(reason) = allowed.await? {
-                return self
-                    .reject(room, incoming, stored, Some(before), reason)
-                    .await;
-            }
-            before
+            self.state_before(room, &needed).await?
         };
-        let refusal = self.judged_by_policy(room, &mut incoming).await?;
-        let (incoming, redactions) = self.with_redactions(room, incoming, &before).await?;
-        let allowed = Allowed {
+        let allowed = self.check_by_state(room, &incoming.pdu, &before, &claims);
+        if let Err(reason) = allowed.await? {
+            return self
+                .reject(room, incoming, stored, Some(before), reason)
+                .await;
+        }
+        let place = Place {
             after_gap: self.is_behind_gap(room, &incoming.pdu, &known).await?,
-            incoming,
             before,
             stored,
+            claims,
+        };
+        self.let_in(room, incoming, place, None, pass_on_from).await
+    }
+
+    /// Puts an event that is allowed where it stands in the graph into the room, unless the room's policy server or current
+    /// state is against it. `early_redactions` are read if they aren't given.
+    async fn let_in(
+        &self,
+        room: &Arc<Room>,
+        mut incoming: Incoming,
+        place: Place,
+        early_redactions: Option<Vec<i64>>,
+        pass_on_from: Option<OwnedServerName>,
+    ) -> Result<Verdict> {
+        let refusal = self.judged_by_policy(room, &mut incoming).await?;
+        let early = early_redactions;
+        let with_redactions = self.with_redactions(room, incoming, &place.before, early);
+        let (incoming, redactions) = with_redactions.await?;
+        let allowed = Allowed {
+            incoming,
+            place,
             redactions,
             refusal,
             pass_on_from,
-            claims,
         };
         self.put(room, allowed).await
     }
@@ -331,12 +378,12 @@ impl Rooms {
     /// Finds where an event goes, and what becomes of the room's current state.
     async fn plan(&self, room: &Room, head: &Head, allowed: &Allowed) -> Result<Plan> {
         let pdu = &allowed.incoming.pdu;
-        if allowed.stored.is_none() && allowed.refusal.is_none() && builds_on(head, pdu) {
+        if allowed.place.stored.is_none() && allowed.refusal.is_none() && builds_on(head, pdu) {
             return Ok(Plan::OnHead);
         }
-        let after = self.state_after(&allowed.before, pdu).await?;
+        let after = self.state_after(&allowed.place.before, pdu).await?;
         // Where the state after it is stored already, something is built on it.
-        let stored = allowed.stored.as_ref();
+        let stored = allowed.place.stored.as_ref();
         let is_extremity = stored.is_none_or(|event| event.snapshot.is_none());
         let (left, stay): (Vec<_>, Vec<_>) = head
             .extremities
@@ -348,7 +395,7 @@ impl Rooms {
                 after: after.clone(),
                 extremities,
                 is_extremity,
-                after_gap: allowed.after_gap,
+                after_gap: allowed.place.after_gap,
                 changes,
             })
         };
@@ -356,9 +403,9 @@ impl Rooms {
         let Some(state) = state.filter(|_| is_extremity) else {
             return Ok(beside(Vec::new(), stay));
         };
-        let is_plain = pdu.fields.state_key.is_none() && allowed.before.resolved.is_none();
+        let is_plain = pdu.fields.state_key.is_none() && allowed.place.before.resolved.is_none();
         let same_as_current =
-            head.extremities.len() == 1 && allowed.before.base == current_snapshot(head);
+            head.extremities.len() == 1 && allowed.place.before.base == current_snapshot(head);
         let takes_its_place = left.len() == 1 && pdu.fields.prev_events.len() == 1;
         if is_plain && (same_as_current || takes_its_place) {
             // As many states as before, and the same.
@@ -392,9 +439,13 @@ impl Rooms {
 
     /// The state after an event that isn't stored.
     async fn own_state(&self, allowed: &Allowed) -> Result<IdState> {
-        let mut state = match &allowed.before.resolved {
+        let mut state = match &allowed.place.before.resolved {
             Some(resolved) => resolved.state.clone(),
-            None => self.id_state(allowed.before.base).await?.as_ref().clone(),
+            None => self
+                .id_state(allowed.place.before.base)
+                .await?
+                .as_ref()
+                .clone(),
         };
         state.put(&allowed.incoming.pdu, Default::default());
         Ok(state)
@@ -417,9 +468,10 @@ impl Rooms {
             Some(refusal) => Err(refusal.clone()),
             None => auth::check(pdu, room.version(), |event_type, state_key| {
                 let claimed = || {
+                    let claims = &allowed.place.claims;
                     let place = (event_type.to_string(), state_key.to_owned());
                     // If all members have come to be known since, nothing is believed.
-                    allowed.claims.get(&place).filter(|_| room.lacks_members())
+                    claims.get(&place).filter(|_| room.lacks_members())
                 };
                 state.event(event_type, state_key).or_else(claimed)
             }),
@@ -441,7 +493,7 @@ impl Rooms {
                 Verdict::Accepted
             }
             (Err(reason), plan) => {
-                let stored = allowed.stored.as_ref().map(|event| event.position);
+                let stored = allowed.place.stored.as_ref().map(|event| event.position);
                 // On the head, the current state is the state before the event.
                 let (standing, after, verdict) = match plan {
                     Plan::Beside(beside) => (
@@ -557,7 +609,7 @@ pub(super) fn check_same(room: &Room, incoming: &Incoming, stored: &KnownEvent) 
 }
 
 /// Whether an event is built on exactly the room's forward extremities.
-fn builds_on(head: &Head, pdu: &Pdu) -> bool {
+pub(super) fn builds_on(head: &Head, pdu: &Pdu) -> bool {
     let prev: HashSet<&EventId> = pdu.fields.prev_events.iter().map(AsRef::as_ref).collect();
     prev.len() == head.extremities.len()
         && head

@@ -68,17 +68,25 @@ impl Deciding {
 }
 
 impl Rooms {
-    /// An event as it is after the redactions that came before it, with what it and others redact.
+    /// An event as it is after the redactions that came before it, with what it and others redact. Where those redactions
+    /// stand, `early`, is read if it isn't given.
     pub(super) async fn with_redactions(
         &self,
         room: &Room,
         incoming: Incoming,
         before: &StateBefore,
+        early: Option<Vec<i64>>,
     ) -> Result<(Incoming, Redactions)> {
         let mut redactions = self.redacts(room, &incoming.pdu, before).await?;
-        let early = [&incoming.pdu.event_id];
-        let early = self.database.early_redactions(room.nid(), early).await?;
-        let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
+        let event_id = &incoming.pdu.event_id;
+        let early = match early {
+            Some(early) => early,
+            None => {
+                let early = self.database.early_redactions(room.nid(), [event_id]);
+                early.await?.remove(event_id).unwrap_or_default()
+            }
+        };
+        let (incoming, redacted_by) = self.redacted_before(room, incoming, early).await?;
         redactions.redacted_by = redacted_by.map(Assigned::known);
         Ok((incoming, redactions))
     }
@@ -198,10 +206,11 @@ impl Rooms {
     /// Events of the past as they are after the redactions that came before them.
     async fn redacted_early(&self, room: &Room, events: Vec<Incoming>) -> Result<Vec<PastEvent>> {
         let ids = events.iter().map(|event| &event.pdu.event_id);
-        let early = self.database.early_redactions(room.nid(), ids).await?;
+        let mut early = self.database.early_redactions(room.nid(), ids).await?;
         let mut past = Vec::with_capacity(events.len());
         for incoming in events {
-            let (incoming, redacted_by) = self.redacted_before(room, incoming, &early).await?;
+            let early = early.remove(&incoming.pdu.event_id).unwrap_or_default();
+            let (incoming, redacted_by) = self.redacted_before(room, incoming, early).await?;
             past.push(PastEvent {
                 incoming,
                 redactions: Redactions {
@@ -237,12 +246,12 @@ impl Rooms {
         &self,
         room: &Room,
         incoming: Incoming,
-        early: &HashMap<OwnedEventId, Vec<i64>>,
+        early: Vec<i64>,
     ) -> Result<(Incoming, Option<i64>)> {
-        let Some(positions) = early.get(&incoming.pdu.event_id) else {
+        if early.is_empty() {
             return Ok((incoming, None));
-        };
-        for row in self.database.events_at(positions.clone()).await? {
+        }
+        for row in self.database.events_at(early).await? {
             if self.may_be_redacted_by(room, &incoming, &row).await? {
                 let redacted = redacted(&incoming, room.version());
                 return Ok((redacted.unwrap_or(incoming), Some(row.position)));
