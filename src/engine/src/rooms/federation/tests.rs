@@ -176,6 +176,26 @@ async fn who_is_banned_meanwhile_is_not_heard() {
 }
 
 #[tokio::test]
+async fn what_is_built_on_a_ban_is_refused_whatever_it_names_as_what_allows_it() {
+    let (_net, one, two, room_id) = two(RoomVersionId::V11).await;
+    let said = two.say(&room_id, "still here").await;
+    let user = &two.user.user_id;
+    one.rooms()
+        .ban(&one.user, &room_id, user, None)
+        .await
+        .unwrap();
+    let ban = member_event(&one, &room_id, user).await;
+    let room = one.rooms().room(&room_id).await.unwrap();
+    let json = changed(&two, &two.pdu(&said).await, room.version(), |object| {
+        let prev = vec![CanonicalJsonValue::String(ban.to_string())];
+        object.insert("prev_events".to_owned(), prev.into());
+    });
+    let verdict = one.rooms().receive(&room, &two.name, &json).await.unwrap();
+    assert!(matches!(verdict, Verdict::Rejected(_)), "{verdict:?}");
+    assert!(one.said(&room_id).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_gap_is_filled_by_asking_for_what_is_missing() {
     let (net, one, two, room_id) = two(RoomVersionId::V11).await;
     for text in ["a", "b", "c"] {
