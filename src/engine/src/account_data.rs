@@ -2,20 +2,21 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#client-config>
 
+mod pieces;
 mod succession;
 mod tags;
 
 use std::sync::Arc;
 
-pub(crate) use self::succession::Named;
+use parley_storage::Database;
 pub use parley_storage::user_streams::AccountDataRow;
-use parley_storage::{
-    Database,
-    commit::{AccountDataWrite, Assigned, Write},
-};
 use ruma::{RoomId, UserId};
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
+
+pub(crate) use self::{
+    pieces::{Piece, Pieces},
+    succession::Named,
+};
 
 use crate::{
     EngineError, Result,
@@ -23,46 +24,38 @@ use crate::{
     push::{self, PushRules},
     rooms::{registry::Registry, room::Room},
     sessions::Session,
-    settings::AccountLimits,
-    stream::committer::Committer,
 };
 
 /// The most bytes that a type may have, as for events.
 const MAX_TYPE_BYTES: usize = 255;
 /// Types that clients may read but not write: others decide what stands there.
 const MANAGED: [&str; 2] = ["m.fully_read", push::TYPE];
-/// Users whose tags may be changed at the same time, roughly.
-const STRIPES: usize = 64;
 
 /// Reads and writes account data.
 #[derive(Clone, Debug)]
 pub struct AccountData {
     database: Database,
     registry: Arc<Registry>,
-    committer: Committer,
+    pieces: Pieces,
     push: PushRules,
-    limits: AccountLimits,
-    /// Whoever changes a user's tags holds the user's lock: all tags of a room are one piece of account data.
-    changing: Arc<[Mutex<()>]>,
+    /// Bytes of one piece.
+    size: u32,
 }
 
 impl AccountData {
     pub(crate) fn new(
         database: Database,
         registry: Arc<Registry>,
-        committer: Committer,
+        pieces: Pieces,
         push: PushRules,
-        limits: AccountLimits,
+        size: u32,
     ) -> Self {
         Self {
             database,
             registry,
-            committer,
+            pieces,
             push,
-            limits,
-            changing: std::iter::repeat_with(Mutex::default)
-                .take(STRIPES)
-                .collect(),
+            size,
         }
     }
 
@@ -96,9 +89,13 @@ impl AccountData {
         if room_id.is_none() && event_type == ignored::TYPE && ignores_self() {
             return Err(EngineError::invalid_param("you can't ignore yourself"));
         }
-        let room_nid = self.room_nid(session, room_id).await?;
-        self.write(session, room_nid, event_type, content.get().to_owned())
-            .await
+        let piece = Piece {
+            user_nid: session.user_nid,
+            room_nid: self.room_nid(session, room_id).await?,
+            event_type,
+        };
+        self.check_size(content.get())?;
+        self.pieces.set(piece, content.get().to_owned()).await
     }
 
     /// Reads a piece.
@@ -188,48 +185,14 @@ impl AccountData {
         membership.map(|_| room.nid()).ok_or_else(stranger)
     }
 
-    async fn write(
-        &self,
-        session: &Session,
-        room_nid: i64,
-        event_type: &str,
-        content: String,
-    ) -> Result<()> {
-        let AccountLimits {
-            account_data: most,
-            account_data_size: size,
-            ..
-        } = self.limits;
-        if u32::try_from(content.len()).map_or(true, |length| length > size) {
-            return Err(EngineError::too_large(format!(
-                "account data may have at most {size} bytes"
-            )));
-        }
-        let user_nid = session.user_nid;
-        let known = self
-            .database
-            .account_data(user_nid, room_nid, event_type)
-            .await?;
-        if known.as_ref() == Some(&content) {
+    fn check_size(&self, content: &str) -> Result<()> {
+        let size = self.size;
+        if u32::try_from(content.len()).is_ok_and(|length| length <= size) {
             return Ok(());
         }
-        if known.is_none() {
-            let count = self.database.account_data_count(user_nid).await?;
-            self.limits.check(count, most, || {
-                format!("an account may have at most {most} pieces of account data")
-            })?;
-        }
-        let write = Write {
-            account_data: vec![AccountDataWrite {
-                user_nid,
-                room_nid,
-                event_type: event_type.to_owned(),
-                content,
-                position: Assigned::default(),
-            }],
-            ..Write::default()
-        };
-        self.committer.commit(write).await
+        Err(EngineError::too_large(format!(
+            "account data may have at most {size} bytes"
+        )))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parley_storage::Database;
 
 use crate::{
-    account_data::AccountData,
+    account_data::{AccountData, Pieces},
     background::Background,
     clock::Clock,
     ignored::Ignored,
@@ -138,14 +138,15 @@ impl PersonalServices {
             clock.clone(),
         );
         receipts.take_early(parts.background);
-        let push = PushRules::new(database.clone(), watchers.rules, committer.clone());
+        let pieces = Pieces::new(database.clone(), committer.clone(), limits.clone());
+        let push = PushRules::new(database.clone(), watchers.rules, pieces.clone());
         Self {
             account_data: AccountData::new(
                 database.clone(),
                 registry.clone(),
-                committer.clone(),
+                pieces,
                 push.clone(),
-                limits.clone(),
+                limits.account_data_size,
             ),
             unread: Unread::start(
                 database.clone(),

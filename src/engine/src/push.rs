@@ -12,10 +12,7 @@ pub mod pushers;
 
 use std::sync::Arc;
 
-use parley_storage::{
-    Database,
-    commit::{AccountDataWrite, Assigned, Write},
-};
+use parley_storage::{Database, StorageError};
 use ruma::{
     RoomId, UserId,
     api::error::ErrorKind,
@@ -27,12 +24,15 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 pub(crate) use self::cache::{RuleCache, Rules};
 pub use self::defaults::server_default;
 use self::pattern::MAX_PATTERN;
-use crate::{EngineError, Result, sessions::Session, stream::committer::Committer};
+use crate::{
+    EngineError, Result,
+    account_data::{Piece, Pieces},
+    sessions::Session,
+};
 
 /// The type of account data that holds them.
 pub const TYPE: &str = "m.push_rules";
@@ -43,8 +43,6 @@ const MAX_BYTES: usize = 1024 * 1024;
 const MAX_RULES: usize = 1_000;
 /// The most conditions of a rule.
 const MAX_CONDITIONS: usize = 100;
-/// Users whose rules may be changed at the same time, roughly.
-const STRIPES: usize = 64;
 
 /// The content of `m.push_rules`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -57,20 +55,15 @@ struct Content {
 pub struct PushRules {
     database: Database,
     cache: Arc<RuleCache>,
-    committer: Committer,
-    /// Whoever changes a user's rules holds the user's lock, so that two of their devices don't undo each other's change.
-    changing: Arc<[Mutex<()>]>,
+    pieces: Pieces,
 }
 
 impl PushRules {
-    pub(crate) fn new(database: Database, cache: Arc<RuleCache>, committer: Committer) -> Self {
+    pub(crate) fn new(database: Database, cache: Arc<RuleCache>, pieces: Pieces) -> Self {
         Self {
             database,
             cache,
-            committer,
-            changing: std::iter::repeat_with(Mutex::default)
-                .take(STRIPES)
-                .collect(),
+            pieces,
         }
     }
 
@@ -143,6 +136,7 @@ impl PushRules {
                 // It is taken away first: the place of the others is counted without it.
                 rules.remove(kind.clone(), &id).map_err(not_removed)?;
             }
+            let rule = rule.clone();
             rules.insert(rule, after, before).map_err(not_inserted)?;
             if let Some(enabled) = known {
                 rules
@@ -160,6 +154,7 @@ impl PushRules {
     /// `M_NOT_FOUND` if there is no such rule, `M_INVALID_PARAM` if it is one of the server's.
     pub async fn remove(&self, session: &Session, kind: RuleKind, rule_id: &str) -> Result<()> {
         self.change(session, |rules| {
+            let kind = kind.clone();
             rules.remove(kind, rule_id).map_err(not_removed)
         })
         .await
@@ -178,7 +173,7 @@ impl PushRules {
     ) -> Result<()> {
         self.change(session, |rules| {
             rules
-                .set_enabled(kind, rule_id, enabled)
+                .set_enabled(kind.clone(), rule_id, enabled)
                 .map_err(|_| no_such_rule())
         })
         .await
@@ -197,7 +192,7 @@ impl PushRules {
     ) -> Result<()> {
         self.change(session, |rules| {
             rules
-                .set_actions(kind, rule_id, actions)
+                .set_actions(kind.clone(), rule_id, actions.clone())
                 .map_err(|_| no_such_rule())
         })
         .await
@@ -239,30 +234,38 @@ impl PushRules {
     async fn change(
         &self,
         session: &Session,
-        change: impl FnOnce(&mut Ruleset) -> Result<()>,
+        change: impl Fn(&mut Ruleset) -> Result<()>,
     ) -> Result<()> {
-        let stripe = usize::try_from(session.user_nid).unwrap_or_default() % STRIPES;
-        let _changing = self.changing[stripe].lock().await;
-        let mut rules = self.ruleset(&session.user_id, session.user_nid).await?;
-        change(&mut rules)?;
-        let content = content(&rules)?.to_string();
-        if content.len() > MAX_BYTES {
-            return Err(EngineError::too_large(format!(
-                "all your push rules together may have at most {MAX_BYTES} bytes"
-            )));
-        }
-        let write = Write {
-            account_data: vec![AccountDataWrite {
-                user_nid: session.user_nid,
-                room_nid: 0,
-                event_type: TYPE.to_owned(),
-                content,
-                position: Assigned::default(),
-            }],
-            ..Write::default()
+        let piece = Piece {
+            user_nid: session.user_nid,
+            room_nid: 0,
+            event_type: TYPE,
         };
-        self.committer.commit(write).await
+        let changed = |stored: Option<&str>| {
+            let mut rules = match stored {
+                Some(stored) => parse(stored, &session.user_id)?,
+                None => server_default(&session.user_id),
+            };
+            change(&mut rules)?;
+            let content = content(&rules)?.to_string();
+            if content.len() > MAX_BYTES {
+                return Err(EngineError::too_large(format!(
+                    "all your push rules together may have at most {MAX_BYTES} bytes"
+                )));
+            }
+            Ok(Some(content))
+        };
+        self.pieces.change(piece, changed).await
     }
+}
+
+/// Rules as they are stored, with those of the server as it has them by now.
+fn parse(stored: &str, user_id: &UserId) -> Result<Ruleset> {
+    let mut rules = serde_json::from_str::<Content>(stored)
+        .map_err(|error| StorageError::Corrupt(format!("push rules: {error}")))?
+        .global;
+    rules.update_with_server_default(server_default(user_id));
+    Ok(rules)
 }
 
 /// Whether a user may have no more rules.

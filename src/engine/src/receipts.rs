@@ -262,6 +262,7 @@ impl Receipts {
             room_nid: room.nid(),
             event_type: TYPE.to_owned(),
             content,
+            built_on: None,
             position: Assigned::default(),
         }))
     }

@@ -3,17 +3,15 @@
 //! A [`Write`] holds together or not at all. A [`Commit`] takes many, gives each row its position in the stream,
 //! and makes all of them durable in one transaction. On PostgreSQL, where another node may write too, the row of the
 //! stream counter is locked first; a write to a room that the other node has moved on is not made, and reported as
-//! [`Outcome::Outdated`], so that its writer rebuilds it.
+//! [`Outcome::Outdated`], so that its writer rebuilds it. So is one of account data that was built on what isn't there any more.
 
 mod event;
+mod outcome;
 mod rewrite;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use parley_protocol::EventKey;
@@ -22,6 +20,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 pub use self::event::{
     NewEvent, NewOutlier, NewRedaction, NewSnapshot, Settled, SnapshotChanges, Standing,
 };
+pub use self::outcome::Outcome;
 pub use self::rewrite::{Completion, Rejected, Restated, Rewrite};
 
 use crate::{
@@ -203,6 +202,9 @@ pub struct AccountDataWrite {
     pub event_type: String,
     /// Its content, JSON.
     pub content: String,
+    /// How far the stream had come when what this is built on was read, see [`Database::account_data_to_change`]. It isn't
+    /// made if any account data of the user has changed since. `None` if it takes the place of whatever is there.
+    pub built_on: Option<i64>,
     /// Its position, once committed.
     pub position: Assigned,
 }
@@ -243,15 +245,6 @@ pub struct Write {
     pub received: Vec<Received>,
     /// What of that is worked through, by the numbers in the inbox.
     pub worked_through: Vec<i64>,
-}
-
-/// What became of a [`Write`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is durable.
-    Committed,
-    /// Another node has moved a room on that it was built on; nothing of it was made.
-    Outdated,
 }
 
 /// A group that is being committed. As long as it is, no other node commits anything. Dropping it undoes it.
@@ -364,51 +357,6 @@ impl Commit {
         }
         Ok(Committed { before, to })
     }
-
-    /// Which writes are still built on the newest revision of their rooms.
-    async fn outcomes(&mut self, writes: &[&Write]) -> Result<Vec<Outcome>> {
-        if self.transaction.engine() == Engine::Sqlite {
-            // No other process can have the folder open, so nobody else moves a room on.
-            return Ok(vec![Outcome::Committed; writes.len()]);
-        }
-        let rooms: Vec<i64> = writes
-            .iter()
-            .flat_map(|write| &write.rooms)
-            .filter(|room| room.new_room.is_none())
-            .map(|room| room.room_nid.get())
-            .collect();
-        let mut revisions: HashMap<i64, i64> = if rooms.is_empty() {
-            HashMap::new()
-        } else {
-            statement("SELECT room_nid, revision FROM room_heads WHERE room_nid IN ({ints $1})")
-                .bind(rooms)
-                .all_in::<(i64, i64)>(&mut self.transaction)
-                .await?
-                .into_iter()
-                .collect()
-        };
-        Ok(writes
-            .iter()
-            .map(|write| judge(write, &mut revisions))
-            .collect())
-    }
-}
-
-/// Judges a write by the revisions of its rooms, and moves them on if it can be made.
-fn judge(write: &Write, revisions: &mut HashMap<i64, i64>) -> Outcome {
-    let current = write.rooms.iter().all(|room| {
-        room.new_room.is_some() || revisions.get(&room.room_nid.get()) == Some(&room.base_revision)
-    });
-    if !current {
-        return Outcome::Outdated;
-    }
-    for room in &write.rooms {
-        if room.new_room.is_some() || !room.moves_on() {
-            continue;
-        }
-        revisions.insert(room.room_nid.get(), room.base_revision + 1);
-    }
-    Outcome::Committed
 }
 
 /// Takes the lock that orders all nodes, which lasts until the commit, and gives the last position.

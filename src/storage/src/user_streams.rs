@@ -132,6 +132,24 @@ impl Database {
         Ok(row.map(|(content,)| content))
     }
 
+    /// One piece of account data, for another to be built on it: how far the stream has come, and the content.
+    pub async fn account_data_to_change(
+        &self,
+        user_nid: i64,
+        room_nid: i64,
+        event_type: &str,
+    ) -> Result<(i64, Option<String>)> {
+        statement(
+            "SELECT s.position, d.content FROM stream s LEFT JOIN account_data d \
+             ON d.user_nid = $1 AND d.room_nid = $2 AND d.event_type = $3 WHERE s.id = 1",
+        )
+        .bind(user_nid)
+        .bind(room_nid)
+        .bind(event_type)
+        .one(self)
+        .await
+    }
+
     /// How many pieces of account data a user has.
     pub async fn account_data_count(&self, user_nid: i64) -> Result<i64> {
         let (count,): (i64,) = statement("SELECT COUNT(*) FROM account_data WHERE user_nid = $1")

@@ -5,8 +5,8 @@ use std::time::Duration;
 use parley_conformance::{Client, TestServer, on_each_engine};
 use serde_json::{Value, json};
 
-use super::{content, joined, next, nothing, room_of_two, sync, sync_until};
-use crate::rooms::{BASE, quoted, room_path, say};
+use super::{content, joined, next, nothing, own, room_of_two, sync, sync_until};
+use crate::rooms::{BASE, create_public, quoted, room_path, say};
 
 /// Somebody at each of two nodes who share a room, where the second syncs from.
 struct Pair {
@@ -141,6 +141,60 @@ async fn receipts_and_push_rules_of_one_node_hold_at_the_other() {
         let (count, _) = sync_until(bob, &next, &unread).await;
         assert_eq!(count, 0);
         assert_eq!(unread(&sync(&there, None, "").await), Some(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_at_both_nodes_at_once_is_changed() {
+    /// Changes of each kind at each node.
+    const CHANGES: usize = 20;
+    on_each_engine(async |server| {
+        let Some(second) = server.second_node().await else {
+            return;
+        };
+        let alice = server.register("alice").await;
+        let there = alice.at(&second);
+        let room_id = create_public(&alice).await;
+        let tags = own(&alice, &format!("rooms/{}/tags", quoted(&room_id)));
+        let rules = format!("{BASE}/pushrules/global/content");
+        let rule = || json!({ "actions": [], "pattern": "x" });
+        for number in 0..CHANGES {
+            let here_and_there =
+                |path: &str| [1, 2].map(|node| format!("{path}/u.{number}.{node}"));
+            let [one_tag, other_tag] = here_and_there(&tags);
+            let [one_rule, other_rule] = here_and_there(&rules);
+            let answers = tokio::join!(
+                alice.put(&one_tag, nothing()),
+                there.put(&other_tag, nothing()),
+                alice.put(&one_rule, rule()),
+                there.put(&other_rule, rule()),
+            );
+            let (one, other, one_more, last) = answers;
+            for answer in [one, other, one_more, last] {
+                answer.ok();
+            }
+        }
+        let told = alice.get(&tags).await.ok();
+        assert_eq!(told["tags"].as_object().unwrap().len(), 2 * CHANGES);
+        for node in [&alice, &there] {
+            // The last change may take a moment to the other node.
+            let all_told = async {
+                let own_rules = async || {
+                    let told = node.get(&format!("{BASE}/pushrules/")).await.ok();
+                    let content = told["global"]["content"].as_array().unwrap().clone();
+                    content
+                        .iter()
+                        .filter(|rule| rule["default"] == false)
+                        .count()
+                };
+                while own_rules().await < 2 * CHANGES {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let all_told = tokio::time::timeout(Duration::from_secs(10), all_told);
+            all_told.await.expect("all rules are there");
+        }
     })
     .await;
 }

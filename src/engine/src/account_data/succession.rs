@@ -3,9 +3,9 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-19>
 
 use ruma::RoomId;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
-use super::AccountData;
+use super::{AccountData, Piece};
 use crate::{Result, sessions::Session};
 
 /// Which tags a room has.
@@ -34,27 +34,32 @@ impl AccountData {
         from: Named<'_>,
         to: Named<'_>,
     ) -> Result<()> {
-        let database = &self.database;
         let user_nid = session.user_nid;
-        if let Some(tags) = database.account_data(user_nid, from.nid, TAGS).await?
-            && database
-                .account_data(user_nid, to.nid, TAGS)
-                .await?
-                .is_none()
-        {
-            self.write(session, to.nid, TAGS, tags).await?;
+        let piece = |room_nid, event_type| Piece {
+            user_nid,
+            room_nid,
+            event_type,
+        };
+        let tags = self.database.account_data(user_nid, from.nid, TAGS).await?;
+        if let Some(tags) = tags {
+            let unless_there = |known: Option<&str>| Ok(known.is_none().then(|| tags.clone()));
+            self.pieces
+                .change(piece(to.nid, TAGS), unless_there)
+                .await?;
         }
-        if let Some(direct) = database.account_data(user_nid, 0, DIRECT).await?
-            && let Some(direct) = with_successor(&direct, from.id, to.id)
-        {
-            self.set(session, None, DIRECT, &direct).await?;
-        }
+        let with_the_new = |direct: Option<&str>| {
+            let direct = direct.and_then(|direct| with_successor(direct, from.id, to.id));
+            direct
+                .map(|direct| self.check_size(&direct).map(|()| direct))
+                .transpose()
+        };
+        self.pieces.change(piece(0, DIRECT), with_the_new).await?;
         self.push.hand_over(session, from.id, to.id).await
     }
 }
 
 /// The direct chats with the new room wherever the old one is; `None` if that changes nothing.
-fn with_successor(direct: &str, from: &RoomId, to: &RoomId) -> Option<Box<RawValue>> {
+fn with_successor(direct: &str, from: &RoomId, to: &RoomId) -> Option<String> {
     let mut direct: Map<String, Value> = serde_json::from_str(direct).ok()?;
     let mut changed = false;
     for rooms in direct.values_mut().filter_map(Value::as_array_mut) {
@@ -68,6 +73,5 @@ fn with_successor(direct: &str, from: &RoomId, to: &RoomId) -> Option<Box<RawVal
             changed = true;
         }
     }
-    let json = serde_json::to_string(&direct).ok().filter(|_| changed)?;
-    RawValue::from_string(json).ok()
+    serde_json::to_string(&direct).ok().filter(|_| changed)
 }

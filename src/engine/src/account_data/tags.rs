@@ -5,7 +5,7 @@
 use ruma::RoomId;
 use serde_json::{Map, Value, json};
 
-use super::{AccountData, STRIPES};
+use super::{AccountData, Piece};
 use crate::{EngineError, Result, sessions::Session};
 
 const TYPE: &str = "m.tag";
@@ -21,7 +21,11 @@ impl AccountData {
     /// `M_FORBIDDEN` if the user has nothing to do with the room.
     pub async fn tags(&self, session: &Session, room_id: &RoomId) -> Result<Map<String, Value>> {
         let room_nid = self.room_nid(session, Some(room_id)).await?;
-        self.read_tags(session, room_nid).await
+        let content = self
+            .database
+            .account_data(session.user_nid, room_nid, TYPE)
+            .await?;
+        Ok(parse(content.as_deref()))
     }
 
     /// Puts a tag on a room, or changes what it says.
@@ -45,7 +49,7 @@ impl AccountData {
             return Err(EngineError::bad_json("`order` is a number"));
         }
         self.change_tags(session, room_id, |tags| {
-            tags.insert(name.to_owned(), info.into());
+            tags.insert(name.to_owned(), info.clone().into());
             if tags.len() > MAX_TAGS {
                 return Err(EngineError::too_large(format!(
                     "a room may have at most {MAX_TAGS} tags"
@@ -72,33 +76,35 @@ impl AccountData {
         &self,
         session: &Session,
         room_id: &RoomId,
-        change: impl FnOnce(&mut Map<String, Value>) -> Result<()>,
+        change: impl Fn(&mut Map<String, Value>) -> Result<()>,
     ) -> Result<()> {
-        let room_nid = self.room_nid(session, Some(room_id)).await?;
-        let stripe = usize::try_from(session.user_nid).unwrap_or_default() % STRIPES;
-        let _changing = self.changing[stripe].lock().await;
-        let before = self.read_tags(session, room_nid).await?;
-        let mut tags = before.clone();
-        change(&mut tags)?;
-        if tags == before {
-            return Ok(());
-        }
-        let content = json!({ "tags": tags }).to_string();
-        self.write(session, room_nid, TYPE, content).await
+        let piece = Piece {
+            user_nid: session.user_nid,
+            room_nid: self.room_nid(session, Some(room_id)).await?,
+            event_type: TYPE,
+        };
+        let changed = |content: Option<&str>| {
+            let before = parse(content);
+            let mut tags = before.clone();
+            change(&mut tags)?;
+            if tags == before {
+                return Ok(None);
+            }
+            let content = json!({ "tags": tags }).to_string();
+            self.check_size(&content)?;
+            Ok(Some(content))
+        };
+        self.pieces.change(piece, changed).await
     }
+}
 
-    /// Clients may write `m.tag` as they like; what isn't an object of tags counts as none.
-    async fn read_tags(&self, session: &Session, room_nid: i64) -> Result<Map<String, Value>> {
-        let content = self
-            .database
-            .account_data(session.user_nid, room_nid, TYPE)
-            .await?;
-        let tags = content
-            .and_then(|content| serde_json::from_str::<Value>(&content).ok())
-            .and_then(|mut content| content.get_mut("tags").map(Value::take));
-        match tags {
-            Some(Value::Object(tags)) => Ok(tags),
-            _ => Ok(Map::new()),
-        }
+/// Clients may write `m.tag` as they like; what isn't an object of tags counts as none.
+fn parse(content: Option<&str>) -> Map<String, Value> {
+    let tags = content
+        .and_then(|content| serde_json::from_str::<Value>(content).ok())
+        .and_then(|mut content| content.get_mut("tags").map(Value::take));
+    match tags {
+        Some(Value::Object(tags)) => tags,
+        _ => Map::new(),
     }
 }

@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use parley_storage::{Database, StorageError};
+use parley_storage::Database;
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{UserId, push::Ruleset};
 
-use super::{Content, TYPE, defaults::server_default};
+use super::{TYPE, defaults::server_default, parse};
 use crate::{Result, stream::observer::Observer};
 
 /// What is kept: about so many bytes of rules.
@@ -89,11 +89,7 @@ impl RuleCache {
             None => Rules::Default,
             Some(content) => {
                 let user_id = database.user_id(user_nid).await?;
-                let mut rules = serde_json::from_str::<Content>(&content)
-                    .map_err(|error| StorageError::Corrupt(format!("push rules: {error}")))?
-                    .global;
-                // What is stored may be of an older version of the server.
-                rules.update_with_server_default(server_default(&user_id));
+                let rules = parse(&content, &user_id)?;
                 Rules::Own {
                     rules: Arc::new(rules),
                     length: content.len(),

@@ -45,7 +45,7 @@ impl From<NotCommitted> for EngineError {
     fn from(reason: NotCommitted) -> Self {
         match reason {
             NotCommitted::Rebuild => {
-                Self::Internal("the room changed too often meanwhile".to_owned())
+                Self::Internal("what it is built on changed too often meanwhile".to_owned())
             }
             NotCommitted::Failed(error) if error.is_duplicate() => Self::Duplicate,
             NotCommitted::Failed(error) => Self::Internal(format!("the commit failed: {error}")),
@@ -392,7 +392,8 @@ async fn follow(database: Database, stored: watch::Sender<i64>, stopping: Cancel
 }
 
 /// Adds the part of the group from `first` on to a commit. What another node has overtaken is taken out of the group
-/// and given back to its writers; how many those are is returned.
+/// and given back to its writers; how many those of rooms are is returned. Of what is a user's own nothing is written so
+/// often that it could be overtaken for ever.
 async fn add(
     commit: &mut Commit,
     group: &mut Vec<Queued>,
@@ -412,7 +413,7 @@ async fn add(
         match outcome {
             Outcome::Committed => group.push(queued),
             Outcome::Outdated => {
-                overtaken += 1;
+                overtaken += usize::from(!queued.rooms.is_empty());
                 queued.invalidate();
                 let _ = queued.done.send(Err(NotCommitted::Rebuild));
             }
