@@ -37,6 +37,7 @@ pub mod user_directory;
 mod compute;
 mod erased;
 mod personal;
+mod places;
 mod room_services;
 
 mod error;

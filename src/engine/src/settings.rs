@@ -322,7 +322,12 @@ impl AccountLimits {
         if most == 0 || count < i64::from(most) {
             return Ok(());
         }
-        Err(EngineError::user_limit(&self.info_uri, message()))
+        Err(self.reached(message()))
+    }
+
+    /// Says that an account has as much of something as it may.
+    pub(crate) fn reached(&self, message: String) -> EngineError {
+        EngineError::user_limit(&self.info_uri, message)
     }
 }
 

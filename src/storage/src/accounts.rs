@@ -1,6 +1,6 @@
 //! The accounts of this server's users.
 
-use crate::{Database, Result, Transaction, statement::statement, user_directory};
+use crate::{Database, Engine, Result, Transaction, statement::statement, user_directory};
 
 /// An account.
 #[derive(Clone, Debug)]
@@ -92,6 +92,19 @@ pub async fn get(database: &Database, user_nid: i64) -> Result<Option<AccountRow
         .optional(database)
         .await?;
     Ok(row.map(AccountRow::from))
+}
+
+/// Has others who hold an account wait until the transaction ends: what is counted of it meanwhile stays right.
+pub(crate) async fn hold(transaction: &mut Transaction, user_nid: i64) -> Result<()> {
+    if transaction.engine() == Engine::Sqlite {
+        // There one transaction writes at a time.
+        return Ok(());
+    }
+    statement("SELECT user_nid FROM accounts WHERE user_nid = $1 FOR UPDATE")
+        .bind(user_nid)
+        .run(transaction)
+        .await?;
+    Ok(())
 }
 
 /// Whether an account is locked, if there is one.

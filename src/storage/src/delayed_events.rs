@@ -2,7 +2,7 @@
 
 use ruma::OwnedRoomId;
 
-use crate::{Database, Result, Transaction, rooms::read, statement::statement};
+use crate::{Database, Result, Transaction, accounts, rooms::read, statement::statement};
 
 /// An event that is to be sent later.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +148,7 @@ impl Database {
         if let Some(known) = of_transaction(&mut transaction, new).await? {
             return Ok(Scheduling::Repeated(known));
         }
+        accounts::hold(&mut transaction, new.user_nid).await?;
         let (scheduled, first): (i64, Option<i64>) = statement(
             "SELECT COUNT(*), MIN(started_at + delay) FROM delayed_events \
              WHERE user_nid = $1 AND wake_at IS NOT NULL",

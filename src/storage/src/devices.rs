@@ -1,6 +1,6 @@
 //! The devices of this server's users.
 
-use crate::{Database, Result, Transaction, statement::statement};
+use crate::{Database, Result, Transaction, accounts, statement::statement};
 
 /// A device of a user.
 #[derive(Clone, Debug)]
@@ -112,8 +112,9 @@ pub async fn find_in(
     Ok(row.map(|(nid,)| nid))
 }
 
-/// How many devices a user has.
+/// How many devices a user has. As long as the transaction lasts, others wait for it to count them.
 pub async fn count(transaction: &mut Transaction, user_nid: i64) -> Result<i64> {
+    accounts::hold(transaction, user_nid).await?;
     let (count,): (i64,) = statement("SELECT COUNT(*) FROM devices WHERE user_nid = $1")
         .bind(user_nid)
         .one_in(transaction)

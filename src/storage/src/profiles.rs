@@ -1,6 +1,6 @@
 //! Profiles of users.
 
-use crate::{Database, Result, Transaction, statement::statement};
+use crate::{Database, Result, Transaction, accounts, statement::statement};
 
 impl Database {
     /// The fields of a user's profile, with their values as JSON.
@@ -97,8 +97,10 @@ pub async fn delete(transaction: &mut Transaction, user_nid: i64, field: &str) -
     Ok(removed == 1)
 }
 
-/// Fields of a profile and their values together, in bytes.
+/// Fields of a profile and their values together, in bytes. As long as the transaction lasts, others wait for it to measure
+/// them.
 pub async fn size(transaction: &mut Transaction, user_nid: i64) -> Result<i64> {
+    accounts::hold(transaction, user_nid).await?;
     let rows: Vec<(String, String)> =
         statement("SELECT field, value FROM profiles WHERE user_nid = $1")
             .bind(user_nid)

@@ -1,6 +1,6 @@
 //! Where notifications are pushed to.
 
-use crate::{Database, Result, statement::statement};
+use crate::{Database, Result, Transaction, accounts, statement::statement};
 
 /// A pusher that is to be stored.
 #[derive(Clone, Debug)]
@@ -30,23 +30,14 @@ impl Database {
         Ok(rows.into_iter().map(|(content,)| content).collect())
     }
 
-    /// How many pushers a user has beside the one with that application and key.
-    pub async fn pusher_count(&self, user_nid: i64, app_id: &str, pushkey: &str) -> Result<i64> {
-        let (count,): (i64,) = statement(
-            "SELECT COUNT(*) FROM pushers WHERE user_nid = $1 AND NOT (app_id = $2 AND pushkey = $3)",
-        )
-        .bind(user_nid)
-        .bind(app_id)
-        .bind(pushkey)
-        .one(self)
-        .await?;
-        Ok(count)
-    }
-
     /// Stores a pusher in the place of the user's that has the same application and key; with `alone` also in the place
-    /// of those of other users.
-    pub async fn set_pusher(&self, pusher: NewPusher, alone: bool) -> Result<()> {
+    /// of those of other users. `false` if the user has `most` others; 0 is as many as they like.
+    pub async fn set_pusher(&self, pusher: NewPusher, alone: bool, most: u32) -> Result<bool> {
         let mut transaction = self.write().await?;
+        accounts::hold(&mut transaction, pusher.user_nid).await?;
+        if most > 0 && count_others(&mut transaction, &pusher).await? >= i64::from(most) {
+            return Ok(false);
+        }
         if alone {
             statement("DELETE FROM pushers WHERE app_id = $1 AND pushkey = $2 AND user_nid <> $3")
                 .bind(pusher.app_id.as_str())
@@ -68,7 +59,8 @@ impl Database {
         .bind(pusher.created_at)
         .run(&mut transaction)
         .await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Removes a pusher, if it is there.
@@ -82,4 +74,17 @@ impl Database {
             .await?;
         transaction.commit().await
     }
+}
+
+/// How many pushers the user has beside the one whose place this takes.
+async fn count_others(transaction: &mut Transaction, pusher: &NewPusher) -> Result<i64> {
+    let (count,): (i64,) = statement(
+        "SELECT COUNT(*) FROM pushers WHERE user_nid = $1 AND NOT (app_id = $2 AND pushkey = $3)",
+    )
+    .bind(pusher.user_nid)
+    .bind(pusher.app_id.as_str())
+    .bind(pusher.pushkey.as_str())
+    .one_in(transaction)
+    .await?;
+    Ok(count)
 }

@@ -353,6 +353,15 @@ impl Database {
         Ok(count)
     }
 
+    /// How many aliases a room has.
+    pub async fn alias_count_of(&self, room_nid: i64) -> Result<i64> {
+        let (count,): (i64,) = statement("SELECT COUNT(*) FROM room_aliases WHERE room_nid = $1")
+            .bind(room_nid)
+            .one(self)
+            .await?;
+        Ok(count)
+    }
+
     /// How many rooms a user is joined to.
     pub async fn joined_count(&self, user_nid: i64) -> Result<i64> {
         let (count,): (i64,) = statement(

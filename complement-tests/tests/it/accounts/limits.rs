@@ -1,10 +1,11 @@
 //! How much an account may have.
 
-use parley_conformance::{Answer, Client, TestOptions, on_each_engine_with};
+use futures::future::join_all;
+use parley_conformance::{Answer, Client, PASSWORD, TestOptions, on_each_engine_with};
 use parley_engine::settings::{AccountLimits, RateLimit, RateLimitSettings};
 use serde_json::{Value, json};
 
-use crate::rooms::{BASE, create, create_public, join, quoted, room_path, say};
+use crate::rooms::{BASE, act_self, create, create_public, join, quoted, room_path, say};
 
 const LIMIT: &str = "M_USER_LIMIT_EXCEEDED";
 
@@ -317,6 +318,88 @@ async fn beginning_to_prove_who_one_is_is_limited_by_user() {
         for answer in ask().await {
             answer.is_refused(429, "M_LIMIT_EXCEEDED");
         }
+    })
+    .await;
+}
+
+/// Demands that as many of what was asked for at once were made as there may be, and that the others were refused.
+#[track_caller]
+fn made(answers: Vec<Answer>, count: usize) {
+    let (made, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 200);
+    refused
+        .iter()
+        .for_each(|answer| answer.is_refused(403, LIMIT));
+    assert_eq!(made.len(), count);
+}
+
+fn few_of_each() -> TestOptions {
+    let mut options = TestOptions::default();
+    options.engine.rooms.max_joined = 3;
+    options.engine.tokens.max_devices = 3;
+    let limits = &mut options.engine.limits;
+    limits.aliases_per_user = 3;
+    limits.account_data = 3;
+    limits.pushers = 3;
+    options
+}
+
+#[tokio::test]
+async fn what_is_asked_for_at_once_gets_past_no_limit() {
+    on_each_engine_with(few_of_each, async |server| {
+        let alice = server.register("alice").await;
+        let names: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+        let room_id = create_public(&alice).await;
+        let alias = |name: &String| format!("#{name}:parley.test");
+        let asked = names
+            .iter()
+            .map(async |name| name_room(&alice, &alias(name), &room_id).await);
+        made(join_all(asked).await, 3);
+        let asked = names
+            .iter()
+            .map(|name| set_data(&alice, None, name, json!({})));
+        made(join_all(asked).await, 3);
+        let asked = names.iter().map(|name| add_pusher(&alice, name));
+        made(join_all(asked).await, 3);
+        let asked = names.iter().map(async |_| {
+            let login = json!({
+                "type": "m.login.password",
+                "identifier": { "type": "m.id.user", "user": alice.user_id },
+                "password": PASSWORD,
+            });
+            alice.post(&format!("{BASE}/login"), login).await
+        });
+        made(join_all(asked).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rooms_that_are_made_and_joined_at_once_count_together() {
+    on_each_engine_with(few_of_each, async |server| {
+        let alice = server.register("alice").await;
+        let mut rooms = Vec::new();
+        for name in ["bob", "carol"] {
+            let other = server.register(name).await;
+            for _ in 0..3 {
+                rooms.push(create_public(&other).await);
+            }
+        }
+        let create = format!("{BASE}/createRoom");
+        let joins = join_all(rooms.iter().map(|room_id| join(&alice, room_id)));
+        let creations = join_all((0..6).map(|_| alice.post(&create, json!({}))));
+        let (joins, creations) = tokio::join!(joins, creations);
+        made([joins, creations].concat(), 3);
+        let told = alice.get(&format!("{BASE}/joined_rooms")).await.ok();
+        let joined = told["joined_rooms"].as_array().unwrap();
+        assert_eq!(joined.len(), 3);
+        // Who leaves one has a place for one more.
+        let left = joined[0].as_str().unwrap();
+        act_self(&alice, left, "leave").await.ok();
+        made(
+            join_all((0..6).map(|_| alice.post(&create, json!({})))).await,
+            1,
+        );
     })
     .await;
 }

@@ -607,3 +607,20 @@ async fn what_is_sent_later_arrives_as_it_was_given() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_scheduled_at_once_gets_past_no_limit() {
+    on_each_engine_with(little, async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let names: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        let asked = names
+            .iter()
+            .map(|name| say_later(&alice, &room_id, name, 60_000));
+        let answers = futures::future::join_all(asked).await;
+        let made = answers.iter().filter(|answer| answer.status == 200);
+        assert_eq!(made.count(), 2);
+        assert_eq!(scheduled(&alice).await.len(), 2);
+    })
+    .await;
+}

@@ -73,7 +73,6 @@ impl Pushers {
                 "a pusher has at most {MAX_BYTES} bytes"
             )));
         }
-        self.check_count(session, &pusher.ids).await?;
         let pusher = NewPusher {
             user_nid: session.user_nid,
             device_nid: session.device_nid,
@@ -82,18 +81,13 @@ impl Pushers {
             content,
             created_at: self.clock.now_ms(),
         };
-        Ok(self.database.set_pusher(pusher, !append).await?)
-    }
-
-    /// Each event that notifies is pushed to all of them. One that takes the place of another is no more.
-    async fn check_count(&self, session: &Session, ids: &PusherIds) -> Result<()> {
-        let others = self
-            .database
-            .pusher_count(session.user_nid, &ids.app_id, &ids.pushkey)
-            .await?;
+        // Each event that notifies is pushed to all of them.
         let most = self.limits.pushers;
-        let message = || format!("an account has at most {most} pushers");
-        self.limits.check(others, most, message)
+        if self.database.set_pusher(pusher, !append, most).await? {
+            return Ok(());
+        }
+        let message = format!("an account has at most {most} pushers");
+        Err(self.limits.reached(message))
     }
 
     /// Removes a pusher; one that isn't there is gone already.

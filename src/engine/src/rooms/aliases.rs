@@ -9,8 +9,12 @@ use ruma::{
 
 use parley_storage::commit::RoomEffect;
 
-use super::{Rooms, edit::Edit, state::RoomState};
-use crate::{EngineError, Result, sessions::Session};
+use super::{Rooms, edit::Edit, room::Room, state::RoomState};
+use crate::{
+    EngineError, Result,
+    places::{Counted, Place},
+    sessions::Session,
+};
 
 impl Rooms {
     /// The room that an alias stands for, and servers by which it can be joined. The server of the alias is asked, if
@@ -70,14 +74,8 @@ impl Rooms {
         self.appservices
             .check_alias(session.appservice.as_deref(), alias)?;
         let (room, _) = self.joined_room(session, room_id).await?;
-        let most = self.account_limits.aliases_per_room;
-        let count = self.database.aliases_of(room.nid()).await?.len();
-        if most > 0 && u32::try_from(count).map_or(true, |count| count >= most) {
-            return Err(EngineError::forbidden(format!(
-                "a room has at most {most} aliases"
-            )));
-        }
-        self.check_alias_count(session).await?;
+        let _among_others = self.place_among_aliases(&room).await?;
+        let _place = self.place_for_alias(session).await?;
         let made = self
             .database
             .add_alias(alias, room.nid(), session.user_nid, self.clock.now_ms())
@@ -91,12 +89,30 @@ impl Rooms {
         Ok(())
     }
 
-    /// Refuses one more alias to a user who has made as many as they may.
-    pub(super) async fn check_alias_count(&self, session: &Session) -> Result<()> {
-        let count = self.database.alias_count(session.user_nid).await?;
+    /// A place for one more alias of a room.
+    async fn place_among_aliases(&self, room: &Room) -> Result<Place> {
+        let most = self.account_limits.aliases_per_room;
+        let count = || self.database.alias_count_of(room.nid());
+        let place = self
+            .places
+            .take(Counted::AliasesOf(room.nid()), most, count);
+        let too_many = || EngineError::forbidden(format!("a room has at most {most} aliases"));
+        place.await?.ok_or_else(too_many)
+    }
+
+    /// A place for one more alias that a user makes.
+    ///
+    /// # Errors
+    /// `M_USER_LIMIT_EXCEEDED`.
+    pub(super) async fn place_for_alias(&self, session: &Session) -> Result<Place> {
+        let user_nid = session.user_nid;
         let most = self.account_limits.aliases_per_user;
-        let message = || format!("you have made {count} room aliases, as many as you may");
-        self.account_limits.check(count, most, message)
+        let count = || self.database.alias_count(user_nid);
+        let place = self.places.take(Counted::AliasesBy(user_nid), most, count);
+        place.await?.ok_or_else(|| {
+            let message = format!("you have made {most} room aliases, as many as you may");
+            self.account_limits.reached(message)
+        })
     }
 
     /// Removes an alias: who made it may, who may set the room's main alias, and administrators of this server. If the

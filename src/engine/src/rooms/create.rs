@@ -22,7 +22,7 @@ use super::{
     room::Room,
     send::{aliases_in, check_retention, check_visibility, parse},
 };
-use crate::{EngineError, Result, remote::ThirdPartyAddress, sessions::Session};
+use crate::{EngineError, Result, places::Place, remote::ThirdPartyAddress, sessions::Session};
 
 /// The most users that can be invited while a room is made.
 const MAX_INVITES: usize = 500;
@@ -132,6 +132,7 @@ impl Rooms {
             .as_ref()
             .unwrap_or(&self.settings.default_version);
         let version = creatable(version)?;
+        let places = self.places_for(session, plan).await?;
         self.check_plan(session, plan).await?;
         let steps = self.steps(session, plan, &version)?;
         let joining = self.profile_of(&session.user_id).await?;
@@ -157,6 +158,7 @@ impl Rooms {
         })
         .await
         .map_err(|error| taken(error, plan))?;
+        drop(places);
         self.invite_others(session, plan, &room).await;
         Ok(room.id().to_owned())
     }
@@ -194,16 +196,12 @@ impl Rooms {
                 "a new room has at most {MAX_INVITES} invited users and {MAX_INITIAL_STATE} events of initial state"
             )));
         }
-        if plan.notices_for.is_none() {
-            self.check_room_count(session).await?;
-        }
         if let Some(alias) = &plan.alias {
             self.appservices
                 .check_alias(session.appservice.as_deref(), alias)?;
             if self.database.alias(alias).await?.is_some() {
                 return Err(room_in_use());
             }
-            self.check_alias_count(session).await?;
         }
         for user_id in &plan.invite {
             self.check_invitable(user_id, &session.user_id).await?;
@@ -220,6 +218,24 @@ impl Rooms {
             self.check_address(address)?;
         }
         Ok(())
+    }
+
+    /// Places for the room and its alias.
+    async fn places_for(
+        &self,
+        session: &Session,
+        plan: &RoomPlan,
+    ) -> Result<(Option<Place>, Option<Place>)> {
+        let room = match plan.notices_for {
+            None => Some(self.place_for_room(session).await?),
+            // The server may be in as many rooms as it has users.
+            Some(_) => None,
+        };
+        let alias = match plan.alias {
+            Some(_) => Some(self.place_for_alias(session).await?),
+            None => None,
+        };
+        Ok((room, alias))
     }
 
     /// The room with its create event, built.

@@ -14,7 +14,12 @@ use ruma::{
 use serde_json::json;
 
 use super::{Rooms, edit::Edit, guests, restricted, room::Room, state::RoomState};
-use crate::{EngineError, Result, ignored::Reception, sessions::Session};
+use crate::{
+    EngineError, Result,
+    ignored::Reception,
+    places::{Counted, Place},
+    sessions::Session,
+};
 
 /// What the member event says beside the membership.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +54,9 @@ impl Rooms {
         via: &[OwnedServerName],
         details: &MembershipDetails,
     ) -> Result<OwnedRoomId> {
-        if let Err(error) = self.check_room_count(session).await
-            && !self.is_joined_to(session, room_id).await?
-        {
-            return Err(error);
+        let place = self.place_for_room(session).await;
+        if place.is_err() && !self.is_joined_to(session, room_id).await? {
+            return place.map(|_| room_id.to_owned());
         }
         if self.needs_others(room_id, &session.user_id).await?
             && self.join_by_others(session, room_id, via, details).await?
@@ -588,11 +592,18 @@ impl Rooms {
         Ok(self.registry.load(&room).await?.is_joined(&session.user_id))
     }
 
-    pub(super) async fn check_room_count(&self, session: &Session) -> Result<()> {
-        let joined = self.database.joined_count(session.user_nid).await?;
+    /// A place for one more room that a user is in.
+    ///
+    /// # Errors
+    /// `M_USER_LIMIT_EXCEEDED`.
+    pub(super) async fn place_for_room(&self, session: &Session) -> Result<Place> {
+        let user_nid = session.user_nid;
         let most = self.settings.max_joined;
-        self.account_limits.check(joined, most, || {
-            format!("you are in {joined} rooms, as many as this server allows")
+        let count = || self.database.joined_count(user_nid);
+        let place = self.places.take(Counted::RoomsOf(user_nid), most, count);
+        place.await?.ok_or_else(|| {
+            let message = format!("you are in {most} rooms, as many as this server allows");
+            self.account_limits.reached(message)
         })
     }
 

@@ -77,7 +77,7 @@ impl Rooms {
         if !levels.user_can_send_state(&session.user_id, StateEventType::RoomTombstone) {
             return Err(EngineError::forbidden("you may not upgrade this room"));
         }
-        self.check_room_count(session).await?;
+        let _place = self.place_for_room(session).await?;
         let plan = Plan {
             session,
             version,
