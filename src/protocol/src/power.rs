@@ -36,6 +36,16 @@ pub fn creators(create: &StateEvent, version: &RoomVersion) -> Vec<OwnedUserId> 
     creators
 }
 
+/// The power levels of a room of which nothing is known: the defaults of the spec, and nobody who made it.
+pub fn default_power_levels(version: &RoomVersion) -> RoomPowerLevels {
+    let nobody: [OwnedUserId; 0] = [];
+    RoomPowerLevels::new(
+        RoomPowerLevelsSource::None,
+        &version.rules().authorization,
+        nobody,
+    )
+}
+
 /// The power levels that hold in a room, with the defaults of the spec where there is no event, or where it can't be
 /// read.
 pub fn power_levels(

@@ -334,6 +334,18 @@ impl Database {
         )
     }
 
+    /// The invitations of a user to rooms that this server isn't in, the oldest first: the room, and where they stand.
+    pub async fn remote_invites_of(&self, user_nid: i64) -> Result<Vec<(i64, i64)>> {
+        statement(
+            "SELECT m.room_nid, m.event_position FROM memberships m JOIN remote_invites i \
+             ON i.room_nid = m.room_nid AND i.user_nid = m.user_nid AND i.event_position = m.event_position \
+             WHERE m.user_nid = $1 AND m.membership = 'invite' AND NOT m.forgotten ORDER BY m.event_position",
+        )
+        .bind(user_nid)
+        .all(self)
+        .await
+    }
+
     /// The event of a room's timeline that is nearest to its beginning, of those that this server has.
     pub async fn oldest_event(&self, room_nid: i64) -> Result<Option<EventRow>> {
         let span = crate::events::Span {

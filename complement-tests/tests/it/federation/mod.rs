@@ -6,6 +6,7 @@ mod failing;
 mod hostile;
 mod keys;
 mod memberships;
+mod notifications;
 mod owned_state;
 mod partial;
 mod policy;

@@ -140,6 +140,8 @@ async fn invitations_of_who_is_ignored_are_not_told() {
             let told = alice.get(&format!("{BASE}/{path}")).await.ok();
             assert!(told["rooms"].get("invite").is_none(), "{told}");
         }
+        let told = alice.get(&format!("{BASE}/notifications")).await.ok();
+        assert_eq!(told["notifications"], json!([]));
         // It is there all the same, and can be accepted.
         join(&alice, &after).await.ok();
     })

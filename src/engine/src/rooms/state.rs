@@ -68,6 +68,19 @@ impl RoomState {
         }
     }
 
+    /// The state of a room of which nothing is known.
+    pub(crate) fn unknown(version: &RoomVersion) -> Self {
+        Self {
+            events: HashTrieMapSync::new_sync(),
+            members: HashTrieMapSync::new_sync(),
+            servers: HashTrieMapSync::new_sync(),
+            joined: 0,
+            invited: 0,
+            power_levels: Arc::new(power::default_power_levels(version)),
+            visibilities: Arc::new([]),
+        }
+    }
+
     /// The state after one more event.
     pub fn apply(&mut self, entry: StateEntry, version: &RoomVersion) {
         let at = entry.position.clone();

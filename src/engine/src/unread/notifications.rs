@@ -7,12 +7,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use parley_storage::events::EventRow;
 use ruma::{OwnedRoomId, events::room::member::MembershipState, push::Action};
 
 use super::{Judge, Subject, Unread};
 use crate::{
     EngineError, Result,
-    ignored::IgnoredUsers,
+    ignored::{IgnoredUsers, Reception},
     receipts::ReadUpTo,
     rooms::{
         Rooms,
@@ -30,7 +31,7 @@ const DEFAULT_LIMIT: usize = 50;
 /// Events that are looked at for a page. Where few of them notify, the page is short, and the client asks on.
 const MAX_SCANNED: usize = 5_000;
 /// Events that are read at once.
-const ROWS: i64 = 500;
+const ROWS: usize = 500;
 /// How far back in the stream is looked at first. Where little is found, the next look is farther.
 const WINDOW: i64 = 2_000;
 
@@ -84,6 +85,8 @@ struct Reader<'a> {
     only_highlights: bool,
     /// The rooms that are looked at.
     room_ids: HashMap<i64, OwnedRoomId>,
+    /// Where the invitations stand to rooms that this server isn't in, the oldest first. Those are of no timeline.
+    invitations: Vec<i64>,
     places: HashMap<i64, Place>,
 }
 
@@ -110,6 +113,14 @@ impl Unread {
                 room_ids.insert(row.room_nid, row.room_id);
             }
         }
+        let from_outside = self.database.remote_invites_of(session.user_nid).await?;
+        let invitations: Vec<i64> = from_outside
+            .into_iter()
+            .filter(|(room_nid, _)| room_ids.contains_key(room_nid))
+            .map(|(_, position)| position)
+            .collect();
+        newest = newest.max(invitations.last().copied().unwrap_or_default());
+        let limit = request.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
         let mut reader = Reader {
             unread: self,
             rooms,
@@ -117,28 +128,24 @@ impl Unread {
             ignored: rooms.ignored_by(session).await?,
             only_highlights: request.only_highlights,
             room_ids,
+            invitations,
             places: HashMap::new(),
         };
         let to = request.to.map_or(newest, |to| to.min(newest));
-        let limit = request.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
         reader.list(to, limit).await
     }
 }
 
 impl Reader<'_> {
     async fn list(&mut self, mut to: i64, limit: usize) -> Result<Notifications> {
-        let room_nids: Vec<i64> = self.room_ids.keys().copied().collect();
         let mut list = Vec::new();
         let mut window = WINDOW;
         let mut scanned = 0;
-        let database = &self.unread.database;
         while to > 0 && scanned < MAX_SCANNED {
             let after = to.saturating_sub(window).max(0);
-            let rows = database
-                .newest_events_of_rooms(room_nids.clone(), after, to, ROWS)
-                .await?;
+            let rows = self.rows(after, to).await?;
             scanned += rows.len();
-            let is_all = (rows.len() as i64) < ROWS;
+            let is_all = rows.len() < ROWS;
             to = match rows.last() {
                 Some(last) if !is_all => last.position - 1,
                 _ => after,
@@ -165,9 +172,33 @@ impl Reader<'_> {
         })
     }
 
+    /// The newest events of a stretch that may notify, the newest first, [`ROWS`] at most.
+    async fn rows(&self, after: i64, to: i64) -> Result<Vec<EventRow>> {
+        let database = &self.unread.database;
+        let room_nids = self.room_ids.keys().copied().collect();
+        let mut rows = database
+            .newest_events_of_rooms(room_nids, after, to, ROWS as i64)
+            .await?;
+        let first = self.invitations.partition_point(|at| *at <= after);
+        let end = self.invitations.partition_point(|at| *at <= to);
+        let first = first.max(end.saturating_sub(ROWS));
+        let invitations = self.invitations.get(first..end).unwrap_or_default();
+        if !invitations.is_empty() {
+            rows.extend(database.events_at(invitations.to_vec()).await?);
+            rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.position));
+            rows.truncate(ROWS);
+        }
+        Ok(rows)
+    }
+
     async fn notification(&mut self, event: Arc<TimelineEvent>) -> Result<Option<Notification>> {
         let user_id = &self.session.user_id;
         if event.sender == *user_id || event.redacted_by.is_some() || self.ignored.hide(&event) {
+            return Ok(None);
+        }
+        let is_invitation = event.membership() == Some(MembershipState::Invite)
+            && event.state_key.as_deref() == Some(user_id.as_str());
+        if is_invitation && !self.is_told(&event) {
             return Ok(None);
         }
         let place = match self.places.remove(&event.room_nid) {
@@ -175,8 +206,6 @@ impl Reader<'_> {
             None => self.place(event.room_nid).await?,
         };
         let place = &*self.places.entry(event.room_nid).or_insert(place);
-        let is_invitation = event.membership() == Some(MembershipState::Invite)
-            && event.state_key.as_deref() == Some(user_id.as_str());
         let was_there = place.access.membership_at(event.position) == MembershipState::Join;
         if !((was_there && place.access.sees(&event, user_id)) || is_invitation) {
             return Ok(None);
@@ -205,12 +234,23 @@ impl Reader<'_> {
         }))
     }
 
+    /// Whether the user hears of an invitation. What the server itself has to tell can't be declined.
+    fn is_told(&self, invitation: &TimelineEvent) -> bool {
+        let sender = &invitation.sender;
+        self.ignored.reception(sender) == Reception::Allow || self.rooms.is_server(sender)
+    }
+
     async fn place(&self, room_nid: i64) -> Result<Place> {
         let user_id = &self.session.user_id;
         let room_id = self.room_ids.get(&room_nid);
         let room_id = room_id.ok_or_else(|| EngineError::not_found("that room isn't looked at"))?;
-        let room = self.rooms.room(room_id).await?;
-        let state = self.rooms.registry().load(&room).await?;
+        let registry = self.rooms.registry();
+        let room = registry.find(room_id).await?;
+        let room = room.ok_or_else(|| EngineError::not_found("that room is gone"))?;
+        let state = match room.is_outside() {
+            true => Arc::new(RoomState::unknown(room.version())),
+            false => registry.load(&room).await?,
+        };
         Ok(Place {
             access: self.rooms.access(&room, &state, user_id).await?,
             read: self.unread.receipts.read_up_to(room_nid, user_id).await?,
