@@ -36,4 +36,5 @@ pub use self::{
     server::{
         TestOptions, TestServer, federated, federated_with, on_each_engine, on_each_engine_with,
     },
+    shape::{Specified, specified, specified_of},
 };

@@ -44,6 +44,44 @@ const NULLS_FOR_CLIENTS: &[(&str, &[&str])] = &[
     ("/joined_members", &["avatar_url", "display_name"]),
 ];
 
+/// An operation of the client-server API.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Specified {
+    /// Its method.
+    pub method: String,
+    /// Its path, with `{}` for each parameter.
+    pub path: String,
+    /// Whether the specification has it be refused to who asks too often.
+    pub may_be_limited: bool,
+}
+
+/// All operations that the specification has; none where that isn't there.
+pub fn specified() -> Vec<Specified> {
+    let operations = OPERATIONS.as_ref().map(Operations::all);
+    operations
+        .into_iter()
+        .flatten()
+        .map(Specified::from)
+        .collect()
+}
+
+/// The operation that a request is of, whatever its query.
+pub fn specified_of(method: &Method, path: &str) -> Option<Specified> {
+    let path = path.split('?').next().unwrap_or_default();
+    let operation = OPERATIONS.as_ref()?.find(method, path);
+    operation.map(Specified::from)
+}
+
+impl From<&Operation> for Specified {
+    fn from(operation: &Operation) -> Self {
+        Self {
+            method: operation.method().to_owned(),
+            path: operation.path(),
+            may_be_limited: operation.answers(429),
+        }
+    }
+}
+
 /// What was found wrong with the answers of a test's server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Violations {

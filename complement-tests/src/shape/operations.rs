@@ -61,6 +61,13 @@ impl Operations {
         }
     }
 
+    /// All of them, each path once: of those that differ in what they are given, all but the first end in a space.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Operation> {
+        self.operations
+            .iter()
+            .filter(|operation| !operation.path().ends_with(' '))
+    }
+
     /// The operation of a request, without the query. Versions before `v3` are taken for it.
     pub(super) fn find(&self, method: &Method, path: &str) -> Option<&Operation> {
         let path = path.replacen("/_matrix/client/r0/", "/_matrix/client/v3/", 1);
@@ -91,6 +98,24 @@ impl Operations {
 }
 
 impl Operation {
+    pub(super) fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Its path, with `{}` for each parameter.
+    pub(super) fn path(&self) -> String {
+        let segments = self.path.iter().map(|segment| match segment {
+            Segment::Text(text) => text.as_str(),
+            Segment::Parameter => "{}",
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether the specification says what it answers with a status.
+    pub(super) fn answers(&self, status: u16) -> bool {
+        self.responses.contains_key(&status.to_string())
+    }
+
     fn fits(&self, path: &[&str]) -> bool {
         // The last parameter of some paths may be empty, and the slash before it left out.
         let is_short = path.len() + 1 == self.path.len()
