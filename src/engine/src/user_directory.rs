@@ -97,6 +97,10 @@ impl UserDirectory {
             None => (name, None),
         };
         let mut beginnings: Vec<String> = words(name).into_iter().take(MAX_SEARCHED).collect();
+        if beginnings.is_empty() && !name.is_empty() && !name.contains('\0') {
+            // Who has no letters in their name is listed by the whole of it.
+            beginnings.push(name.to_owned());
+        }
         // The longest fits the fewest.
         beginnings.sort_by_key(|word| Reverse(word.len()));
         if beginnings.is_empty() {

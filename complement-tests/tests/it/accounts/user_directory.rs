@@ -217,3 +217,24 @@ async fn the_name_of_one_room_is_not_found_and_accents_have_no_case() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_exact_localpart_is_found_whatever_it_is_made_of() {
+    on_each_engine_with(everyone, async |server| {
+        let searcher = server.register("searcher").await;
+        for localpart in ["a.b-c_d=e/f", "_-_", "..="] {
+            let user = server.register(localpart).await;
+            for term in [localpart, &format!("@{localpart}"), &user.user_id] {
+                assert_eq!(
+                    found(&searcher, term).await,
+                    [user.user_id.as_str()],
+                    "{term}"
+                );
+            }
+        }
+        for term in ["=", "\0", "-_-"] {
+            assert!(found(&searcher, term).await.is_empty(), "{term}");
+        }
+    })
+    .await;
+}
