@@ -141,3 +141,29 @@ async fn a_list_is_ones_own_and_a_token_has_to_be_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_page_on_which_nothing_fits_leads_to_what_is_behind_it() {
+    // More than is looked at for a page.
+    const MESSAGES: usize = 5_200;
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let behind = mention(&alice, &bob, &room_id).await;
+        let numbers: Vec<usize> = (0..MESSAGES).collect();
+        for together in numbers.chunks(200) {
+            let said = together.iter().map(async |number| {
+                say(&alice, &room_id, &number.to_string()).await;
+            });
+            futures::future::join_all(said).await;
+        }
+        let first = list(&bob, "only=highlight").await;
+        assert_eq!(first["notifications"], json!([]));
+        let token = first["next_token"].as_str().expect("there is more");
+        let next = list(&bob, &format!("only=highlight&from={token}")).await;
+        assert_eq!(ids(&next), [behind.as_str()]);
+        assert!(next.get("next_token").is_none(), "{next}");
+    })
+    .await;
+}

@@ -244,3 +244,32 @@ async fn a_presence_that_changes_too_often_is_passed_over() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn switched_off_at_a_restart_it_tells_nothing_of_who_was_there() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        room_of_two(&alice, &bob).await;
+        let body = json!({ "presence": "online", "status_msg": "here" });
+        set(&alice, body).await.ok();
+        let before = sync(&bob, None, "").await;
+        assert_eq!(presence(&before, &alice).unwrap()["status_msg"], "here");
+        server.options_mut().engine.presence.enabled = false;
+        server.restart().await;
+        for reader in [&alice, &bob] {
+            let told = reader.get(&path(&alice)).await.ok();
+            assert_eq!(told, json!({ "presence": "offline" }));
+        }
+        let since = before["next_batch"].as_str();
+        for since in [None, since] {
+            assert_eq!(presence(&sync(&bob, since, "").await, &alice), None);
+        }
+        server.options_mut().engine.presence.enabled = true;
+        server.restart().await;
+        set(&alice, json!({ "presence": "online" })).await.ok();
+        let told = sync(&bob, None, "").await;
+        assert_eq!(presence(&told, &alice).unwrap()["presence"], "online");
+    })
+    .await;
+}

@@ -314,3 +314,62 @@ async fn a_moved_marker_comes_by_sync() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_receipt_of_before_somebodys_first_sync_is_in_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = room_of_two(&alice, &bob).await;
+        let read = say(&alice, &room_id, "read").await;
+        let answer = receive(&bob, &room_id, "m.read", &read, nothing()).await;
+        answer.ok();
+        for number in 0..30 {
+            // The event goes out of the timeline that is told; what is said of it stays.
+            say(&alice, &room_id, &number.to_string()).await;
+        }
+        for restarts in [false, true] {
+            if restarts {
+                server.restart().await;
+            }
+            let carol = server.register(&format!("carol-{restarts}")).await;
+            crate::rooms::join(&carol, &room_id).await.ok();
+            for reader in [&alice, &bob, &carol] {
+                let first = sync(reader, None, "").await;
+                assert!(
+                    of(&first, &room_id, &read, "m.read", &bob).is_some(),
+                    "{first}"
+                );
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_relates_into_a_thread_over_three_steps_is_of_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create(&alice, json!({})).await;
+        let root = say(&alice, &room_id, "root").await;
+        let mut last = related(&alice, &room_id, "m.thread", &root).await;
+        for step in 1..=4 {
+            let relation = json!({ "rel_type": "m.annotation", "event_id": last, "key": "+" });
+            let content = json!({ "m.relates_to": relation });
+            let answer = crate::rooms::send(&alice, &room_id, "m.reaction", content).await;
+            last = crate::rooms::event_id(&answer.ok());
+            let (inside, outside) = match step {
+                1..=3 => (root.as_str(), "main"),
+                // So far nobody follows.
+                _ => ("main", root.as_str()),
+            };
+            let body = json!({ "thread_id": outside });
+            let refused = receive(&alice, &room_id, "m.read", &last, body).await;
+            refused.is_refused(400, "M_INVALID_PARAM");
+            let body = json!({ "thread_id": inside });
+            let read = receive(&alice, &room_id, "m.read", &last, body).await;
+            assert_eq!(read.ok(), json!({}));
+        }
+    })
+    .await;
+}

@@ -357,3 +357,28 @@ async fn what_relates_from_another_room_is_passed_over() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn relations_of_relations_are_followed_three_steps() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let root = say(&alice, &room_id, "root").await;
+        let mut chain = vec![answer_in_thread(&alice, &room_id, &root, "answer").await];
+        for _ in 0..3 {
+            let reaction = react(&alice, &room_id, chain.last().unwrap(), "+").await;
+            chain.push(event_id(&reaction.ok()));
+        }
+        let near = relations(&alice, &room_id, &root, "?dir=f").await.ok();
+        assert_eq!(ids(&near), [&chain[0]]);
+        let deep = relations(&alice, &room_id, &root, "?dir=f&recurse=true").await;
+        assert_eq!(ids(&deep.ok()), [&chain[0], &chain[1], &chain[2]]);
+        let of_answer = relations(&alice, &room_id, &chain[0], "?dir=f&recurse=true").await;
+        assert_eq!(ids(&of_answer.ok()), [&chain[1], &chain[2], &chain[3]]);
+        // Of a kind and a type only what is of both, however far it is.
+        let reactions = "/m.annotation/m.reaction?dir=f&recurse=true";
+        let reactions = relations(&alice, &room_id, &root, reactions).await.ok();
+        assert_eq!(ids(&reactions), [&chain[1], &chain[2]]);
+    })
+    .await;
+}

@@ -474,3 +474,40 @@ async fn what_is_fleeting_is_told_of_the_rooms_that_are_wanted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn in_the_fields_of_a_stored_filter_a_backslash_makes_a_dot_part_of_a_name() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let room_id = create_public(&alice).await;
+        let content = json!({
+            "m.relates_to": { "rel_type": "a.kind", "event_id": "$a" },
+            "m": { "relates_to": "not this" },
+            r"a\b": "a backslash",
+            "other": 1,
+        });
+        send(&alice, &room_id, "a.one", content).await;
+        let fields = [
+            "type",
+            "event_id",
+            "sender",
+            "origin_server_ts",
+            r"content.m\.relates_to.rel_type",
+            r"content.a\\b",
+        ];
+        let filter = json!({
+            "event_fields": fields,
+            "room": { "timeline": { "types": ["a.*"] }, "state": { "types": [] } },
+        });
+        let path = format!("{BASE}/user/{}/filter", quoted(&alice.user_id));
+        let stored = alice.post(&path, filter.clone()).await.ok();
+        let id = stored["filter_id"].as_str().unwrap();
+        server.restart().await;
+        assert_eq!(alice.get(&format!("{path}/{id}")).await.ok(), filter);
+        let told = alice.get(&format!("{BASE}/sync?filter={id}")).await.ok();
+        let event = &joined(&told, &room_id)["timeline"]["events"][0];
+        let wanted = json!({ "m.relates_to": { "rel_type": "a.kind" }, r"a\b": "a backslash" });
+        assert_eq!(event["content"], wanted);
+    })
+    .await;
+}
