@@ -7,6 +7,7 @@ mod create_room;
 mod direct_chat;
 mod forget;
 mod get_event;
+mod get_event_by_id;
 mod get_state;
 mod get_state_event;
 mod hierarchy;
@@ -73,6 +74,7 @@ pub(crate) fn routes(router: Router<ClientApi>) -> Router<ClientApi> {
     let router = route(router, messages::handle);
     let router = route(router, context::handle);
     let router = route(router, get_event::handle);
+    let router = route(router, get_event_by_id::handle);
     let router = route(router, relations::all);
     let router = route(router, relations::by_rel_type);
     let router = route(router, relations::by_event_type);

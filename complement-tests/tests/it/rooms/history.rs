@@ -4,7 +4,8 @@ use parley_conformance::{Client, on_each_engine};
 use serde_json::{Value, json};
 
 use super::{
-    act, act_self, create, event_id, get_event, get_state, join, quoted, room_path, say, set_state,
+    BASE, act, act_self, create, create_public, event_id, get_event, get_state, join, quoted,
+    room_path, say, set_state,
 };
 
 /// The bodies of the texts in a list of events.
@@ -514,6 +515,37 @@ async fn an_event_of_a_time_when_anyone_could_read_is_read_by_anyone() {
         join(&bob, &room_id).await.ok();
         let page = page(&bob, &room_id, "dir=f&limit=100").await;
         assert_eq!(texts(&page["chunk"]), ["open"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_is_read_without_its_room_by_who_may_see_it() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let room_id = create_public(&alice).await;
+        let event = say(&alice, &room_id, "before").await;
+        let path = |event_id: &str| format!("{BASE}/events/{}", quoted(event_id));
+        let own = get_event(&alice, &room_id, &event).await.ok();
+        let mut told = alice.get(&path(&event)).await.ok();
+        assert_eq!(told["room_id"], room_id.as_str());
+        // It grows older from one answer to the next.
+        told["unsigned"]["age"] = own["unsigned"]["age"].clone();
+        assert_eq!(told, own);
+        let nobody = server.client().get(&path(&event)).await;
+        nobody.is_refused(401, "M_MISSING_TOKEN");
+        for unseen in [event.as_str(), "$unknown"] {
+            let answer = bob.get(&path(unseen)).await;
+            answer.is_refused(404, "M_NOT_FOUND");
+        }
+        join(&bob, &room_id).await.ok();
+        bob.get(&path(&event)).await.ok();
+        act_self(&bob, &room_id, "leave").await.ok();
+        let after = say(&alice, &room_id, "after").await;
+        bob.get(&path(&event)).await.ok();
+        let answer = bob.get(&path(&after)).await;
+        answer.is_refused(404, "M_NOT_FOUND");
     })
     .await;
 }

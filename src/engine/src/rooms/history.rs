@@ -43,6 +43,9 @@ pub struct PageRequest {
     pub limit: usize,
 }
 
+/// An event, what its reader may see of its room, and the room.
+pub type FoundEvent = (Arc<TimelineEvent>, Access, Arc<Room>);
+
 /// A page of a room's history.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -193,8 +196,7 @@ impl Rooms {
         session: &Session,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<(Arc<TimelineEvent>, Access, Arc<Room>)> {
-        let unknown = || EngineError::not_found("there is no such event, or you may not see it");
+    ) -> Result<FoundEvent> {
         let (room, _, access) =
             self.glimpsed(room_id, &session.user_id)
                 .await
@@ -215,6 +217,23 @@ impl Rooms {
         }
         access.veil([&mut event], &session.user_id, &room);
         Ok((event, access, room))
+    }
+
+    /// One event, of whichever room.
+    ///
+    /// `GET /events/{eventId}`
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none that the user may see.
+    pub async fn event_of_any_room(
+        &self,
+        session: &Session,
+        event_id: &EventId,
+    ) -> Result<FoundEvent> {
+        let place = self.database.event_place(event_id).await?;
+        let (room_nid, _) = place.ok_or_else(unknown)?;
+        let room = self.registry.by_nid(room_nid).await?;
+        self.event(session, room.id(), event_id).await
     }
 
     /// The state of a room as the user may know it: the current one for members, that of their leaving for others.
@@ -391,4 +410,8 @@ impl Rooms {
             .collect();
         Ok((room, self.timeline_events(&entries).await?))
     }
+}
+
+fn unknown() -> EngineError {
+    EngineError::not_found("there is no such event, or you may not see it")
 }
