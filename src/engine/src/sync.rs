@@ -242,20 +242,17 @@ impl Sync {
     ) -> Result<SyncAnswer> {
         let deadline = Instant::now() + request.timeout.min(self.parts.settings.max_timeout);
         let now = self.parts.clock.now_ms();
-        let feed = self
-            .parts
-            .feeds
-            .get(
-                &session.user_id,
-                session.user_nid,
-                now,
-                &self.parts.database,
-            )
-            .await?;
+        // In boxes, so that their state is gone while the client waits.
+        let feed = Box::pin(self.parts.feeds.get(
+            &session.user_id,
+            session.user_nid,
+            now,
+            &self.parts.database,
+        ))
+        .await?;
         let mut changed = feed.subscribe();
         loop {
             changed.mark_unchanged();
-            // In a box, so that its state is gone while the client waits.
             let answer = Box::pin(self.changes(session, &feed, request)).await?;
             let answer_now = request.since.is_none() || request.full_state || !answer.is_empty();
             if answer_now || stopping.is_cancelled() {

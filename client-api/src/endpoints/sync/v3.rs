@@ -23,20 +23,30 @@ static EVERYTHING: LazyLock<Arc<FilterDefinition>> = LazyLock::new(Arc::default)
 /// How many pages of history one /sync counts as that tells of everything.
 const PAGES: usize = 10;
 
-pub(super) async fn handle(api: ClientApi, incoming: Incoming<Request>) -> Result<RawResponse> {
-    let (session, presence, request) = Box::pin(understood(&api, incoming)).await?;
-    // Kept until the answer is there: as long as it is, the user counts as connected.
-    let _connected = api.engine.presence().seen(&session, &presence).await?;
-    let sync = api.engine.sync();
-    let told = sync.wait(&session, &request, &api.stopping).await?;
-    Box::pin(answer(api.clone(), session, request, told)).await
+/// Thousands of clients wait here, so what isn't needed meanwhile is in boxes: they're gone when the waiting begins.
+pub(super) fn handle(
+    api: ClientApi,
+    incoming: Incoming<Request>,
+) -> impl Future<Output = Result<RawResponse>> {
+    // An async function would keep room for the whole request.
+    let understood = Box::pin(understood(api.clone(), incoming));
+    async move {
+        let (session, presence, request) = understood.await?;
+        // Kept until the answer is there: as long as it is, the user counts as connected.
+        let seen = Box::pin(api.engine.presence().seen(&session, &presence));
+        let _connected = seen.await?;
+        let sync = api.engine.sync();
+        let told = sync.wait(&session, &request, &api.stopping).await?;
+        Box::pin(answer(api.clone(), session, request, told)).await
+    }
 }
 
 /// What is needed of a request while it waits.
 async fn understood(
-    api: &ClientApi,
+    api: ClientApi,
     incoming: Incoming<Request>,
 ) -> Result<(Arc<Session>, PresenceState, SyncRequest)> {
+    let api = &api;
     let Incoming {
         session, request, ..
     } = incoming;
