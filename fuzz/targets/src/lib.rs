@@ -52,7 +52,15 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The versions that differ in how events are judged.
-const VERSIONS: [&str; 6] = ["1", "6", "10", "11", "12", "org.matrix.msc3757.10"];
+const VERSIONS: [&str; 7] = [
+    "1",
+    "6",
+    "10",
+    "11",
+    "12",
+    "org.matrix.msc3757.10",
+    "org.matrix.msc3757.11",
+];
 
 fn version(id: &str) -> Option<RoomVersion> {
     RoomVersion::new(&RoomVersionId::try_from(id).ok()?)

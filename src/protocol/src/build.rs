@@ -353,6 +353,7 @@ mod tests {
         let key = key();
         for (version, event_type, state_key, is_refused) in [
             ("org.matrix.msc3757.10", "test", "@oops", true),
+            ("org.matrix.msc3757.11", "test", "@oops", true),
             ("org.matrix.msc3757.10", "test", "@bob:b_device", false),
             ("org.matrix.msc3757.10", "m.room.member", "@oops", false),
             ("10", "test", "@oops", false),

@@ -192,10 +192,15 @@ mod tests {
         auth::check_state_dependent(&written, &version, fetch).is_ok()
     }
 
+    const VERSIONS: [&str; 2] = ["org.matrix.msc3757.10", "org.matrix.msc3757.11"];
+
+    /// The same in all versions.
     fn writes(sender: &str, state_key: &str) -> bool {
         let levels = json!({ "users": { ALICE: 50, BOB: 50, "@low:a": 10 }, "state_default": 0 });
-        let levels = Some(levels);
-        allows("org.matrix.msc3757.10", levels, sender, "test", state_key)
+        let [one, other] = VERSIONS
+            .map(|version| allows(version, Some(levels.clone()), sender, "test", state_key));
+        assert_eq!(one, other);
+        one
     }
 
     #[test]
@@ -263,19 +268,25 @@ mod tests {
 
     #[test]
     fn without_power_levels_the_creator_stands_above_others() {
-        let id = RoomVersionId::try_from("org.matrix.msc3757.10").unwrap();
-        let version = RoomVersion::new(&id).unwrap();
-        let create = event(ALICE, "m.room.create", "", json!({ "creator": ALICE }));
-        let writes = |sender, state_key| {
-            let written = event(sender, "test", state_key, json!({}));
-            let fetch = |event_type: &StateEventType, _: &str| {
-                (*event_type == StateEventType::RoomCreate).then_some(&create)
+        // Since version 11, it's who sent the create event.
+        for (id, content) in VERSIONS
+            .into_iter()
+            .zip([json!({ "creator": ALICE }), json!({})])
+        {
+            let id = RoomVersionId::try_from(id).unwrap();
+            let version = RoomVersion::new(&id).unwrap();
+            let create = event(ALICE, "m.room.create", "", content);
+            let writes = |sender, state_key| {
+                let written = event(sender, "test", state_key, json!({}));
+                let fetch = |event_type: &StateEventType, _: &str| {
+                    (*event_type == StateEventType::RoomCreate).then_some(&create)
+                };
+                check(&written, &version, fetch).is_ok()
             };
-            check(&written, &version, fetch).is_ok()
-        };
-        assert!(writes(ALICE, "@low:a_device"));
-        assert!(!writes(BOB, "@low:a_device"));
-        assert!(!writes(BOB, "@alice:a_device"));
+            assert!(writes(ALICE, "@low:a_device"), "{id}");
+            assert!(!writes(BOB, "@low:a_device"), "{id}");
+            assert!(!writes(BOB, "@alice:a_device"), "{id}");
+        }
     }
 
     #[test]

@@ -25,12 +25,16 @@ const STABLE: [RoomVersionId; 12] = [
     RoomVersionId::V12,
 ];
 
-/// Version 10 with [owned state](crate::owned_state).
-const OWNED_STATE: &str = "org.matrix.msc3757.10";
+/// Versions 10 and 11 with [owned state](crate::owned_state).
+const OWNED_STATE: [(&str, RoomVersionRules); 2] = [
+    ("org.matrix.msc3757.10", RoomVersionRules::V10),
+    ("org.matrix.msc3757.11", RoomVersionRules::V11),
+];
 
 static OFFERED: LazyLock<Vec<RoomVersion>> = LazyLock::new(|| {
     let stable = STABLE.into_iter().filter_map(RoomVersion::stable);
-    stable.chain(RoomVersion::owned_state()).collect()
+    let owned = OWNED_STATE.into_iter().filter_map(RoomVersion::owned_state);
+    stable.chain(owned).collect()
 });
 
 /// The versions that rooms can be made in, and that this server can be in rooms of.
@@ -60,11 +64,10 @@ impl RoomVersion {
         })
     }
 
-    fn owned_state() -> Option<Self> {
-        let mut rules = RoomVersionRules::V10;
+    fn owned_state((id, mut rules): (&str, RoomVersionRules)) -> Option<Self> {
         rules.disposition = RoomVersionDisposition::Unstable;
         Some(Self {
-            id: RoomVersionId::try_from(OWNED_STATE).ok()?,
+            id: RoomVersionId::try_from(id).ok()?,
             rules,
             has_owned_state: true,
         })
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_version_is_offered_with_its_rules() {
-        assert_eq!(offered().len(), STABLE.len() + 1);
+        assert_eq!(offered().len(), STABLE.len() + OWNED_STATE.len());
         for version in offered() {
             let found = RoomVersion::new(version.id()).unwrap();
             assert_eq!(found.id(), version.id());
@@ -134,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_version_with_owned_state_is_not_stable() {
+    fn only_the_versions_with_owned_state_are_not_stable() {
         for version in offered() {
-            let is_owned = version.id().as_str() == "org.matrix.msc3757.10";
+            let is_owned = version.id().as_str().starts_with("org.matrix.msc3757.");
             assert_eq!(version.has_owned_state(), is_owned);
             assert_eq!(version.is_stable(), !is_owned);
         }

@@ -1,4 +1,4 @@
-//! State that belongs to somebody (MSC3757), in the room version that has it.
+//! State that belongs to somebody (MSC3757), in the room versions that have it.
 
 use parley_conformance::{Answer, Client, TestServer, on_each_engine};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{act, create, get_state, join, set_state};
 use crate::rooms::{BASE, room_path};
 
-const VERSION: &str = "org.matrix.msc3757.10";
+const VERSIONS: [&str; 2] = ["org.matrix.msc3757.10", "org.matrix.msc3757.11"];
 
 /// The type of the events that anyone may set in the rooms of these tests.
 const KIND: &str = "com.example.device";
@@ -21,9 +21,11 @@ struct Room {
 
 impl Room {
     async fn of_version(server: &TestServer, version: &str) -> Self {
-        let alice = server.register("alice").await;
-        let bob = server.register("bob").await;
-        let carol = server.register("carol").await;
+        // The server may have had a room of another version.
+        let name = |name: &str| format!("{name}.{version}");
+        let alice = server.register(&name("alice")).await;
+        let bob = server.register(&name("bob")).await;
+        let carol = server.register(&name("carol")).await;
         let plan = json!({
             "preset": "public_chat",
             "room_version": version,
@@ -58,10 +60,19 @@ impl Room {
     }
 }
 
+/// Runs a test with a room of each version that has owned state, on every database that is there.
+async fn in_each_version(test: impl AsyncFn(Room)) {
+    on_each_engine(async |server| {
+        for version in VERSIONS {
+            test(Room::of_version(server, version).await).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn somebody_has_as_many_state_events_of_a_type_as_they_like() {
-    on_each_engine(async |server| {
-        let room = Room::of_version(server, VERSION).await;
+    in_each_version(async |room| {
         for place in room.places_of(&room.bob) {
             room.write(&room.bob, &place).await.ok();
             assert_eq!(room.writer(&place).await, room.bob.user_id);
@@ -72,8 +83,7 @@ async fn somebody_has_as_many_state_events_of_a_type_as_they_like() {
 
 #[tokio::test]
 async fn what_belongs_to_somebody_is_overwritten_by_those_above_them_only() {
-    on_each_engine(async |server| {
-        let room = Room::of_version(server, VERSION).await;
+    in_each_version(async |room| {
         for place in room.places_of(&room.bob) {
             let answer = room.write(&room.carol, &place).await;
             answer.is_refused(403, "M_FORBIDDEN");
@@ -98,8 +108,7 @@ async fn what_belongs_to_somebody_is_overwritten_by_those_above_them_only() {
 
 #[tokio::test]
 async fn a_state_key_belongs_to_the_user_at_its_beginning_and_no_other() {
-    on_each_engine(async |server| {
-        let room = Room::of_version(server, VERSION).await;
+    in_each_version(async |room| {
         let bob = &room.bob.user_id;
         for others in [format!("@carol_{bob}_1"), format!("{bob}.example.org_1")] {
             let answer = room.write(&room.bob, &others).await;
@@ -143,22 +152,24 @@ async fn a_room_begins_with_owned_state_and_comes_to_it_by_an_upgrade() {
         let alice = server.register("alice").await;
         let told = alice.get(&format!("{BASE}/capabilities")).await.ok();
         let versions = &told["capabilities"]["m.room_versions"];
-        assert_eq!(versions["available"][VERSION], "unstable");
-        assert_ne!(versions["default"], VERSION);
-        let state = |key: &str| json!([{ "type": KIND, "state_key": key, "content": {} }]);
-        let plan = |key| json!({ "room_version": VERSION, "initial_state": state(key) });
-        create(&alice, plan("@nobody:example.org_1")).await;
-        let path = format!("{BASE}/createRoom");
-        let answer = alice.post(&path, plan("@oops")).await;
-        answer.is_refused(400, "M_INVALID_ROOM_STATE");
-        let old = create(&alice, json!({ "room_version": "10" })).await;
-        let upgrade = json!({ "new_version": VERSION });
-        let answer = alice.post(&room_path(&old, "upgrade"), upgrade).await.ok();
-        let new = answer["replacement_room"].as_str().unwrap();
-        let content = get_state(&alice, new, "m.room.create", "").await.ok();
-        assert_eq!(content["room_version"], VERSION);
-        let own = format!("{}_1", alice.user_id);
-        set_state(&alice, new, KIND, &own, json!({})).await.ok();
+        for version in VERSIONS {
+            assert_eq!(versions["available"][version], "unstable");
+            assert_ne!(versions["default"], version);
+            let state = |key: &str| json!([{ "type": KIND, "state_key": key, "content": {} }]);
+            let plan = |key| json!({ "room_version": version, "initial_state": state(key) });
+            create(&alice, plan("@nobody:example.org_1")).await;
+            let path = format!("{BASE}/createRoom");
+            let answer = alice.post(&path, plan("@oops")).await;
+            answer.is_refused(400, "M_INVALID_ROOM_STATE");
+            let old = create(&alice, json!({ "room_version": "10" })).await;
+            let upgrade = json!({ "new_version": version });
+            let answer = alice.post(&room_path(&old, "upgrade"), upgrade).await.ok();
+            let new = answer["replacement_room"].as_str().unwrap();
+            let content = get_state(&alice, new, "m.room.create", "").await.ok();
+            assert_eq!(content["room_version"], version);
+            let own = format!("{}_1", alice.user_id);
+            set_state(&alice, new, KIND, &own, json!({})).await.ok();
+        }
     })
     .await;
 }
