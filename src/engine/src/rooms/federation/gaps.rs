@@ -24,35 +24,35 @@ impl Rooms {
         pdu: &Pdu,
         known: &Known,
     ) -> Result<bool> {
-        let standing = |id| known.get(id).map(|event| event.standing);
-        let prev = pdu.fields.prev_events.iter();
-        if prev
-            .clone()
-            .any(|id| matches!(standing(id), None | Some(Standing::Known)))
-        {
-            return Ok(true);
-        }
-        // What was refused stays out for good, and is no gap; but there may be one behind it.
-        let refused = prev.filter(|id| standing(id) != Some(Standing::Accepted));
-        let refused: Vec<OwnedEventId> = refused.cloned().collect();
-        Ok(!refused.is_empty() && !self.missing_among(room, refused).await?.is_empty())
+        let prev = pdu.fields.prev_events.clone();
+        Ok(!self.missing_behind(room, prev, known).await?.is_empty())
     }
 
-    /// Those of some events of a room that aren't in the timeline, though they could be. Of those that were refused, the same of
-    /// what they are built on.
+    /// Those of some events of a room that aren't in the timeline, though they could be. Of those that were refused, which stay
+    /// out for good and are no gap, the same of what they are built on.
     pub(super) async fn missing_among(
         &self,
         room: &Room,
         ids: Vec<OwnedEventId>,
     ) -> Result<Vec<OwnedEventId>> {
+        let known = self.known_of(room, &ids).await?;
+        self.missing_behind(room, ids, &known).await
+    }
+
+    /// The same where it is known how the events stand.
+    async fn missing_behind(
+        &self,
+        room: &Room,
+        mut ids: Vec<OwnedEventId>,
+        mut known: &Known,
+    ) -> Result<Vec<OwnedEventId>> {
         let mut missing = Vec::new();
         let mut seen: HashSet<OwnedEventId> = HashSet::new();
-        let mut pending = ids;
-        while !pending.is_empty() && seen.len() < MAX_LOOKED_AT {
-            pending.retain(|id| seen.insert(id.clone()));
-            let known = self.known_of(room, &pending).await?;
+        let mut looked_up: Known;
+        loop {
+            ids.retain(|id| seen.insert(id.clone()));
             let mut behind = Vec::new();
-            for id in pending {
+            for id in ids {
                 match known.get(&id).map(|event| (event.standing, &event.json)) {
                     None | Some((Standing::Known, _)) => missing.push(id),
                     Some((Standing::Accepted, _)) => {}
@@ -62,8 +62,12 @@ impl Rooms {
                     }
                 }
             }
-            pending = behind;
+            if behind.is_empty() || seen.len() >= MAX_LOOKED_AT {
+                return Ok(missing);
+            }
+            looked_up = self.known_of(room, &behind).await?;
+            known = &looked_up;
+            ids = behind;
         }
-        Ok(missing)
     }
 }
