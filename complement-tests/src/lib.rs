@@ -23,6 +23,7 @@
 mod certificates;
 mod client;
 mod database;
+mod disk;
 mod peer;
 mod resident;
 mod server;

@@ -1,6 +1,6 @@
 //! Why the engine did not do what was asked.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use parley_storage::StorageError;
 use ruma::api::{
@@ -46,6 +46,9 @@ pub enum EngineError {
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What was to be written with others wasn't, as the database failed.
+    #[error("the commit failed: {0}")]
+    NotStored(Arc<StorageError>),
     /// Something that must not happen did. The asker learns no details, the log does.
     #[error("{0}")]
     Internal(String),

@@ -162,6 +162,17 @@ impl Database {
         rows.into_iter().map(|(room_id,)| read(room_id)).collect()
     }
 
+    /// Has events in the inbox not be tried before a time, in milliseconds since the epoch, without counting that as an attempt.
+    pub async fn postpone_inbox(&self, later: Vec<i64>, until: i64) -> Result<()> {
+        let mut transaction = self.write().await?;
+        statement("UPDATE inbox SET retry_at = $2 WHERE nid IN ({ints $1})")
+            .bind(later)
+            .bind(until)
+            .run(&mut transaction)
+            .await?;
+        transaction.commit().await
+    }
+
     /// Notes what of the inbox is to be tried later: after `wait` milliseconds the first time, twice as long each time.
     pub async fn retry_inbox(&self, later: Vec<i64>, now: i64, wait: i64) -> Result<()> {
         let mut transaction = self.write().await?;

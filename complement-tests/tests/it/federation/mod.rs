@@ -4,6 +4,7 @@ mod check;
 mod discovery;
 mod failing;
 mod hostile;
+mod inbox;
 mod keys;
 mod memberships;
 mod notifications;

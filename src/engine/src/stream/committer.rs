@@ -48,7 +48,7 @@ impl From<NotCommitted> for EngineError {
                 Self::Internal("what it is built on changed too often meanwhile".to_owned())
             }
             NotCommitted::Failed(error) if error.is_duplicate() => Self::Duplicate,
-            NotCommitted::Failed(error) => Self::Internal(format!("the commit failed: {error}")),
+            NotCommitted::Failed(error) => Self::NotStored(error),
         }
     }
 }

@@ -33,6 +33,8 @@ const MAX_RETRIES: i64 = 11;
 const FIRST_RETRY_MS: i64 = 5_000;
 /// Events of one server that wait in a room to be tried again.
 const MAX_RETRYING: i64 = 100;
+/// After what time an event is tried again that can't be stored; as often as it takes.
+const RETRY_STORING_MS: i64 = 60_000;
 
 /// The rooms whose inbox is being worked through.
 #[derive(Debug, Default)]
@@ -47,6 +49,8 @@ struct Workers {
     timed: HashMap<OwnedRoomId, i64>,
     /// Rooms in whose inbox something may wait for a time at which nobody will look.
     untimed: HashSet<OwnedRoomId>,
+    /// Rooms of which something couldn't be stored, and nothing has been since: what is built on it can't be had therefore.
+    failing: HashSet<OwnedRoomId>,
 }
 
 /// What a worker does that has found nothing more.
@@ -95,6 +99,18 @@ impl Inbox {
         self.workers(|workers| workers.untimed.insert(room_id.to_owned()));
     }
 
+    /// Notes whether what was received of a room could be stored.
+    fn set_failing(&self, room_id: &RoomId, fails: bool) {
+        self.workers(|workers| match fails {
+            true => _ = workers.failing.insert(room_id.to_owned()),
+            false => _ = workers.failing.remove(room_id),
+        });
+    }
+
+    fn is_failing(&self, room_id: &RoomId) -> bool {
+        self.workers(|workers| workers.failing.contains(room_id))
+    }
+
     /// Notes that a room is looked at again at a time. Whether somebody has to see to that.
     fn set_timer(&self, room_id: &RoomId, at: i64) -> bool {
         self.workers(|workers| {
@@ -138,6 +154,17 @@ impl Pause {
 
 /// What became of an event that was sent: its id, and why it isn't taken if it isn't.
 pub type Acknowledged = (OwnedEventId, Result<(), String>);
+
+/// What became of an event in the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worked {
+    /// Nothing is left to be done.
+    Through,
+    /// What it needs can't be had now.
+    InVain,
+    /// The database fails, by which it, or what it is built on, can't be stored.
+    NotStored,
+}
 
 /// An event of a transaction that may be taken.
 struct Sorted {
@@ -325,27 +352,36 @@ impl Rooms {
     /// Works on events of a room, one after the other, and takes them out of the inbox or notes that they are to be tried
     /// later.
     async fn work_on_all(&self, room_id: &RoomId, rows: Vec<InboxRow>) -> Result<()> {
-        let (mut done, mut later) = (Vec::new(), Vec::new());
+        let mut worked = Vec::with_capacity(rows.len());
         for row in rows {
-            match self.work_on(room_id, &row).await {
-                true => done.push(row.nid),
-                false => later.push(row.nid),
-            }
+            worked.push((self.work_on(room_id, &row).await, row.nid));
         }
-        if !later.is_empty() {
+        if worked.iter().any(|(became, _)| *became != Worked::Through) {
             self.inbox.set_untimed(room_id);
         }
-        self.take_from_inbox(done, later).await
+        self.take_from_inbox(room_id, worked).await
     }
 
     /// Takes what is worked through out of the inbox, and notes what is to be tried later.
-    async fn take_from_inbox(&self, done: Vec<i64>, later: Vec<i64>) -> Result<()> {
+    async fn take_from_inbox(&self, room_id: &RoomId, worked: Vec<(Worked, i64)>) -> Result<()> {
+        let that_are = |wanted: Worked| -> Vec<i64> {
+            let fit = worked.iter().filter(|(became, _)| *became == wanted);
+            fit.map(|(_, nid)| *nid).collect()
+        };
+        let (later, not_stored) = (that_are(Worked::InVain), that_are(Worked::NotStored));
+        let now = self.clock.now_ms();
         if !later.is_empty() {
-            let now = self.clock.now_ms();
             self.database
                 .retry_inbox(later, now, FIRST_RETRY_MS)
                 .await?;
         }
+        if !not_stored.is_empty() {
+            let count = not_stored.len();
+            tracing::error!(%room_id, count, "what was received can't be stored; it is tried again in a minute");
+            let at = now + RETRY_STORING_MS;
+            self.database.postpone_inbox(not_stored, at).await?;
+        }
+        let done = that_are(Worked::Through);
         if done.is_empty() {
             return Ok(());
         }
@@ -381,10 +417,10 @@ impl Rooms {
         });
     }
 
-    /// Works on one event. Whatever is wrong with it, the next has its turn. Whether it's done with.
-    async fn work_on(&self, room_id: &RoomId, row: &InboxRow) -> bool {
+    /// Works on one event. Whatever is wrong with it, the next has its turn.
+    async fn work_on(&self, room_id: &RoomId, row: &InboxRow) -> Worked {
         let Ok(origin) = OwnedServerName::try_from(row.origin.as_str()) else {
-            return true;
+            return Worked::Through;
         };
         let mut reason = String::new();
         for _ in 0..ATTEMPTS {
@@ -402,13 +438,15 @@ impl Rooms {
                     reason = missing;
                     break;
                 }
-                Ok(Verdict::Rejected(reason)) => {
-                    self.complaints.about(&origin, room_id, "rejected", &reason);
-                    return true;
-                }
                 Ok(verdict) => {
                     tracing::trace!(%room_id, %origin, ?verdict, "an event was received");
-                    return true;
+                    if verdict != Verdict::Known {
+                        self.inbox.set_failing(room_id, false);
+                    }
+                    if let Verdict::Rejected(reason) = verdict {
+                        self.complaints.about(&origin, room_id, "rejected", &reason);
+                    }
+                    return Worked::Through;
                 }
                 Err(EngineError::Refused { kind, message }) => {
                     let kind = match kind {
@@ -417,15 +455,24 @@ impl Rooms {
                         _ => "unknown",
                     };
                     self.complaints.about(&origin, room_id, kind, &message);
-                    return true;
+                    return Worked::Through;
                 }
                 Err(error) => {
                     tracing::debug!(%room_id, %origin, %error, "trying again");
+                    if let EngineError::Storage(_) | EngineError::NotStored(_) = error {
+                        self.inbox.set_failing(room_id, true);
+                    }
                     reason = error.to_string();
                 }
             }
         }
-        !self.may_wait(room_id, &origin, row, &reason).await
+        if self.inbox.is_failing(room_id) {
+            return Worked::NotStored;
+        }
+        match self.may_wait(room_id, &origin, row, &reason).await {
+            true => Worked::InVain,
+            false => Worked::Through,
+        }
     }
 
     /// Whether an event that can't be taken in now is tried again: not if it was tried often enough, or too many wait.
