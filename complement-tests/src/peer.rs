@@ -55,9 +55,18 @@ impl Peer {
 
     /// The same with a certificate for these names.
     pub async fn start_as(router: Router, names: &[&str]) -> Self {
+        Self::listen(Ipv4Addr::LOCALHOST, router, names).await
+    }
+
+    /// The same at another address of this machine, for rooms that tell servers apart by their names without the port.
+    pub async fn start_at(address: Ipv4Addr, router: Router) -> Self {
+        Self::listen(address, router, &[&address.to_string()]).await
+    }
+
+    async fn listen(address: Ipv4Addr, router: Router, names: &[&str]) -> Self {
         // Fails where another of this process was there before, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = TcpListener::bind((address, 0)).await;
         let listener = listener.expect("a port is free");
         let address = listener.local_addr().expect("the port has an address");
         let name = address.to_string();

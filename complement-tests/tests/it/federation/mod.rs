@@ -1,11 +1,14 @@
 //! Several servers, and what they are to each other.
 
+mod acl;
 mod check;
 mod discovery;
 mod failing;
+mod giver;
 mod hostile;
 mod inbox;
 mod keys;
+mod lacking;
 mod memberships;
 mod notifications;
 mod owned_state;
