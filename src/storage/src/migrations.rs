@@ -136,6 +136,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "profile changes",
         include_str!("../../../migrations/0025_profile_changes.sql"),
     ),
+    (
+        26,
+        "members filled in",
+        include_str!("../../../migrations/0026_members_filled_in.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

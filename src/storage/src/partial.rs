@@ -19,6 +19,8 @@ pub struct PartialRow {
     pub servers: String,
     /// How often they were asked for in vain.
     pub attempts: i64,
+    /// Whether the snapshot has got what it lacked, so that what came since may have been judged again, as far as somebody got.
+    pub filled: bool,
 }
 
 /// An event that was refused.
@@ -33,8 +35,8 @@ pub struct RefusedRow {
 impl Database {
     /// The rooms that lack members and may be worked on at the time `now`, at most `limit`, those that wait longest first.
     pub async fn due_partial_rooms(&self, now: i64, limit: i64) -> Result<Vec<PartialRow>> {
-        let rows: Vec<(i64, String, i64, i64, String, i64)> = statement(
-            "SELECT p.room_nid, r.room_id, p.join_position, p.snapshot, p.servers, p.attempts \
+        let rows: Vec<(i64, String, i64, i64, String, i64, bool)> = statement(
+            "SELECT p.room_nid, r.room_id, p.join_position, p.snapshot, p.servers, p.attempts, p.filled \
              FROM partial_rooms p JOIN rooms r ON r.nid = p.room_nid \
              WHERE p.completed_position IS NULL AND p.retry_at <= $1 ORDER BY p.retry_at LIMIT $2",
         )
@@ -44,7 +46,7 @@ impl Database {
         .await?;
         rows.into_iter()
             .map(
-                |(room_nid, room_id, join_position, snapshot, servers, attempts)| {
+                |(room_nid, room_id, join_position, snapshot, servers, attempts, filled)| {
                     Ok(PartialRow {
                         room_nid,
                         room_id: read(room_id)?,
@@ -52,6 +54,7 @@ impl Database {
                         snapshot,
                         servers,
                         attempts,
+                        filled,
                     })
                 },
             )
@@ -127,10 +130,15 @@ impl Database {
         transaction.commit().await
     }
 
-    /// Puts events into the places of a snapshot in which nothing stands: so it, and all that are built on it, get what it
-    /// lacked. They are state events that are stored, by their numbers.
-    pub async fn fill_snapshot(&self, snapshot: i64, events: Vec<i64>) -> Result<()> {
+    /// Puts events into the places of a room's snapshot in which nothing stands: so it, and all that are built on it, get what
+    /// it lacked. They are state events that are stored, by their numbers.
+    pub async fn fill_snapshot(&self, row: &PartialRow, events: Vec<i64>) -> Result<()> {
         let mut transaction = self.write().await?;
+        statement("UPDATE partial_rooms SET filled = TRUE WHERE room_nid = $1 AND snapshot = $2")
+            .bind(row.room_nid)
+            .bind(row.snapshot)
+            .run(&mut transaction)
+            .await?;
         for table in ["outliers", "events"] {
             statement(format!(
                 "INSERT INTO state_deltas (snapshot, slot_nid, event_position) \
@@ -138,7 +146,7 @@ impl Database {
                  WHERE position IN ({{ints $2}}) AND slot_nid IS NOT NULL \
                  ON CONFLICT (snapshot, slot_nid) DO NOTHING"
             ))
-            .bind(snapshot)
+            .bind(row.snapshot)
             .bind(events.clone())
             .run(&mut transaction)
             .await?;
@@ -215,7 +223,7 @@ pub(crate) async fn begin(
         "INSERT INTO partial_rooms (room_nid, join_position, snapshot, servers, attempts, retry_at) \
          VALUES ($1, $2, $3, $4, 0, 0) ON CONFLICT (room_nid) DO UPDATE SET \
          join_position = excluded.join_position, snapshot = excluded.snapshot, servers = excluded.servers, \
-         attempts = 0, retry_at = 0, completed_position = NULL",
+         attempts = 0, retry_at = 0, filled = FALSE, completed_position = NULL",
     )
     .bind(room_nid)
     .bind(join)

@@ -1,5 +1,7 @@
 //! Joining large rooms: being in them before it is known who else is.
 
+mod meanwhile;
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,

@@ -317,10 +317,13 @@ impl Rooms {
         before: &IdState,
     ) -> Result<Attempt> {
         let events = before.positions.values().map(|at| at.get()).collect();
-        self.database.fill_snapshot(row.snapshot, events).await?;
+        self.database.fill_snapshot(row, events).await?;
         self.registry.note_completion();
         let unheard = self.left_before(room, row.join_position, before).await?;
-        let mut recheck = Recheck::since(row.join_position);
+        let mut recheck = match row.filled {
+            true => Recheck::again_since(row.join_position),
+            false => Recheck::since(row.join_position),
+        };
         for _ in 0..ATTEMPTS {
             let until = self.clock.now_ms() + LEASE_MS;
             if !self.database.set_partial_retry(row, until).await? {

@@ -308,7 +308,7 @@ impl Rooms {
     }
 
     /// Stores an event that the rules refuse, so that what is built on it finds it.
-    async fn reject(
+    pub(super) async fn reject(
         &self,
         room: &Arc<Room>,
         incoming: Incoming,

@@ -42,6 +42,8 @@ pub(super) struct Recheck {
     newest: i64,
     /// Events whose state, or standing, is another than it was.
     changed: HashSet<OwnedEventId>,
+    /// Whether somebody has begun to judge it before, and not come to the end: what they changed isn't known any more.
+    is_begun: bool,
 }
 
 impl Recheck {
@@ -50,6 +52,15 @@ impl Recheck {
         Self {
             newest: position,
             changed: HashSet::new(),
+            is_begun: false,
+        }
+    }
+
+    /// The same where somebody may have begun with it, and stopped anywhere.
+    pub(super) fn again_since(position: i64) -> Self {
+        Self {
+            is_begun: true,
+            ..Self::since(position)
         }
     }
 
@@ -130,52 +141,44 @@ impl Rooms {
         let Some(event) = known.get(event_id) else {
             return Ok(());
         };
-        if !is_taken && event.standing != Standing::Rejected {
+        let is_rejected = event.standing == Standing::Rejected;
+        if !is_taken && !is_rejected && event.standing != Standing::SoftFailed {
             // It has come into the timeline since.
             return Ok(());
         }
         let Ok(pdu) = Pdu::parse(event.event_id.clone(), &event.json) else {
             return Ok(());
         };
-        let fields = &pdu.fields;
-        let related = fields.prev_events.iter().chain(&fields.auth_events);
-        let create = super::missing::create_event_id(room);
-        let related = self.known_of(room, related.chain(&create)).await?;
-        let prev = fields.prev_events.iter();
-        let snapshots: Option<HashSet<i64>> = prev.map(|id| related.get(id)?.snapshot).collect();
-        // Behind a gap, the state is what another server told, and complete.
-        let Some(snapshots) = snapshots else {
+        let Some((before, allowed)) = self.judge_anew(room, &pdu).await? else {
             return Ok(());
         };
-        let before = self.state_before(room, &snapshots).await?;
-        let allowed = match check_by_auth_events(&pdu, room.version(), &related) {
-            Ok(()) => {
-                self.check_by_state(room, &pdu, &before, &Claims::new())
-                    .await?
-            }
-            refused => refused,
-        };
-        let is_changed = fields
-            .prev_events
-            .iter()
-            .any(|id| recheck.changed.contains(id))
-            || self.settles_anew(event, &pdu, &before, is_taken).await?;
-        match (is_taken, allowed) {
-            (true, Ok(())) if !is_changed => return Ok(()),
-            (false, Err(_)) if !is_changed => return Ok(()),
-            (true, Ok(())) => {
+        let mut prev = pdu.fields.prev_events.iter();
+        let is_changed = prev.any(|id| recheck.changed.contains(id))
+            || self
+                .has_other_state(event, &pdu, &before, recheck.is_begun)
+                .await?;
+        match (is_rejected, allowed) {
+            (false, Ok(())) if !is_changed => return Ok(()),
+            (true, Err(_)) if !is_changed => return Ok(()),
+            (false, Ok(())) => {
                 let after = self.state_after(&before, &pdu).await?;
                 self.restate(room, event.position, after).await?;
             }
-            (false, Err(_)) => {
+            (true, Err(_)) => {
                 let after = self.unchanged(&before).await?;
                 self.restate(room, event.position, after).await?;
             }
-            (true, Err(reason)) => {
+            (false, Err(reason)) if is_taken => {
                 tracing::info!(room = %room.id(), event = %event_id, reason, "an event is rejected after all");
                 self.refuse(room, event, &pdu, &before).await?;
             }
-            (false, Ok(())) => {
+            (false, Err(reason)) => {
+                let json = event.json.clone();
+                let (incoming, stored) = (Incoming { pdu, json }, Some(event.clone()));
+                self.reject(room, incoming, stored, Some(before), reason)
+                    .await?;
+            }
+            (true, Ok(())) => {
                 tracing::info!(room = %room.id(), event = %event_id, "an event is allowed after all");
                 self.readmit(room, event, pdu.clone(), &before).await?;
             }
@@ -184,20 +187,54 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whether an event brings a fork together to another state than the one that is stored with it, as that was found without
-    /// what was missing.
-    async fn settles_anew(
+    /// The state before an event as it is now, and whether that and what allows the event allow it. `None` behind a gap: there, the
+    /// state is what another server told, and complete.
+    async fn judge_anew(
+        &self,
+        room: &Room,
+        pdu: &Pdu,
+    ) -> Result<Option<(StateBefore, Result<(), String>)>> {
+        let fields = &pdu.fields;
+        let related = fields.prev_events.iter().chain(&fields.auth_events);
+        let create = super::missing::create_event_id(room);
+        let related = self.known_of(room, related.chain(&create)).await?;
+        let prev = fields.prev_events.iter();
+        let snapshots: Option<HashSet<i64>> = prev.map(|id| related.get(id)?.snapshot).collect();
+        let Some(snapshots) = snapshots else {
+            return Ok(None);
+        };
+        let before = self.state_before(room, &snapshots).await?;
+        let allowed = match check_by_auth_events(pdu, room.version(), &related) {
+            Ok(()) => {
+                self.check_by_state(room, pdu, &before, &Claims::new())
+                    .await?
+            }
+            refused => refused,
+        };
+        Ok(Some((before, allowed)))
+    }
+
+    /// Whether an event isn't stored with the state that comes of what is before it: where it brings a fork together, that was
+    /// found without what was missing. Elsewhere the stored one is built on the one before, and is looked at only if it `may`
+    /// have been left behind when that was changed.
+    async fn has_other_state(
         &self,
         event: &KnownEvent,
         pdu: &Pdu,
         before: &StateBefore,
-        is_taken: bool,
+        may: bool,
     ) -> Result<bool> {
-        let (Some(resolved), Some(snapshot)) = (&before.resolved, event.snapshot) else {
+        let Some(snapshot) = event.snapshot else {
             return Ok(false);
         };
-        let mut after = resolved.state.clone();
-        if is_taken {
+        let changes = event.standing != Standing::Rejected && pdu.fields.state_key.is_some();
+        let is_same = snapshot == before.base && !changes;
+        let mut after = match &before.resolved {
+            Some(resolved) => resolved.state.clone(),
+            None if !may || is_same => return Ok(false),
+            None => self.id_state(before.base).await?.as_ref().clone(),
+        };
+        if changes {
             after.put(pdu, Assigned::known(event.position));
         }
         Ok(self.id_state(snapshot).await?.map != after.map)
@@ -228,11 +265,17 @@ impl Rooms {
         let newest = newest.first().map(|row| row.position).ok_or_else(|| {
             EngineError::Internal("nothing came before an event that is rejected".to_owned())
         })?;
+        let head = self.head_now(room).await?;
+        let is_end = head.extremities.iter().any(|(id, _)| *id == event.event_id);
+        let ends = match is_end {
+            true => self.ends_without(room, event, pdu).await?,
+            false => Vec::new(),
+        };
         let refused = Refused {
             event_id: event.event_id.clone(),
             position: event.position,
             before: before.base,
-            ends: self.ends_without(room, event, pdu).await?,
+            ends,
             newest,
         };
         self.edit(room, |edit| {
@@ -247,19 +290,32 @@ impl Rooms {
         Ok(())
     }
 
-    /// What an event is built on, and nothing else in the timeline is.
+    /// What an event is built on, and nothing else in the timeline is. Of what was refused too, the same of what that is built
+    /// on: the graph has to end somewhere.
     async fn ends_without(
         &self,
         room: &Room,
         event: &KnownEvent,
         pdu: &Pdu,
     ) -> Result<Vec<(OwnedEventId, Assigned)>> {
-        let known = self.known_of(room, &pdu.fields.prev_events).await?;
-        let ends: HashMap<OwnedEventId, i64> = known
-            .into_values()
-            .filter(|event| event.standing == Standing::Accepted)
-            .map(|event| (event.event_id, event.position))
-            .collect();
+        let mut ends: HashMap<OwnedEventId, i64> = HashMap::new();
+        let mut seen: HashSet<OwnedEventId> = HashSet::new();
+        let mut pending = pdu.fields.prev_events.clone();
+        while !pending.is_empty() {
+            pending.retain(|id| seen.insert(id.clone()));
+            let known = self.known_of(room, &pending).await?;
+            pending.clear();
+            for (id, event) in known {
+                match event.standing {
+                    Standing::Accepted => _ = ends.insert(id, event.position),
+                    Standing::Rejected | Standing::SoftFailed => {
+                        let pdu = Pdu::parse(id, &event.json);
+                        pending.extend(pdu.map(|pdu| pdu.fields.prev_events).unwrap_or_default());
+                    }
+                    Standing::Known => {}
+                }
+            }
+        }
         let after = ends.values().min().copied().unwrap_or(i64::MAX);
         self.not_built_on(room, ends, after, Some(event.position))
             .await

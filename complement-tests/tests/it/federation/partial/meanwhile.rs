@@ -1,0 +1,214 @@
+//! What happens in a room while its members aren't known, and what of it is told once they are.
+
+use super::*;
+use crate::{federation::rooms::hear, rooms::room_path};
+
+/// An event of a user of the peer, whichever, that is allowed by some events and built on one.
+fn event_on(
+    founder: &Resident<'_>,
+    prev: &str,
+    depth: u64,
+    allows: &[&str],
+    fields: &Value,
+) -> (String, Value) {
+    let mut event = json!({
+        "room_id": founder.room_id,
+        "depth": depth,
+        "origin_server_ts": 1_700_000_000_000_u64,
+        "prev_events": [prev],
+        "auth_events": allows,
+    });
+    let fields = fields.as_object().unwrap().clone();
+    event.as_object_mut().unwrap().extend(fields);
+    founder.signed(event)
+}
+
+/// Has the first member leave before anybody of the server comes; gives their join, by which they may seem to be a member still.
+fn first_member_leaves(founder: &Resident<'_>, holder: &Holder, peer: &Peer) -> String {
+    let gone = member(peer, 0);
+    let mut held = holder.held();
+    let joined = held.events[4].clone();
+    let allows = [&held.events[0].0, &held.events[2].0, &joined.0];
+    let left = event_on(
+        founder,
+        &held.last,
+        900,
+        &allows.map(String::as_str),
+        &json!({
+            "type": "m.room.member", "sender": gone, "state_key": gone,
+            "content": { "membership": "leave" },
+        }),
+    );
+    held.last.clone_from(&left.0);
+    held.events[4] = left;
+    // Only until all is told: it is no part of the state.
+    held.events.push(joined.clone());
+    joined.0
+}
+
+/// Ends that the first member seems to be one, and tells who is.
+fn tell_all(holder: &Holder, joined: &str) {
+    holder.held().events.retain(|(id, _)| id != joined);
+    holder.open.send_replace(true);
+}
+
+#[tokio::test]
+async fn the_room_goes_on_where_all_that_followed_each_other_last_is_refused_after_all() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let joined = first_member_leaves(&founder, &holder, &peer);
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let join_id = own_join(&alice, &room_id).await;
+        let allows = [&*founder.auth_events[0], &founder.auth_events[2], &joined];
+        let mut last = join_id.clone();
+        let mut events = Vec::new();
+        for depth in 1_001..1_004 {
+            let fields = json!({
+                "type": "m.room.message", "sender": member(&peer, 0),
+                "content": { "msgtype": "m.text", "body": depth.to_string() },
+            });
+            let (id, event) = event_on(&founder, &last, depth, &allows, &fields);
+            events.push(event);
+            last = id;
+        }
+        founder.send(events).await.ok();
+        hear_lazily(&alice, &room_id, &last).await;
+        tell_all(&holder, &joined);
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 1);
+        say(&alice, &room_id, "who was that?").await;
+        holder
+            .hears(|event| {
+                let is_said = event["content"]["body"] == "who was that?";
+                is_said && event["prev_events"] == json!([join_id])
+            })
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_crash_amid_judging_anew_leaves_nothing_as_it_was_judged_before() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let joined = first_member_leaves(&founder, &holder, &peer);
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let join_id = own_join(&alice, &room_id).await;
+        let second_joined = holder.held().events[5].0.clone();
+        let founded = [
+            founder.auth_events[0].clone(),
+            founder.auth_events[2].clone(),
+        ];
+        let by_first = [&*founded[0], &founded[1], &joined];
+        let by_second = [&*founded[0], &founded[1], &second_joined];
+        let of = |sender: usize, fields: Value| {
+            let mut event = json!({ "sender": member(&peer, sender) });
+            let fields = fields.as_object().unwrap().clone();
+            event.as_object_mut().unwrap().extend(fields);
+            event
+        };
+        // What the first sets, who has left, is in the state that what the second does is built on.
+        let note = json!({ "type": "test.note", "state_key": "", "content": { "text": "wrong" } });
+        let note = event_on(&founder, &join_id, 1_001, &by_first, &of(0, note));
+        let other = json!({
+            "type": "test.note", "state_key": "other", "content": { "text": "right" },
+        });
+        let other = event_on(&founder, &note.0, 1_002, &by_second, &of(1, other));
+        let text = json!({
+            "type": "m.room.message", "content": { "msgtype": "m.text", "body": "hello" },
+        });
+        let text = event_on(&founder, &other.0, 1_003, &by_second, &of(1, text));
+        let (note_id, text_id) = (note.0.clone(), text.0.clone());
+        founder.send(jsons(vec![note, other, text])).await.ok();
+        hear_lazily(&alice, &room_id, &text_id).await;
+        servers[0].fail_to("UPDATE OF snapshot", "events").await;
+        tell_all(&holder, &joined);
+        let note_path = room_path(&room_id, &format!("event/{}", quoted(&note_id)));
+        let refused = async {
+            while alice.get(&note_path).await.status != 404 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let refused = tokio::time::timeout(PATIENCE, refused).await;
+        refused.expect("it is refused in time");
+        servers[0].restart().await;
+        servers[0].mend("events").await;
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 1);
+        let note = alice.get(&room_path(&room_id, "state/test.note")).await;
+        note.is_refused(404, "M_NOT_FOUND");
+        let other = alice
+            .get(&room_path(&room_id, "state/test.note/other"))
+            .await;
+        assert_eq!(other.ok()["text"], "right");
+        // Others are told the same of the state before what was said.
+        let (room, event) = (quoted(&room_id), quoted(&text_id));
+        let path = format!("/_matrix/federation/v1/state_ids/{room}?event_id={event}");
+        let state = peer.get(&servers[0], &path).await.ok();
+        let ids = state["pdu_ids"].as_array().unwrap();
+        assert!(!ids.contains(&json!(note_id)), "{state}");
+        hear(&alice, &room_id, &text_id).await;
+        say(&alice, &room_id, "the room goes on").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_follows_an_event_that_failed_softly_is_judged_anew_as_well() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let joined = first_member_leaves(&founder, &holder, &peer);
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let join_id = own_join(&alice, &room_id).await;
+        let [second, third] = [5, 6].map(|at| holder.held().events[at].0.clone());
+        let [create, founded, levels] = [0, 1, 2].map(|at| founder.auth_events[at].clone());
+        let ban = json!({
+            "type": "m.room.member", "sender": founder.user_id, "state_key": member(&peer, 1),
+            "content": { "membership": "ban" },
+        });
+        let allows = [&*create, &founded, &levels, &second];
+        let ban = event_on(&founder, &join_id, 1_001, &allows, &ban);
+        // On the other side of the fork, the first sets something, who has left; and the second says something about it, who is
+        // banned by now.
+        let note = json!({
+            "type": "test.note", "sender": member(&peer, 0), "state_key": "", "content": { "text": "wrong" },
+        });
+        let note = event_on(&founder, &join_id, 1_001, &[&create, &levels, &joined], &note);
+        let of = |number: usize, text: &str| {
+            json!({
+                "type": "m.room.message", "sender": member(&peer, number),
+                "content": { "msgtype": "m.text", "body": text },
+            })
+        };
+        let allows = [&*create, &levels, &second];
+        let unheard = event_on(&founder, &note.0, 1_002, &allows, &of(1, "unheard"));
+        let allows = [&*create, &levels, &third];
+        let heard = event_on(&founder, &unheard.0, 1_003, &allows, &of(2, "heard"));
+        let last = event_on(&founder, &heard.0, 1_004, &allows, &of(2, "last"));
+        let (note_id, unheard_id, last_id) = (note.0.clone(), unheard.0.clone(), last.0.clone());
+        founder.send(jsons(vec![ban, note, unheard, heard, last])).await.ok();
+        hear_lazily(&alice, &room_id, &last_id).await;
+        let path = room_path(&room_id, &format!("event/{}", quoted(&unheard_id)));
+        alice.get(&path).await.is_refused(404, "M_NOT_FOUND");
+        tell_all(&holder, &joined);
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS);
+        let note = alice.get(&room_path(&room_id, "state/test.note")).await;
+        note.is_refused(404, "M_NOT_FOUND");
+        let (room, event) = (quoted(&room_id), quoted(&last_id));
+        let path = format!("/_matrix/federation/v1/state_ids/{room}?event_id={event}");
+        let state = peer.get(&servers[0], &path).await.ok();
+        let ids = state["pdu_ids"].as_array().unwrap();
+        assert!(!ids.contains(&json!(note_id)), "{state}");
+    })
+    .await;
+}
