@@ -129,16 +129,26 @@ impl AccountData {
     /// # Errors
     /// If the database fails.
     pub async fn of_room(&self, session: &Session, room: &Room) -> Result<Vec<serde_json::Value>> {
-        let rows = self
-            .database
-            .account_data_of(session.user_nid, 0, i64::MAX)
-            .await?;
-        let of_room = rows.into_iter().filter(|row| row.room_nid == room.nid());
-        let told = of_room.filter_map(|row| {
+        let rows = self.all_of_room(session.user_nid, room, i64::MAX).await?;
+        let told = rows.into_iter().filter_map(|row| {
             let content: serde_json::Value = serde_json::from_str(&row.content).ok()?;
             Some(serde_json::json!({ "type": row.event_type, "content": content }))
         });
         Ok(told.collect())
+    }
+
+    /// All that a user has of a room and that last changed up to a position of the stream, in the order of that.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn all_of_room(
+        &self,
+        user_nid: i64,
+        room: &Room,
+        to: i64,
+    ) -> Result<Vec<AccountDataRow>> {
+        let rows = self.database.account_data_of_room(user_nid, room.nid(), to);
+        Ok(rows.await?)
     }
 
     /// What changed of a user's in a stretch of the stream, of all rooms, in order. From the beginning (`since` is `None`)

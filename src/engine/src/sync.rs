@@ -297,13 +297,17 @@ impl Sync {
         }
         let changes = self.rooms_changed(&stretch, snapshot).await?;
         let account_data = self.global_account_data(&stretch, &changes).await?;
-        let newly_shared = changes.newly_joined.clone();
+        let mut newly_shared = changes.newly_joined.clone();
         let mut pending = Self::pending(&stretch, changes);
         let is_long = request.since.is_none() || request.full_state;
         let rooms = match is_long {
             true => self.tell_next(&stretch, &mut pending).await?,
             false => self.tell_rooms(&stretch, &mut pending).await?,
         };
+        // Where it has just come to be known who is there, who is present is news too.
+        let completed = rooms.joined.iter().map(|told| &told.room);
+        let completed = completed.filter(|room| stretch.completes(room, stretch.after()));
+        newly_shared.extend(completed.map(|room| room.nid()));
         let presence = self
             .parts
             .presence

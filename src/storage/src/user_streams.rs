@@ -67,6 +67,19 @@ pub struct AccountDataChange {
     pub position: i64,
 }
 
+type AccountDataColumns = (i64, String, String, i64);
+
+impl From<AccountDataColumns> for AccountDataRow {
+    fn from((room_nid, event_type, content, position): AccountDataColumns) -> Self {
+        Self {
+            room_nid,
+            event_type,
+            content,
+            position,
+        }
+    }
+}
+
 type ReceiptColumns = (i64, String, String, String, String, i64, i64, i64);
 
 fn receipt(columns: ReceiptColumns) -> Result<ReceiptRow> {
@@ -94,7 +107,7 @@ impl Database {
         after: i64,
         to: i64,
     ) -> Result<Vec<AccountDataRow>> {
-        let rows: Vec<(i64, String, String, i64)> = statement(
+        let rows: Vec<AccountDataColumns> = statement(
             "SELECT room_nid, event_type, content, position FROM account_data \
              WHERE user_nid = $1 AND position > $2 AND position <= $3 ORDER BY position",
         )
@@ -103,15 +116,26 @@ impl Database {
         .bind(to)
         .all(self)
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(room_nid, event_type, content, position)| AccountDataRow {
-                room_nid,
-                event_type,
-                content,
-                position,
-            })
-            .collect())
+        Ok(rows.into_iter().map(AccountDataRow::from).collect())
+    }
+
+    /// The account data of a user of one room that last changed up to a position of the stream.
+    pub async fn account_data_of_room(
+        &self,
+        user_nid: i64,
+        room_nid: i64,
+        to: i64,
+    ) -> Result<Vec<AccountDataRow>> {
+        let rows: Vec<AccountDataColumns> = statement(
+            "SELECT room_nid, event_type, content, position FROM account_data \
+             WHERE user_nid = $1 AND room_nid = $2 AND position <= $3 ORDER BY position",
+        )
+        .bind(user_nid)
+        .bind(room_nid)
+        .bind(to)
+        .all(self)
+        .await?;
+        Ok(rows.into_iter().map(AccountDataRow::from).collect())
     }
 
     /// One piece of account data: its content.

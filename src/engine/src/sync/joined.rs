@@ -125,32 +125,6 @@ impl Telling<'_> {
         (self.whole() || timeline.limited || !timeline.is_whole || changed)
             .then(|| Summary::new(&self.state, self.stretch.user_id()))
     }
-
-    fn account_data(&self) -> Vec<AccountDataRow> {
-        room_account_data(self.stretch, self.candidate)
-    }
-}
-
-/// The user's new account data of a room, as far as the filter lets it through.
-pub(super) fn room_account_data(
-    stretch: &Stretch<'_>,
-    candidate: &Candidate,
-) -> Vec<AccountDataRow> {
-    let filter = &stretch.filter.room.account_data;
-    if !section_has_room(filter, candidate.room.id()) {
-        return Vec::new();
-    }
-    let fits = |row: &&AccountDataRow| {
-        type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types)
-    };
-    let mut rows: Vec<_> = candidate
-        .account_data
-        .iter()
-        .filter(fits)
-        .cloned()
-        .collect();
-    keep_newest(&mut rows, filter.limit);
-    rows
 }
 
 impl Sync {
@@ -187,7 +161,9 @@ impl Sync {
             summary,
             receipts,
             typing: self.new_typing(&telling),
-            account_data: telling.account_data(),
+            account_data: self
+                .room_account_data(stretch, candidate, telling.after)
+                .await?,
             unread: self
                 .parts
                 .unread
@@ -213,6 +189,35 @@ impl Sync {
         }
         telling.settle_typing(&mut told);
         Ok(Some(told))
+    }
+
+    /// The user's account data of a room that is new to a client who knows the room up to `after`, as far as the filter lets
+    /// it through.
+    pub(super) async fn room_account_data(
+        &self,
+        stretch: &Stretch<'_>,
+        candidate: &Candidate,
+        after: i64,
+    ) -> Result<Vec<AccountDataRow>> {
+        let filter = &stretch.filter.room.account_data;
+        if !section_has_room(filter, candidate.room.id()) {
+            return Ok(Vec::new());
+        }
+        // What changed before the client came to know the room, it wasn't told.
+        let is_anew = after == 0 && stretch.since.is_some();
+        let mut rows = match is_anew {
+            true => {
+                let user_nid = stretch.session.user_nid;
+                let account_data = &self.parts.account_data;
+                account_data
+                    .all_of_room(user_nid, &candidate.room, stretch.to)
+                    .await?
+            }
+            false => candidate.account_data.clone(),
+        };
+        rows.retain(|row| type_fits(&row.event_type, filter.types.as_deref(), &filter.not_types));
+        keep_newest(&mut rows, filter.limit);
+        Ok(rows)
     }
 
     /// Up to where the client knows the room.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use parley_storage::user_streams::AccountDataRow;
 use ruma::events::room::member::MembershipState;
 
-use super::{
-    Stretch, Sync, Timeline, filter::section_has_room, joined::room_account_data, rooms::Candidate,
-    state::Wanted,
-};
+use super::{Stretch, Sync, Timeline, filter::section_has_room, rooms::Candidate, state::Wanted};
 use crate::{
     Result,
     rooms::{room::Room, timeline::TimelineEvent, visibility::Access},
@@ -74,7 +71,7 @@ impl Sync {
             room: room.clone(),
             timeline,
             state,
-            account_data: room_account_data(stretch, candidate),
+            account_data: self.room_account_data(stretch, candidate, after).await?,
             access,
         }))
     }
@@ -93,7 +90,9 @@ impl Sync {
             room: candidate.room.clone(),
             timeline,
             state: Vec::new(),
-            account_data: room_account_data(stretch, candidate),
+            account_data: self
+                .room_account_data(stretch, candidate, stretch.after())
+                .await?,
             access: Access::outside(position, candidate.membership.membership.clone()),
         }))
     }

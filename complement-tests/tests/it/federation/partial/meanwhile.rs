@@ -1,7 +1,10 @@
 //! What happens in a room while its members aren't known, and what of it is told once they are.
 
 use super::*;
-use crate::{federation::rooms::hear, rooms::room_path};
+use crate::{
+    federation::rooms::{hear, sync_from},
+    rooms::room_path,
+};
 
 /// An event of a user of the peer, whichever, that is allowed by some events and built on one.
 fn event_on(
@@ -50,6 +53,80 @@ fn first_member_leaves(founder: &Resident<'_>, holder: &Holder, peer: &Peer) -> 
 fn tell_all(holder: &Holder, joined: &str) {
     holder.held().events.retain(|(id, _)| id != joined);
     holder.open.send_replace(true);
+}
+
+async fn sync_since(client: &Client, since: &Value, query: &str) -> Value {
+    let since = since["next_batch"].as_str().unwrap();
+    sync(client, &format!("{query}&since={since}")).await
+}
+
+/// The types of some events, in alphabetical order.
+fn types_of(events: &Value) -> Vec<&str> {
+    let events = events.as_array().into_iter().flatten();
+    let mut types: Vec<&str> = events.filter_map(|event| event["type"].as_str()).collect();
+    types.sort_unstable();
+    types
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_room_and_changed_before_the_members_were_known_comes_with_it() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let (room, user) = (quoted(&room_id), quoted(&alice.user_id));
+        let own = format!("{BASE}/user/{user}/rooms/{room}");
+        for (path, content) in [
+            ("account_data/im.test", json!({ "kept": true })),
+            ("tags/u.work", json!({ "order": 0.5 })),
+        ] {
+            alice.put(&format!("{own}/{path}"), content).await.ok();
+        }
+        let said = say(&alice, &room_id, "is anybody here?").await;
+        let read = json!({ "m.fully_read": said });
+        let markers = room_path(&room_id, "read_markers");
+        alice.post(&markers, read).await.ok();
+        let (answer, event) = founder.message("I am", |event| {
+            event["prev_events"] = json!([said]);
+            event["depth"] = json!(2_000);
+            event["auth_events"] = json!(founder.auth_events);
+        });
+        let user_id = &founder.user_id;
+        let typing = json!({ "room_id": room_id, "user_id": user_id, "typing": true });
+        let has_read = json!({ user_id: { "data": { "ts": 5 }, "event_ids": [said] } });
+        let receipt = json!({ &room_id: { "m.read": has_read } });
+        let transaction = json!({
+            "origin": peer.name(), "origin_server_ts": 1, "pdus": [event],
+            "edus": [
+                { "edu_type": "m.typing", "content": typing },
+                { "edu_type": "m.receipt", "content": receipt },
+            ],
+        });
+        let path = "/_matrix/federation/v1/send/1";
+        peer.put(&servers[0], path, transaction).await.ok();
+        hear_lazily(&alice, &room_id, &answer).await;
+        // A client that was told up to here learns of it with the room.
+        let before = sync(&alice, "").await;
+        assert!(before["rooms"]["join"][&room_id].is_null(), "{before}");
+        holder.open.send_replace(true);
+        let is_told = |told: &Value| told["rooms"]["join"][&room_id].is_object();
+        let told = sync_from(&alice, &before, is_told).await;
+        let room = &told["rooms"]["join"][&room_id];
+        let data = types_of(&room["account_data"]["events"]);
+        assert_eq!(data, ["im.test", "m.fully_read", "m.tag"], "{room}");
+        let ephemeral = types_of(&room["ephemeral"]["events"]);
+        assert_eq!(ephemeral, ["m.receipt", "m.typing"], "{room}");
+        let unread = &room["unread_notifications"];
+        assert_eq!(unread["notification_count"], 1, "{room}");
+        // Once.
+        let told = sync_since(&alice, &told, "").await;
+        let data = &told["rooms"]["join"][&room_id]["account_data"]["events"];
+        assert!(types_of(data).is_empty(), "{told}");
+    })
+    .await;
 }
 
 #[tokio::test]
