@@ -391,9 +391,11 @@ fn numbers_of_room(room: &RoomWrite) -> impl Iterator<Item = &Assigned> {
         [position, snapshot.map(|changes| &changes.id)]
     });
     // Those of the past have their places elsewhere.
-    let past = room.past.iter().map(|event| {
+    let past = room.past.iter().flat_map(|event| {
         let changes = event.snapshot.changes();
-        changes.map(|changes| &changes.id)
+        let redaction = event.redaction.as_ref();
+        let told = redaction.map(|redaction| &redaction.told);
+        [changes.map(|changes| &changes.id), told]
     });
     let events = room.events.iter().flat_map(|event| {
         let settled = event.settled.as_ref();

@@ -274,6 +274,17 @@ impl Database {
         rows(columns)
     }
 
+    /// The numbers of what was redacted by events of the past in a stretch of the stream.
+    pub async fn redacted_by_past_between(&self, after: i64, to: i64) -> Result<Vec<i64>> {
+        let rows: Vec<(i64,)> =
+            statement("SELECT target FROM redacted_by_past WHERE position > $1 AND position <= $2")
+                .bind(after)
+                .bind(to)
+                .all(self)
+                .await?;
+        Ok(rows.into_iter().map(|(target,)| target).collect())
+    }
+
     /// Every event that ever stood in a place of a room's state, oldest first: its position and its PDU.
     pub async fn slot_history(
         &self,

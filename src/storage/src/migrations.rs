@@ -141,6 +141,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "members filled in",
         include_str!("../../../migrations/0026_members_filled_in.sql"),
     ),
+    (
+        27,
+        "redacted by past",
+        include_str!("../../../migrations/0027_redacted_by_past.sql"),
+    ),
 ];
 
 /// The words in braces that stand for what differs, see `migrations/README.md`.

@@ -42,6 +42,8 @@ pub(crate) struct Rows {
     after_gaps: Vec<i64>,
     relations: RelationRows,
     shown: ShownRows,
+    /// Where it is told what events of the past redact, and the numbers of that.
+    redacted_by_past: (Vec<i64>, Vec<i64>),
     /// Room, time and position of events of the past, which no indexer comes by.
     past_times: (Vec<i64>, Vec<i64>, Vec<i64>),
     effects: Vec<(i64, Effect)>,
@@ -167,6 +169,16 @@ impl Rows {
             self.past_times.0.push(room_nid);
             self.past_times.1.push(event.origin_server_ts);
             self.past_times.2.push(event.position.get());
+            let redaction = event.redaction.iter();
+            let redacted = redaction.flat_map(|redaction| {
+                let told = redaction.told.get();
+                let second = redaction
+                    .outlier
+                    .filter(|number| *number != redaction.target);
+                let numbers = std::iter::once(redaction.target).chain(second);
+                numbers.map(move |number| (told, number))
+            });
+            self.redacted_by_past.extend(redacted);
         }
         if let Some(rewrite) = &room.rewrite {
             self.add_rewrite(room_nid, rewrite, interned)?;
@@ -399,6 +411,14 @@ impl Rows {
             transaction,
             "early_redactions (room_nid, event_id, position)",
             vec![
+        let (positions, targets) = self.redacted_by_past;
+        insert(
+            transaction,
+            "redacted_by_past (position, target)",
+            vec![Column::Int(positions), Column::Int(targets)],
+            "",
+        )
+        .await?;
                 Column::Int(rooms),
                 Column::Bytes(targets),
                 Column::Int(positions),

@@ -15,6 +15,7 @@ mod owned_state;
 mod partial;
 mod policy;
 mod queries;
+mod reading_back;
 mod rooms;
 mod sending;
 mod signatures;

@@ -413,6 +413,18 @@ impl Registry {
         Ok(applies && Arc::make_mut(state).redact(&target.event_id, &target.json, room.version()))
     }
 
+    /// Takes what an event said that was redacted out of the state that a room's readers see, where that comes with no event of
+    /// the timeline. `row` is what is left of it.
+    pub(crate) fn redact_in_view(&self, room: &Room, row: &EventRow) {
+        let Some((mut state, _)) = room.published() else {
+            return;
+        };
+        if Arc::make_mut(&mut state).redact(&row.event_id, &row.json, room.version()) {
+            room.invalidate();
+            room.publish_state(state);
+        }
+    }
+
     /// Reads the state of a snapshot; `to` is the position up to which the history visibility is looked at.
     ///
     /// # Errors

@@ -276,6 +276,14 @@ impl Room {
         }
     }
 
+    /// Publishes what became of the state without an event of the timeline: something in it was redacted.
+    pub(crate) fn publish_state(&self, state: Arc<RoomState>) {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = view.as_mut() {
+            view.state = state;
+        }
+    }
+
     /// Takes events out of the timeline in memory.
     pub(crate) fn take_out(&self, positions: &[i64]) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);

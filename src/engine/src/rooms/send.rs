@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parley_protocol::{
     EventDraft, client_event::ClientFields, content, known, redaction::redacted_json,
 };
-use parley_storage::commit::{NewRedaction, RoomEffect};
+use parley_storage::commit::{Assigned, NewRedaction, RoomEffect};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId,
     OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId,
@@ -278,6 +278,7 @@ impl Rooms {
             event_id: row.event_id,
             outlier,
             json,
+            told: Assigned::default(),
         };
         Ok(Some(Redacted {
             is_own,

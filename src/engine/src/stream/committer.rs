@@ -302,6 +302,12 @@ impl Worker {
             room.set_members(members.clone());
         }
         room.publish(&events, publication.state.clone());
+        if events.is_empty()
+            && publication.rewritten.is_none()
+            && let Some(state) = publication.state.clone()
+        {
+            room.publish_state(state);
+        }
         if let Some(rewritten) = &publication.rewritten {
             self.publish_rewritten(room, rewritten, publication.state.as_ref(), noted);
         }

@@ -76,9 +76,10 @@ async fn stretch(parts: &Parts<'_>, after: i64, to: i64) -> Result<Noted> {
             Some(_) => note_settled(parts, row, &mut noted).await?,
         }
         if let Some(target) = redacted_event(row) {
-            redact(parts, row.room_nid, &target).await?;
+            redact(parts, &target).await?;
         }
     }
+    redact_by_past(parts, after, to).await?;
     note_invites(parts, after, to, &mut noted).await?;
     for data in parts.database.account_data_between(after, to).await? {
         parts
@@ -180,17 +181,41 @@ async fn note_invites(parts: &Parts<'_>, after: i64, to: i64, noted: &mut Noted)
     Ok(())
 }
 
-async fn redact(parts: &Parts<'_>, room_nid: i64, target: &ruma::EventId) -> Result<()> {
-    let Some(row) = parts.database.event(target).await? else {
-        return Ok(());
-    };
-    parts.events.forget(row.position);
-    let events = parts.events.keep(vec![row])?;
-    events
-        .iter()
-        .for_each(|event| parts.events.forget_replacing(event));
-    if let Some(room) = parts.registry.in_memory(room_nid) {
-        events.iter().for_each(|event| room.replace_recent(event));
+/// Has the memory forget what an event said that another has redacted.
+async fn redact(parts: &Parts<'_>, target: &ruma::EventId) -> Result<()> {
+    let row = parts.database.event(target).await?;
+    let outlier = parts.database.outlier_number(target).await?;
+    let numbers = row.map(|row| row.position).into_iter().chain(outlier);
+    forget(parts, numbers.collect()).await?;
+    Ok(())
+}
+
+/// The same for what was redacted by events of the past, which are in no stretch of the stream. What of it stands in a room's
+/// state is taken out of that, too: no event of the timeline does.
+async fn redact_by_past(parts: &Parts<'_>, after: i64, to: i64) -> Result<()> {
+    let numbers = parts.database.redacted_by_past_between(after, to).await?;
+    for row in forget(parts, numbers).await? {
+        if let Some(room) = parts.registry.in_memory(row.room_nid) {
+            parts.registry.redact_in_view(&room, &row);
+        }
     }
     Ok(())
+}
+
+/// Has the memory forget what some events said, by their numbers; gives what is left of them.
+async fn forget(parts: &Parts<'_>, numbers: Vec<i64>) -> Result<Vec<EventRow>> {
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    for number in &numbers {
+        parts.events.forget(*number);
+    }
+    let rows = parts.database.events_at(numbers).await?;
+    for event in parts.events.keep(rows.clone())? {
+        parts.events.forget_replacing(&event);
+        if let Some(room) = parts.registry.in_memory(event.room_nid) {
+            room.replace_recent(&event);
+        }
+    }
+    Ok(rows)
 }

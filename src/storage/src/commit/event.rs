@@ -200,4 +200,6 @@ pub struct NewRedaction {
     pub outlier: Option<i64>,
     /// What is left of it, canonical JSON.
     pub json: String,
+    /// Where other nodes learn of it, once committed, if the redaction is of the past and so has no place in the stream.
+    pub told: Assigned,
 }

@@ -238,6 +238,7 @@ impl Rooms {
             event_id: known.event_id,
             outlier,
             json,
+            told: Assigned::default(),
         }))
     }
 
