@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use super::rooms::{ask_to_join, becomes, hear, join_by, say, sync_until};
+use super::rooms::{ask_to_join, becomes, hear, join_by, say, sync_from, sync_until};
 use crate::rooms::{
     BASE, act, act_self, create, create_public, get_event, join, quoted, redact, set_state,
 };
@@ -370,6 +370,28 @@ async fn an_invitation_by_a_state_event_reaches_the_invited_users_server() {
         join(&bob, &room_id).await.ok();
         let page = get_event(&alice, &room_id, invitation.as_str().unwrap()).await;
         assert_eq!(page.ok()["state_key"], bob.user_id.as_str());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_invited_again_where_their_server_was_before_comes_back_or_declines() {
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let room_id = create(&alice, json!({ "invite": [bob.user_id] })).await;
+        let mut before = Value::Null;
+        for does_join in [true, false, true] {
+            let is_invited = |told: &Value| told["rooms"]["invite"][&room_id].is_object();
+            before = sync_from(&bob, &before, is_invited).await;
+            if does_join {
+                act_self(&bob, &room_id, "join").await.ok();
+                becomes(&alice, &room_id, &bob, "join").await;
+            }
+            act_self(&bob, &room_id, "leave").await.ok();
+            becomes(&alice, &room_id, &bob, "leave").await;
+            act(&alice, &room_id, "invite", &bob).await.ok();
+        }
     })
     .await;
 }

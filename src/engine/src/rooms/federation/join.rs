@@ -30,7 +30,7 @@ use crate::{
     EngineError, Result,
     remote::{EventTemplate, JoinedRoom, RawPdu},
     rooms::{
-        Rooms,
+        ATTEMPTS, Rooms,
         edit::{
             Edit,
             received::{Fork, WholeState},
@@ -41,6 +41,7 @@ use crate::{
         state::{RoomState, StateEntry, membership_of},
     },
     sessions::Session,
+    stream::committer::NotCommitted,
 };
 
 /// Servers that are asked before it is given up.
@@ -465,20 +466,32 @@ impl Rooms {
     pub(super) async fn edit_outside(
         &self,
         room: &Arc<Room>,
-        build: impl FnOnce(&mut Edit<'_>),
+        build: impl Fn(&mut Edit<'_>),
     ) -> Result<()> {
-        let permit = self.committer.reserve().await?;
-        let guard = room.head.lock().await;
-        let mut edit = Edit::new(room, &self.key, Head::empty(room.generation()));
-        if room.nid() != 0 {
-            edit.set_stored();
+        for _ in 0..ATTEMPTS {
+            let permit = self.committer.reserve().await?;
+            let guard = room.head.lock().await;
+            let mut head = Head::empty(room.generation());
+            if room.nid() != 0 {
+                // It may have been in it before.
+                let revision = self.database.room_revision(room.nid()).await?;
+                head.revision = revision.unwrap_or_default();
+            }
+            let mut edit = Edit::new(room, &self.key, head);
+            if room.nid() != 0 {
+                edit.set_stored();
+            }
+            build(&mut edit);
+            let (write, publication, _) = edit.finish(room.clone());
+            let pending = permit.queue(room_write(write), vec![publication]);
+            let result = pending.committed().await;
+            drop(guard);
+            match result {
+                Err(NotCommitted::Rebuild) => {}
+                result => return Ok(result?),
+            }
         }
-        build(&mut edit);
-        let (write, publication, _) = edit.finish(room.clone());
-        let pending = permit.queue(room_write(write), vec![publication]);
-        let result = pending.committed().await;
-        drop(guard);
-        Ok(result?)
+        Err(NotCommitted::Rebuild.into())
     }
 }
 
