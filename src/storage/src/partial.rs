@@ -234,11 +234,20 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// Notes since when a room lacks nothing.
-pub(crate) async fn end(transaction: &mut Transaction, room_nid: i64, position: i64) -> Result<()> {
-    statement(
-        "UPDATE partial_rooms SET completed_position = $2, servers = '[]' WHERE room_nid = $1",
-    )
+/// Notes since when a room lacks nothing; with `is_apart`, as this server isn't in it any more.
+pub(crate) async fn end(
+    transaction: &mut Transaction,
+    room_nid: i64,
+    position: i64,
+    is_apart: bool,
+) -> Result<()> {
+    // Who comes back asks the servers that are there.
+    statement(match is_apart {
+        true => "UPDATE partial_rooms SET completed_position = $2 WHERE room_nid = $1",
+        false => {
+            "UPDATE partial_rooms SET completed_position = $2, servers = '[]' WHERE room_nid = $1"
+        }
+    })
     .bind(room_nid)
     .bind(position)
     .run(transaction)

@@ -1,6 +1,6 @@
 //! Reading rooms: their heads, who is in them, aliases.
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomAliasId, RoomId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 
 use crate::{Database, Result, StorageError, statement::statement};
 
@@ -31,8 +31,13 @@ pub enum Partial {
         /// JSON array: the servers that were in the room at the join.
         servers: String,
     },
-    /// Nothing is missing since a position of the stream.
-    Since(i64),
+    /// Nothing is missing any more.
+    Since {
+        /// The position of the stream since which.
+        position: i64,
+        /// JSON array: the servers that are there, if it isn't this one.
+        servers: String,
+    },
 }
 
 type RoomColumns = (
@@ -106,7 +111,10 @@ impl Database {
                     extremities: serde_json::from_str(&extremities)
                         .map_err(|error| StorageError::Corrupt(error.to_string()))?,
                     partial: match completed {
-                        Some(position) => Some(Partial::Since(position)),
+                        Some(position) => Some(Partial::Since {
+                            position,
+                            servers: servers.unwrap_or_default(),
+                        }),
                         None => servers.map(|servers| Partial::Lacking { servers }),
                     },
                 })
@@ -214,6 +222,22 @@ impl Database {
         rows.into_iter()
             .map(|(user_id, membership, position)| Ok((read(user_id)?, membership, position)))
             .collect()
+    }
+
+    /// What a user is noted to be in a room, and since which position of the stream; `None` if they never had to do with it.
+    pub async fn membership(
+        &self,
+        user_id: &UserId,
+        room_nid: i64,
+    ) -> Result<Option<(String, i64)>> {
+        statement(
+            "SELECT m.membership, m.event_position FROM memberships m JOIN users u ON u.nid = m.user_nid \
+             WHERE u.user_id = $1 AND m.room_nid = $2",
+        )
+        .bind(user_id.as_str())
+        .bind(room_nid)
+        .optional(self)
+        .await
     }
 
     /// Whether a user forgot a room; `None` if they never had to do with it.

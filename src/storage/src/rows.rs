@@ -6,7 +6,7 @@ mod snapshots;
 use std::collections::BTreeMap;
 
 use self::{
-    rewrites::Rewrites,
+    rewrites::{Completed, Rewrites},
     snapshots::{Outliers, Snapshots},
 };
 
@@ -318,8 +318,13 @@ impl Rows {
         if let Some(completion) = &rewrite.completion {
             let position = completion.position.get();
             let current = self.settle(room_nid, position, &completion.settled, interned)?;
-            let newest = rewrite.newest.get();
-            self.rewrites.complete(room_nid, position, newest, current);
+            self.rewrites.complete(Completed {
+                room_nid,
+                position,
+                newest: rewrite.newest.get(),
+                current_snapshot: current,
+                is_apart: completion.is_apart,
+            });
         }
         Ok(())
     }
@@ -406,11 +411,6 @@ impl Rows {
         for (position, redaction) in self.redactions {
             redact(transaction, position, redaction).await?;
         }
-        let (rooms, targets, positions) = self.early_redactions;
-        insert(
-            transaction,
-            "early_redactions (room_nid, event_id, position)",
-            vec![
         let (positions, targets) = self.redacted_by_past;
         insert(
             transaction,
@@ -419,6 +419,11 @@ impl Rows {
             "",
         )
         .await?;
+        let (rooms, targets, positions) = self.early_redactions;
+        insert(
+            transaction,
+            "early_redactions (room_nid, event_id, position)",
+            vec![
                 Column::Int(rooms),
                 Column::Bytes(targets),
                 Column::Int(positions),

@@ -14,6 +14,7 @@ use axum::{
     Json, Router,
     extract::{Path, RawQuery, State},
     routing::{get, put},
+    http::StatusCode,
 };
 use parley_conformance::{
     Client, Peer, Resident, TestOptions, TestServer, federated, federated_with,
@@ -57,6 +58,8 @@ struct Holder {
     name: OnceLock<String>,
 }
 
+    /// Whether it says that who asks isn't in the room.
+    denies: AtomicBool,
 impl Holder {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap()
@@ -71,6 +74,15 @@ impl Holder {
     /// Waits until it was asked who is in the room.
     async fn is_asked(&self) {
         let mut asked = self.asked.subscribe();
+    /// What it answers to who wants to know a state.
+    fn tell(&self, state: Value) -> (StatusCode, Json<Value>) {
+        if !self.denies.load(Ordering::SeqCst) {
+            return (StatusCode::OK, Json(state));
+        }
+        let refusal = json!({ "errcode": "M_FORBIDDEN", "error": "your server isn't in the room" });
+        (StatusCode::FORBIDDEN, Json(refusal))
+    }
+
         let is_asked = asked.wait_for(|asked| *asked > 0);
         let in_time = tokio::time::timeout(PATIENCE, is_asked).await;
         in_time.expect("it is asked in time").unwrap();
@@ -132,16 +144,16 @@ async fn send_join(
     }))
 }
 
-async fn state_ids(State(holder): State<Arc<Holder>>) -> Json<Value> {
+async fn state_ids(State(holder): State<Arc<Holder>>) -> (StatusCode, Json<Value>) {
     holder.asked.send_modify(|asked| *asked += 1);
     let _ = holder.open.subscribe().wait_for(|open| *open).await;
     let state = ids(holder.state(|_| true));
-    Json(json!({ "pdu_ids": state, "auth_chain_ids": state }))
+    holder.tell(json!({ "pdu_ids": state, "auth_chain_ids": state }))
 }
 
-async fn whole_state(State(holder): State<Arc<Holder>>) -> Json<Value> {
+async fn whole_state(State(holder): State<Arc<Holder>>) -> (StatusCode, Json<Value>) {
     let state = jsons(holder.state(|_| true));
-    Json(json!({ "pdus": state, "auth_chain": state }))
+    holder.tell(json!({ "pdus": state, "auth_chain": state }))
 }
 
 async fn one_event(State(holder): State<Arc<Holder>>, Path(id): Path<String>) -> Json<Value> {
@@ -173,6 +185,7 @@ async fn holding() -> (Peer, Arc<Holder>) {
     let base = "/_matrix/federation";
     let router = Router::new()
         .route(
+        denies: AtomicBool::new(false),
             &format!("{base}/v1/make_join/{{room}}/{{user}}"),
             get(make_join),
         )
@@ -406,7 +419,7 @@ async fn others_are_not_let_in_nor_told_the_state_while_members_are_missing() {
             let event = quoted(&said);
             let path = format!("/_matrix/federation/v1/{what}/{room}?event_id={event}");
             let answer = peer.get(&servers[0], &path).await;
-            answer.is_refused(403, "M_FORBIDDEN");
+            answer.is_refused(404, "M_NOT_FOUND");
         }
         // What is said it is told: it is in the room, though nobody knows by whom.
         let path = format!("/_matrix/federation/v1/event/{}", quoted(&said));

@@ -29,6 +29,7 @@ mod redact;
 pub(crate) mod resolve;
 mod shown;
 pub(crate) mod turns;
+mod unaware;
 mod unheard;
 mod verify;
 

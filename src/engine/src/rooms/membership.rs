@@ -327,13 +327,18 @@ impl Rooms {
         let room = self.known_room(room_id).await?;
         if !room.is_outside() {
             let state = self.registry.load(&room).await?;
-            let member = state
-                .member(&session.user_id)
-                .ok_or_else(|| EngineError::not_found("you have never been in this room"))?;
-            if !matches!(
-                member.membership,
-                MembershipState::Leave | MembershipState::Ban
-            ) {
+            let member = state.member(&session.user_id);
+            let noted = match member {
+                Some(member) => Some(member.membership.to_string()),
+                // Who was put out by no event is noted as one who has left.
+                None => {
+                    let noted = self.database.membership(&session.user_id, room.nid());
+                    noted.await?.map(|(membership, _)| membership)
+                }
+            };
+            let never = || EngineError::not_found("you have never been in this room");
+            let membership = noted.ok_or_else(never)?;
+            if !matches!(membership.as_str(), "leave" | "ban") {
                 return Err(EngineError::unknown("leave the room before you forget it"));
             }
         }

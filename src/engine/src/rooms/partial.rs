@@ -27,6 +27,8 @@ pub(crate) enum Members {
     All {
         /// The position.
         since: i64,
+        /// The servers that are there, if this one learned that it isn't before it knew who they are there by.
+        servers: Arc<[OwnedServerName]>,
     },
     /// Who is in the current state, and more; the servers are those that were there when this one came.
     Some {
@@ -37,7 +39,8 @@ pub(crate) enum Members {
 
 impl Default for Members {
     fn default() -> Self {
-        Self::All { since: 0 }
+        let servers = Arc::default();
+        Self::All { since: 0, servers }
     }
 }
 
@@ -45,16 +48,20 @@ impl From<Option<&Partial>> for Members {
     fn from(partial: Option<&Partial>) -> Self {
         match partial {
             None => Self::default(),
-            Some(Partial::Since(since)) => Self::All { since: *since },
-            Some(Partial::Lacking { servers }) => {
-                let servers: Vec<OwnedServerName> =
-                    serde_json::from_str(servers).unwrap_or_default();
-                Self::Some {
-                    servers: servers.into(),
-                }
-            }
+            Some(Partial::Since { position, servers }) => Self::All {
+                since: *position,
+                servers: read_servers(servers),
+            },
+            Some(Partial::Lacking { servers }) => Self::Some {
+                servers: read_servers(servers),
+            },
         }
     }
+}
+
+fn read_servers(json: &str) -> Arc<[OwnedServerName]> {
+    let servers: Vec<OwnedServerName> = serde_json::from_str(json).unwrap_or_default();
+    servers.into()
 }
 
 /// What a room knows of its members, for those who wait for more.
@@ -78,7 +85,7 @@ impl Room {
     /// Whether members were missing at a position of the stream, or are.
     pub(crate) fn lacked_members_at(&self, position: i64) -> bool {
         match *self.knowledge.0.borrow() {
-            Members::All { since } => since > position,
+            Members::All { since, .. } => since > position,
             Members::Some { .. } => true,
         }
     }
@@ -86,7 +93,7 @@ impl Room {
     /// The position of the stream since which no member is missing; 0 if none ever was.
     pub(crate) fn complete_since(&self) -> i64 {
         match *self.knowledge.0.borrow() {
-            Members::All { since } => since,
+            Members::All { since, .. } => since,
             Members::Some { .. } => i64::MAX,
         }
     }
@@ -94,8 +101,7 @@ impl Room {
     /// The servers that were in the room when this one came, as long as it isn't known who they are there by.
     pub(crate) fn told_servers(&self) -> Arc<[OwnedServerName]> {
         match &*self.knowledge.0.borrow() {
-            Members::All { .. } => Arc::default(),
-            Members::Some { servers } => Arc::clone(servers),
+            Members::All { servers, .. } | Members::Some { servers } => Arc::clone(servers),
         }
     }
 

@@ -293,8 +293,9 @@ impl Room {
         }
     }
 
-    /// Publishes the state of a room of which nothing is missing any more, since a position of the stream.
-    pub(crate) fn publish_complete(&self, state: Arc<RoomState>, since: i64) {
+    /// Publishes the state of a room of which nothing is missing any more, since a position of the stream; with `is_apart`, as
+    /// this server isn't in it.
+    pub(crate) fn publish_complete(&self, state: Arc<RoomState>, since: i64, is_apart: bool) {
         {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(view) = view.as_mut() {
@@ -302,7 +303,11 @@ impl Room {
                 view.state_position = since;
             }
         }
-        self.set_members(Members::All { since });
+        let servers = match is_apart {
+            true => self.told_servers(),
+            false => Arc::default(),
+        };
+        self.set_members(Members::All { since, servers });
     }
 
     /// Has the room be read anew.

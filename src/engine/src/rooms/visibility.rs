@@ -269,13 +269,21 @@ impl Rooms {
             .database
             .slot_history(room.nid(), "m.room.member", user_id.as_str())
             .await?;
-        let memberships = history
+        let mut memberships: Vec<(i64, MembershipState)> = history
             .into_iter()
             .filter_map(|(position, json)| {
                 let event = StateEvent::parse(ruma::event_id!("$history").to_owned(), &json)?;
                 Some((position, membership_of(&event)))
             })
             .collect();
+        let last = memberships.last().map(|(_, membership)| membership);
+        if last == Some(&MembershipState::Join) && !state.is_joined(user_id) {
+            // They were put out by no event of the timeline: the resolution of a fork has undone their join.
+            let noted = self.database.membership(user_id, room.nid()).await?;
+            let noted = noted.map(|(membership, since)| (since, membership.as_str().into()));
+            memberships
+                .extend(noted.filter(|(_, membership)| *membership != MembershipState::Join));
+        }
         Ok(Access {
             visibilities,
             memberships,

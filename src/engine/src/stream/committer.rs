@@ -334,7 +334,7 @@ impl Worker {
             return;
         };
         let position = completion.position.get();
-        room.publish_complete(state.clone(), position);
+        room.publish_complete(state.clone(), position, completion.is_apart);
         noted.add_event(room.nid(), position);
         noted.add_settled(room, &completion.settled, position);
     }

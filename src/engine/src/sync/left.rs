@@ -97,11 +97,15 @@ impl Sync {
         }))
     }
 
-    /// Up to where the client knows the room: 0 if the user was not joined to it then.
+    /// Up to where the client knows the room: 0 if the user was not joined to it then, or the room was kept from the client
+    /// as not all its members were known.
     async fn left_known_until(&self, stretch: &Stretch<'_>, room: &Room) -> Result<i64> {
         let Some(since) = stretch.since.filter(|_| !stretch.full_state) else {
             return Ok(0);
         };
+        if !stretch.is_lazy() && room.lacked_members_at(since) {
+            return Ok(0);
+        }
         let before = self
             .parts
             .rooms

@@ -38,6 +38,8 @@ pub struct Restated {
 pub struct Completion {
     /// The current state, and the memberships that are told by it.
     pub settled: Settled,
+    /// Whether it is only that this server isn't in the room any more.
+    pub is_apart: bool,
     /// Its position, once committed.
     pub position: Assigned,
 }

@@ -13,11 +13,12 @@ pub(super) struct Rewrites {
 
 /// A room of whose state nothing is missing any more.
 #[derive(Debug)]
-struct Completed {
-    room_nid: i64,
-    position: i64,
-    newest: i64,
-    current_snapshot: i64,
+pub(super) struct Completed {
+    pub(super) room_nid: i64,
+    pub(super) position: i64,
+    pub(super) newest: i64,
+    pub(super) current_snapshot: i64,
+    pub(super) is_apart: bool,
 }
 
 impl Rewrites {
@@ -29,19 +30,8 @@ impl Rewrites {
         self.restated.push((position, snapshot));
     }
 
-    pub(super) fn complete(
-        &mut self,
-        room_nid: i64,
-        position: i64,
-        newest: i64,
-        current_snapshot: i64,
-    ) {
-        self.completed.push(Completed {
-            room_nid,
-            position,
-            newest,
-            current_snapshot,
-        });
+    pub(super) fn complete(&mut self, completed: Completed) {
+        self.completed.push(completed);
     }
 
     /// Writes them. There are few of them, and seldom any.
@@ -67,7 +57,13 @@ impl Rewrites {
             .bind(completed.current_snapshot)
             .run(transaction)
             .await?;
-            partial::end(transaction, completed.room_nid, completed.position).await?;
+            let Completed {
+                room_nid,
+                position,
+                is_apart,
+                ..
+            } = completed;
+            partial::end(transaction, room_nid, position, is_apart).await?;
         }
         Ok(())
     }

@@ -69,6 +69,149 @@ fn types_of(events: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn who_leaves_before_the_members_are_known_is_told_of_the_room_they_have_left() {
+    federated(1, async |servers| {
+        let (_peer, _holder, room_id, alice) = enter(&servers[0]).await;
+        let before = sync(&alice, "").await;
+        assert!(before["rooms"]["join"][&room_id].is_null(), "{before}");
+        let said = say(&alice, &room_id, "is anybody here?").await;
+        let between = sync_since(&alice, &before, "").await;
+        act_self(&alice, &room_id, "leave").await.ok();
+        let told = sync_since(&alice, &between, "").await;
+        let room = &told["rooms"]["leave"][&room_id];
+        // The client knew nothing of the room: all that there is to know is told.
+        let timeline = room["timeline"]["events"].as_array().unwrap();
+        let is_said = |event: &Value| event["event_id"] == said.as_str();
+        assert!(timeline.iter().any(is_said), "{room}");
+        let state = types_of(&room["state"]["events"]);
+        assert!(state.contains(&"m.room.create"), "{room}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_put_out_by_a_fork_before_the_members_are_known_is_told_so() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let alice = servers[0].register("alice").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let (eagerly, lazily) = (sync(&alice, "").await, sync(&alice, LAZY).await);
+        let join_id = own_join(&alice, &room_id).await;
+        say(&alice, &room_id, "on the other side of the fork").await;
+        let mut allows = founder.auth_events.clone();
+        allows.push(join_id.clone());
+        let allows: Vec<&str> = allows.iter().map(String::as_str).collect();
+        let fields = json!({
+            "type": "m.room.member", "sender": founder.user_id, "state_key": alice.user_id,
+            "content": { "membership": "ban" },
+        });
+        let (_, ban) = event_on(&founder, &join_id, 1_001, &allows, &fields);
+        founder.send(vec![ban]).await.ok();
+        let is_left = |told: &Value| told["rooms"]["leave"][&room_id].is_object();
+        let told = sync_from(&alice, &eagerly, is_left).await;
+        let room = &told["rooms"]["leave"][&room_id];
+        let state = types_of(&room["state"]["events"]);
+        assert!(state.contains(&"m.room.create"), "{room}");
+        let told = sync_since(&alice, &lazily, LAZY).await;
+        assert!(is_left(&told), "{told}");
+    })
+    .await;
+}
+
+/// Has a server be sure that others would have heard of its join by now.
+async fn has_tried_long(server: &TestServer) {
+    let database = server.database();
+    for mut row in database.due_partial_rooms(i64::MAX - 1, 1).await.unwrap() {
+        row.attempts = 8;
+        database.set_partial_retry(&row, 0).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_said_not_to_be_in_the_room_takes_its_users_out() {
+    federated(1, async |servers| {
+        let (peer, holder, room_id, alice) = enter(&servers[0]).await;
+        let (eagerly, lazily) = (sync(&alice, "").await, sync(&alice, LAZY).await);
+        holder.denies.store(true, Ordering::SeqCst);
+        holder.open.send_replace(true);
+        // Who hasn't heard of the join says so too: that isn't believed for a while.
+        let mut asked = holder.asked.subscribe();
+        let asked = asked.wait_for(|asked| *asked > 2);
+        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        asked.expect("it is asked again in time").unwrap();
+        let told = sync_since(&alice, &eagerly, "").await;
+        assert!(told["rooms"]["leave"][&room_id].is_null(), "{told}");
+        let is_left = async {
+            while sync_since(&alice, &eagerly, "").await["rooms"]["leave"][&room_id].is_null() {
+                has_tried_long(&servers[0]).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let is_left = tokio::time::timeout(PATIENCE, is_left).await;
+        is_left.expect("it is told in time");
+        let told = sync_since(&alice, &lazily, LAZY).await;
+        assert!(told["rooms"]["leave"][&room_id].is_object(), "{told}");
+        // Others may come, and who has left doesn't read what is said then.
+        holder.denies.store(false, Ordering::SeqCst);
+        let carol = servers[0].register("carol").await;
+        join(&carol, &room_id, &peer).await;
+        say(&carol, &room_id, "among us").await;
+        let page = alice.get(&room_path(&room_id, "messages?dir=b")).await.ok();
+        assert!(!page.to_string().contains("among us"), "{page}");
+        join(&alice, &room_id, &peer).await;
+        say(&alice, &room_id, "back again").await;
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_turns_out_not_to_have_been_let_in_is_told_that_they_have_left() {
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let joined = first_member_leaves(&founder, &holder, &peer);
+        let alice = servers[0].register("alice").await;
+        let bob = servers[0].register("bob").await;
+        join(&alice, &room_id, &peer).await;
+        holder.is_asked().await;
+        let join_id = own_join(&alice, &room_id).await;
+        let by_founder: Vec<&str> = founder.auth_events.iter().map(String::as_str).collect();
+        let rules = json!({
+            "type": "m.room.join_rules", "sender": founder.user_id, "state_key": "",
+            "content": { "join_rule": "invite" },
+        });
+        let rules = event_on(&founder, &join_id, 1_001, &by_founder, &rules);
+        let by_gone = [by_founder[0], by_founder[2], &rules.0, &joined];
+        let invite = json!({
+            "type": "m.room.member", "sender": member(&peer, 0), "state_key": bob.user_id,
+            "content": { "membership": "invite" },
+        });
+        let invite = event_on(&founder, &rules.0, 1_002, &by_gone, &invite);
+        founder.send(vec![rules.1, invite.1]).await.ok();
+        let is_invited = |told: &Value| told["rooms"]["invite"][&room_id].is_object();
+        sync_until(&bob, is_invited).await;
+        act_self(&bob, &room_id, "join").await.ok();
+        let (eagerly, lazily) = (sync(&bob, "").await, sync(&bob, LAZY).await);
+        assert!(lazily["rooms"]["join"][&room_id].is_object(), "{lazily}");
+        tell_all(&holder, &joined);
+        assert_eq!(joined_members(&alice, &room_id).await, MEMBERS + 1);
+        for (before, query) in [(eagerly, ""), (lazily, LAZY)] {
+            let told = sync_since(&bob, &before, query).await;
+            assert!(told["rooms"]["leave"][&room_id].is_object(), "{told}");
+        }
+        servers[0].restart().await;
+        let rooms = bob.get(&format!("{BASE}/joined_rooms")).await.ok();
+        assert_eq!(rooms["joined_rooms"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_belongs_to_a_room_and_changed_before_the_members_were_known_comes_with_it() {
     federated(1, async |servers| {
         let (peer, holder) = holding().await;

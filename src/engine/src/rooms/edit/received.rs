@@ -10,7 +10,10 @@ use parley_storage::{
     },
     summaries::is_shown,
 };
-use ruma::{OwnedEventId, OwnedServerName, OwnedUserId};
+use ruma::{
+    OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    events::room::member::MembershipState,
+};
 
 use super::{
     super::{federation::history::Past, state::RoomState},
@@ -384,7 +387,9 @@ impl Edit<'_> {
                 && let Ok(user_id) = OwnedUserId::try_from(change.state_key.as_str())
             {
                 let membership = entry.as_ref().map(|entry| membership_of(&entry.event));
-                members.push((user_id, membership.map(|membership| membership.to_string())));
+                let membership = membership.map(|membership| membership.to_string());
+                let membership = membership.or_else(|| left(&user_id, self.key.server_name()));
+                members.push((user_id, membership));
             }
             let at = entry.as_ref().map(|entry| entry.position.clone());
             if is_shown(&change.event_type, Some(&change.state_key)) {
@@ -439,6 +444,10 @@ impl Edit<'_> {
         }
         let id = Assigned::default();
         self.note_members(lacking, &position, &id);
+        let gone = gone.into_iter().map(|user_id| {
+            let membership = left(&user_id, self.key.server_name());
+            (user_id, membership)
+        });
         let mut settled = whole_settled(&state, &id, gone);
         let mut event = new_event(&join, settled.snapshot.clone(), position.clone());
         self.head.depth = u64::from(join.pdu.fields.depth);
@@ -560,6 +569,12 @@ impl Edit<'_> {
     }
 }
 
+/// What is noted of somebody who no longer has a membership: of this server's users, that they have left, so that their clients
+/// learn of it whenever they ask.
+pub(in crate::rooms) fn left(user_id: &UserId, own: &ServerName) -> Option<String> {
+    (user_id.server_name() == own).then(|| MembershipState::Leave.to_string())
+}
+
 /// Puts what is said of some keys in the place of what was said before.
 fn put_over<K: PartialEq, V>(list: &mut Vec<(K, V)>, over: Vec<(K, V)>) {
     for (key, value) in over {
@@ -571,7 +586,11 @@ fn put_over<K: PartialEq, V>(list: &mut Vec<(K, V)>, over: Vec<(K, V)>) {
 }
 
 /// A whole state, as it is stored: under `id`.
-fn whole_settled(state: &RoomState, id: &Assigned, gone: Vec<OwnedUserId>) -> Settled {
+fn whole_settled(
+    state: &RoomState,
+    id: &Assigned,
+    gone: impl Iterator<Item = (OwnedUserId, Option<String>)>,
+) -> Settled {
     let changes = state
         .entries()
         .map(|entry| {
@@ -594,9 +613,7 @@ fn whole_settled(state: &RoomState, id: &Assigned, gone: Vec<OwnedUserId>) -> Se
             .then(|| (event_type, Some(entry.position.clone())))
     });
     Settled {
-        members: members
-            .chain(gone.into_iter().map(|user_id| (user_id, None)))
-            .collect(),
+        members: members.chain(gone).collect(),
         shown: shown.collect(),
         snapshot: NewSnapshot::Changes(Box::new(SnapshotChanges {
             id: id.clone(),

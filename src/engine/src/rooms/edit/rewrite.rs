@@ -26,6 +26,8 @@ pub(in crate::rooms) struct WholeCurrent {
     pub(in crate::rooms) shown: Vec<(String, Option<Assigned>)>,
     /// Where its graph ends beside where it was known to.
     pub(in crate::rooms) ends: Vec<(OwnedEventId, Assigned)>,
+    /// Whether it is only that this server isn't in the room any more.
+    pub(in crate::rooms) is_apart: bool,
 }
 
 /// An event that leaves the timeline.
@@ -104,6 +106,7 @@ impl Edit<'_> {
         };
         self.rewrite().completion = Some(Completion {
             settled,
+            is_apart: whole.is_apart,
             position: Assigned::default(),
         });
     }

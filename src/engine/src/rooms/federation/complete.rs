@@ -32,7 +32,7 @@ use crate::{
         ATTEMPTS, Rooms,
         edit::{
             Edit,
-            received::{CurrentStands, PlaceChange},
+            received::{CurrentStands, PlaceChange, left},
             rewrite::WholeCurrent,
         },
         room::{Head, Room},
@@ -79,8 +79,9 @@ impl Completing {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
-    /// Nothing is missing any more, or another join has taken the place of this one.
+pub(super) enum Attempt {
+    /// Nothing is missing any more: all members are known, this server has learned that it isn't in the room, or another join
+    /// has taken the place of this one.
     Done,
     /// This server is no longer in the room, so nobody tells it.
     Away,
@@ -223,6 +224,9 @@ impl Rooms {
                 }
             }
         }
+        if self.is_put_out_of(&room, row, &join.event_id).await? {
+            return self.note_put_out(&room).await;
+        }
         Err(failed)
     }
 
@@ -350,17 +354,10 @@ impl Rooms {
         checked: i64,
         unheard: &[EventRow],
     ) -> Result<bool> {
-        let head = self.head_now(room).await?;
-        let is_stored = current_snapshot(&head) != 0
-            && head.newest.get() != 0
-            && head.extremities.iter().all(|(_, at)| at.get() != 0);
-        if !is_stored {
-            tokio::time::sleep(UNTIL_STORED).await;
+        let head = self.stored_head(room).await?;
+        let Some(head) = head.filter(|head| head.newest.get() <= checked) else {
             return Ok(false);
-        }
-        if head.newest.get() > checked {
-            return Ok(false);
-        }
+        };
         let ends = unheard
             .iter()
             .map(|leave| (leave.event_id.clone(), leave.position));
@@ -368,12 +365,35 @@ impl Rooms {
             .not_built_on(room, ends.collect(), row.join_position, None)
             .await?;
         let current = self.whole_current(room, &head, ends).await?;
+        self.write_whole(room, &head, current).await
+    }
+
+    /// A room's head, if all of it is stored; else waits a moment.
+    pub(super) async fn stored_head(&self, room: &Room) -> Result<Option<Head>> {
+        let head = self.head_now(room).await?;
+        let is_stored = current_snapshot(&head) != 0
+            && head.newest.get() != 0
+            && head.extremities.iter().all(|(_, at)| at.get() != 0);
+        if !is_stored {
+            tokio::time::sleep(UNTIL_STORED).await;
+        }
+        Ok(is_stored.then_some(head))
+    }
+
+    /// Makes a state the current one in which nothing is missing any more, if the room's head is still the one that it was found
+    /// for.
+    pub(super) async fn write_whole(
+        &self,
+        room: &Arc<Room>,
+        head: &Head,
+        current: WholeCurrent,
+    ) -> Result<bool> {
         let permit = self.committer.reserve().await?;
         let mut guard = room.head.lock().await;
         let now = self.current_head(room, &mut guard).await?;
         let is_same = head.extremities_are(&now)
             && head.revision == now.revision
-            && current_snapshot(&head) == current_snapshot(&now);
+            && current_snapshot(head) == current_snapshot(&now);
         if !is_same {
             return Ok(false);
         }
@@ -434,6 +454,7 @@ impl Rooms {
             state: Arc::new(state),
             changes,
             ends,
+            is_apart: false,
         })
     }
 
@@ -455,17 +476,22 @@ impl Rooms {
             })
             .map(|(user_id, member)| (user_id.clone(), Some(member.membership.to_string())))
             .collect();
-        // What is noted of this server's users may come by invitations from outside.
-        let is_gone =
-            |user_id: &OwnedUserId| state.member(user_id).is_none() && !self.is_local(user_id);
-        let gone = noted.into_keys().filter(is_gone);
-        changed.extend(gone.map(|user_id| (user_id, None)));
+        let is_gone = |(user_id, membership): &(OwnedUserId, String)| {
+            // What else is noted of this server's users may come by invitations from outside.
+            let is_told = !self.is_local(user_id) || membership == "join";
+            state.member(user_id).is_none() && is_told
+        };
+        let gone = noted.into_iter().filter(is_gone);
+        changed.extend(gone.map(|(user_id, _)| {
+            let membership = left(&user_id, self.server_name());
+            (user_id, membership)
+        }));
         Ok(changed)
     }
 }
 
 /// The servers to ask: that first by which the room was joined, other ones with each attempt.
-fn in_turn(row: &PartialRow, own: &ServerName) -> Vec<OwnedServerName> {
+pub(super) fn in_turn(row: &PartialRow, own: &ServerName) -> Vec<OwnedServerName> {
     let mut servers: Vec<OwnedServerName> = serde_json::from_str(&row.servers).unwrap_or_default();
     servers.retain(|server| server != own);
     if servers.is_empty() {
@@ -479,7 +505,7 @@ fn in_turn(row: &PartialRow, own: &ServerName) -> Vec<OwnedServerName> {
 }
 
 /// What a room shows of itself, with where that stands.
-fn shown(state: &RoomState) -> Vec<(String, Option<Assigned>)> {
+pub(super) fn shown(state: &RoomState) -> Vec<(String, Option<Assigned>)> {
     let shown = state.events().filter_map(|entry| {
         let event_type = entry.event.event_type.to_string();
         is_shown(&event_type, Some(&entry.event.state_key))

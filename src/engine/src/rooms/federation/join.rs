@@ -38,7 +38,7 @@ use crate::{
         membership::MembershipDetails,
         room::{Head, Room},
         room_write,
-        state::{RoomState, StateEntry, membership_of},
+        state::{Member, RoomState, StateEntry, membership_of},
     },
     sessions::Session,
     stream::committer::NotCommitted,
@@ -423,11 +423,12 @@ impl Rooms {
         // Where members are missing, nobody is known to be gone.
         let before = before.filter(|_| entering.lacking.is_none());
         let gone = before.iter().flat_map(|before| before.members());
-        // The state is the one before the join: it may know nothing of who joins.
-        let gone = gone
-            .filter(|(member, _)| *member != user_id && state.member(member).is_none())
-            .map(|(member, _)| member.clone())
-            .collect();
+        // The state is the one before the join: it may know nothing of who joins. Who of this server had left before has.
+        let is_gone = |(user, member): &(&OwnedUserId, &Member)| {
+            let has_left = self.is_local(user) && member.membership != MembershipState::Join;
+            *user != user_id && state.member(user).is_none() && !has_left
+        };
+        let gone = gone.filter(is_gone).map(|(user, _)| user.clone()).collect();
         edit.adopt(WholeState {
             state,
             join: entering.join,

@@ -553,13 +553,11 @@ fn lacking() -> EngineError {
 /// Whether this server knows the states of a room.
 ///
 /// # Errors
-/// `M_FORBIDDEN` if members are missing from them.
+/// `M_NOT_FOUND` if members are missing from them; `M_FORBIDDEN` would say that the other server isn't in the room.
 fn check_whole(room: &Room) -> Result<()> {
     match room.lacks_members() {
         false => Ok(()),
-        true => Err(EngineError::forbidden(
-            "this server is still being told the state of that room",
-        )),
+        true => Err(lacking()),
     }
 }
 
