@@ -1,6 +1,7 @@
 //! Joining large rooms: being in them before it is known who else is.
 
 mod meanwhile;
+mod policed;
 
 use std::{
     sync::{
@@ -13,11 +14,11 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, RawQuery, State},
-    routing::{get, put},
     http::StatusCode,
+    routing::{get, put},
 };
 use parley_conformance::{
-    Client, Peer, Resident, TestOptions, TestServer, federated, federated_with,
+    Answer, Client, Peer, Resident, TestOptions, TestServer, federated, federated_with,
 };
 use parley_engine::clock::ManualClock;
 use ruma::MilliSecondsSinceUnixEpoch;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::rooms::{say, sync_until};
-use crate::rooms::{BASE, act_self, quoted};
+use crate::rooms::{BASE, act_self, quoted, try_say};
 
 /// Members of the room that the peer holds, beside who made it.
 const MEMBERS: usize = 60;
@@ -40,8 +41,10 @@ const LAZY: &str =
 struct Held {
     /// Its events and their ids, in order; those of the state first.
     events: Vec<(String, Value)>,
-    /// What was sent to the peer.
+    /// What was sent to the peer, joins included.
     heard: Vec<Value>,
+    /// Other servers in the room.
+    others: Vec<String>,
     /// The event that the next join is built on.
     last: String,
 }
@@ -55,11 +58,11 @@ struct Holder {
     open: watch::Sender<bool>,
     /// Whether it gives the whole state with a join, also if it needn't.
     tells_all: AtomicBool,
+    /// Whether it says that who asks isn't in the room.
+    denies: AtomicBool,
     name: OnceLock<String>,
 }
 
-    /// Whether it says that who asks isn't in the room.
-    denies: AtomicBool,
 impl Holder {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap()
@@ -71,9 +74,6 @@ impl Holder {
         state.cloned().collect()
     }
 
-    /// Waits until it was asked who is in the room.
-    async fn is_asked(&self) {
-        let mut asked = self.asked.subscribe();
     /// What it answers to who wants to know a state.
     fn tell(&self, state: Value) -> (StatusCode, Json<Value>) {
         if !self.denies.load(Ordering::SeqCst) {
@@ -83,6 +83,9 @@ impl Holder {
         (StatusCode::FORBIDDEN, Json(refusal))
     }
 
+    /// Waits until it was asked who is in the room.
+    async fn is_asked(&self) {
+        let mut asked = self.asked.subscribe();
         let is_asked = asked.wait_for(|asked| *asked > 0);
         let in_time = tokio::time::timeout(PATIENCE, is_asked).await;
         in_time.expect("it is asked in time").unwrap();
@@ -134,7 +137,9 @@ async fn send_join(
         && !holder.tells_all.load(Ordering::SeqCst);
     let is_member = |event: &Value| event["type"] == "m.room.member";
     let is_founder = |event: &Value| is_member(event) && event["depth"] == 2;
-    let servers = vec![holder.name.get().unwrap().clone()];
+    let mut servers = vec![holder.name.get().unwrap().clone()];
+    servers.extend(holder.held().others.iter().cloned());
+    holder.held().heard.push(join.clone());
     Json(json!({
         "event": join,
         "state": jsons(holder.state(|event| !omits || !is_member(event))),
@@ -180,12 +185,12 @@ async fn holding() -> (Peer, Arc<Holder>) {
         asked: watch::Sender::new(0),
         open: watch::Sender::new(false),
         tells_all: AtomicBool::new(false),
+        denies: AtomicBool::new(false),
         name: OnceLock::new(),
     });
     let base = "/_matrix/federation";
     let router = Router::new()
         .route(
-        denies: AtomicBool::new(false),
             &format!("{base}/v1/make_join/{{room}}/{{user}}"),
             get(make_join),
         )

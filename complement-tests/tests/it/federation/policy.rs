@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     routing::{post, put},
 };
-use parley_conformance::{Client, Peer, Resident, federated};
+use parley_conformance::{Answer, Client, Peer, Resident, TestServer, federated};
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
     serde::{Base64, base64::Standard},
@@ -19,19 +19,19 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use super::rooms::{hear, join_by, read, say};
-use crate::rooms::{create, set_state, try_say};
+use super::rooms::{becomes, hear, join_by, read, say};
+use crate::rooms::{BASE, act_self, create, get_state, quoted, room_path, set_state, try_say};
 
 /// Signs whatever isn't spam.
 #[derive(Clone, Debug, Default)]
-struct Judge {
+pub(super) struct Judge {
     /// Its name, and its key.
     signs: Arc<OnceLock<(String, Ed25519KeyPair)>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Judge {
-    async fn start(&self) -> Peer {
+    pub(super) async fn start(&self) -> Peer {
         let told = put(async || Json(json!({ "pdus": {} })));
         let router = Router::new()
             .route("/_matrix/federation/v1/send/{id}", told)
@@ -53,12 +53,12 @@ impl Judge {
         serde_json::to_value(&event["signatures"]).unwrap()
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
     /// What names it in a room.
-    fn policy(&self) -> Value {
+    pub(super) fn policy(&self) -> Value {
         let (name, pair) = self.signs.get().unwrap();
         let key = Base64::<Standard>::new(pair.public_key().to_vec()).encode();
         json!({ "via": name, "public_keys": { "ed25519": key } })
@@ -67,8 +67,7 @@ impl Judge {
 
 async fn judge(State(judge): State<Judge>, Json(event): Json<Value>) -> (StatusCode, Json<Value>) {
     judge.asked.fetch_add(1, Ordering::SeqCst);
-    let body = event["content"]["body"].as_str().unwrap_or_default();
-    match body.contains("spam") {
+    match event["content"].to_string().contains("spam") {
         true => {
             let refusal = json!({ "errcode": "M_FORBIDDEN", "error": "no spam here" });
             (StatusCode::BAD_REQUEST, Json(refusal))
@@ -193,6 +192,62 @@ async fn many_who_speak_at_once_are_all_signed() {
         let mut texts = texts;
         texts.sort();
         assert_eq!(said, texts);
+    })
+    .await;
+}
+
+/// Has somebody do something to a room by another server, for a reason.
+async fn ask_by(
+    client: &Client,
+    action: &str,
+    room_id: &str,
+    by: &TestServer,
+    reason: &str,
+) -> Answer {
+    let (room, by) = (quoted(room_id), quoted(by.name()));
+    let path = format!("{BASE}/{action}/{room}?server_name={by}");
+    client.post(&path, json!({ "reason": reason })).await
+}
+
+#[tokio::test]
+async fn what_another_server_brings_is_signed_before_it_is_told_and_comes_back_with_the_signature()
+{
+    federated(2, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let judge = Judge::default();
+        let peer = judge.start().await;
+        let room_id = room_with(&alice, judge.policy()).await;
+        let _resident = Resident::join(&peer, &servers[0], &room_id).await;
+        let asked = judge.asked();
+        let refused = ask_by(&bob, "join", &room_id, &servers[0], "spam").await;
+        refused.is_refused(403, "M_FORBIDDEN");
+        let of_bob = get_state(&alice, &room_id, "m.room.member", &bob.user_id).await;
+        of_bob.is_refused(404, "M_NOT_FOUND");
+        ask_by(&bob, "join", &room_id, &servers[0], "").await.ok();
+        // The server that comes in needn't ask.
+        assert_eq!(judge.asked(), asked + 2);
+        let member = format!("state/m.room.member/{}?format=event", quoted(&bob.user_id));
+        let join = bob.get(&room_path(&room_id, &member)).await.ok();
+        let join_id = join["event_id"].as_str().unwrap();
+        let path = format!("/_matrix/federation/v1/event/{}", quoted(join_id));
+        for server in &*servers {
+            let join = peer.get(server, &path).await.ok()["pdus"][0].take();
+            let signatures = &join["signatures"][peer.name().as_str()];
+            assert!(signatures["ed25519:policy_server"].is_string(), "{join}");
+        }
+        let rules = json!({ "join_rule": "knock" });
+        let set = set_state(&alice, &room_id, "m.room.join_rules", "", rules);
+        set.await.ok();
+        let carol = servers[1].register("carol").await;
+        act_self(&bob, &room_id, "leave").await.ok();
+        becomes(&alice, &room_id, &bob, "leave").await;
+        let refused = ask_by(&carol, "knock", &room_id, &servers[0], "spam").await;
+        refused.is_refused(403, "M_FORBIDDEN");
+        ask_by(&carol, "knock", &room_id, &servers[0], "")
+            .await
+            .ok();
+        becomes(&alice, &room_id, &carol, "knock").await;
     })
     .await;
 }

@@ -197,7 +197,8 @@ impl<'a> Edit<'a> {
         let Some(vouched) = self.vouched else {
             return Ok(None);
         };
-        let server = looks_at(self.state()?, &draft.event_type, draft.state_key.as_deref());
+        let state_key = draft.state_key.as_deref();
+        let server = looks_at(self.room, self.state()?, &draft.event_type, state_key);
         Ok(server.map(|server| (vouched, server)))
     }
 

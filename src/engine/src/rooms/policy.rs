@@ -8,12 +8,20 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parley_protocol::{
-    BuiltEvent, EventDraft, Incoming, auth,
+    BuiltEvent, EventDraft, Incoming, StateEvent, auth,
     policy::{EVENT_TYPE, PolicyServer, is_looked_at},
 };
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, events::TimelineEventType};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, UserId,
+    events::TimelineEventType,
+};
 
-use super::{Rooms, federation::join::raw, room::Room, state::RoomState};
+use super::{
+    Rooms,
+    federation::join::{is_join, raw},
+    room::Room,
+    state::RoomState,
+};
 use crate::{EngineError, Result, remote::RemoteError};
 
 /// How often an event is shown anew because the room has moved on meanwhile.
@@ -36,15 +44,6 @@ pub(super) struct Unsigned {
     server: PolicyServer,
     event_id: OwnedEventId,
     json: String,
-}
-
-impl RoomState {
-    /// The room's policy server: one that it names, and that has a user in it.
-    pub fn policy_server(&self) -> Option<PolicyServer> {
-        let entry = self.get(EVENT_TYPE, "")?;
-        let server = PolicyServer::of_event(&entry.event)?;
-        self.has_server(server.name()).then_some(server)
-    }
 }
 
 impl Vouched {
@@ -75,14 +74,17 @@ impl Vouched {
     }
 }
 
-/// Who has a say in an event that is sent with a state of the room.
+/// Who has a say in an event that is sent with a state of the room: the policy server that it names, if that has a user in it.
 pub(super) fn looks_at(
+    room: &Room,
     state: &RoomState,
     event_type: &TimelineEventType,
     state_key: Option<&str>,
 ) -> Option<PolicyServer> {
-    let server = state.policy_server()?;
-    is_looked_at(&event_type.to_string(), state_key).then_some(server)
+    let entry = state.get(EVENT_TYPE, "")?;
+    let server = PolicyServer::of_event(&entry.event)?;
+    let is_there = room.has_server(state, server.name());
+    (is_there && is_looked_at(&event_type.to_string(), state_key)).then_some(server)
 }
 
 impl Rooms {
@@ -127,11 +129,58 @@ impl Rooms {
     ) -> Result<BuiltEvent> {
         let state = self.registry.load(room).await?;
         let fields = &built.pdu.fields;
-        let server = looks_at(&state, &fields.event_type, fields.state_key.as_deref());
+        let state_key = fields.state_key.as_deref();
+        let server = looks_at(room, &state, &fields.event_type, state_key);
         if let Some(server) = server {
             built.json = self.ask(room, &server, &built.json, true).await?;
         }
         Ok(built)
+    }
+
+    /// The same for one that another server is given to tell the room: of a room that this server isn't in, it doesn't know
+    /// whether there is a policy server, and the other asks.
+    pub(super) async fn vouched_for_if_here(
+        &self,
+        room_id: &RoomId,
+        built: BuiltEvent,
+    ) -> Result<BuiltEvent> {
+        match self.registry.get(room_id).await? {
+            Some(room) if self.is_here(&room).await? => self.vouched_for(&room, built).await,
+            _ => Ok(built),
+        }
+    }
+
+    /// A join of this server's user as another server has taken it, with what the policy server of the room signed, which the
+    /// other may not have asked. The state is what the other gave; `others` are servers that it says are in the room, if it leaves
+    /// out who is.
+    ///
+    /// # Errors
+    /// What the policy server said if it refuses the join; `M_UNKNOWN` if it isn't reached.
+    pub(super) async fn vouched_on_entry(
+        &self,
+        room: &Room,
+        mut join: Incoming,
+        state: &[(Arc<StateEvent>, i64)],
+        others: Option<&[OwnedServerName]>,
+    ) -> Result<Incoming> {
+        let mut events = state.iter().map(|(event, _)| event);
+        let named = events
+            .clone()
+            .find(|event| event.event_type == EVENT_TYPE.into() && event.state_key.is_empty());
+        let Some(server) = named.and_then(|event| PolicyServer::of_event(event)) else {
+            return Ok(join);
+        };
+        let is_of_server = |event: &Arc<StateEvent>| {
+            let user_id = <&UserId>::try_from(event.state_key.as_ref());
+            is_join(event) && user_id.is_ok_and(|user_id| user_id.server_name() == server.name())
+        };
+        let is_told =
+            others.is_some_and(|others| others.iter().any(|other| other == server.name()));
+        let is_there = is_told || events.any(is_of_server);
+        if is_there && !server.has_signed(&join.json, room.version()) {
+            join.json = self.ask(room, &server, &join.json, true).await?;
+        }
+        Ok(join)
     }
 
     /// An event of another server with what the room's policy server signed, or why it isn't to be shown.
@@ -145,7 +194,8 @@ impl Rooms {
     ) -> Result<Option<String>> {
         let state = self.registry.load(room).await?;
         let fields = &incoming.pdu.fields;
-        let server = looks_at(&state, &fields.event_type, fields.state_key.as_deref());
+        let state_key = fields.state_key.as_deref();
+        let server = looks_at(room, &state, &fields.event_type, state_key);
         let Some(server) = server else {
             return Ok(None);
         };

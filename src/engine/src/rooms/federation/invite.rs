@@ -410,6 +410,7 @@ impl Rooms {
         let (knock, version) = self
             .complete(session, room_id, template, MembershipState::Knock, details)
             .await?;
+        let knock = self.vouched_for_if_here(room_id, knock).await?;
         let event = raw(&knock.json)?;
         let room_state = remote
             .send_knock(server, room_id, &knock.pdu.event_id, event)

@@ -230,6 +230,7 @@ impl Rooms {
         let (join, version) = self
             .complete(session, room_id, template, MembershipState::Join, details)
             .await?;
+        let join = self.vouched_for_if_here(room_id, join).await?;
         let omit_members = self.settings.join_without_members;
         let event = raw(&join.json)?;
         let mut answer = remote
@@ -334,6 +335,9 @@ impl Rooms {
         let own = own.map(|event| event.event_id.clone());
         let own = own.filter(|id| !state_ids.contains(id));
         let state = state_of(state_ids.iter().chain(&own), &known);
+        let join = self
+            .vouched_on_entry(&room, join, &state, lacking.as_deref())
+            .await?;
         let fork = self
             .fork_at_leaves(&room, &join.pdu, &state, lacking.is_none())
             .await?;
@@ -590,7 +594,7 @@ fn servers_of(state: &[OwnedEventId], known: &Known) -> Vec<OwnedServerName> {
         .collect()
 }
 
-pub(super) fn is_join(event: &StateEvent) -> bool {
+pub(in crate::rooms) fn is_join(event: &StateEvent) -> bool {
     event.event_type == TimelineEventType::RoomMember
         && membership_of(event) == MembershipState::Join
 }

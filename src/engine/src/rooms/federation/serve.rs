@@ -165,7 +165,7 @@ impl Rooms {
         check_sent(&event, sent.origin, sent.event_id, &membership)?;
         check_may_let_out(&room, &state, &event.pdu.fields.sender)?;
         self.vouch_for(&room, &state, &mut event).await?;
-        let incoming = self
+        let mut incoming = self
             .verify_one(event, room.version())
             .await
             .map_err(|error| EngineError::forbidden(error.to_string()))?;
@@ -173,7 +173,11 @@ impl Rooms {
             .take_and_pass_on(&room, sent.origin, incoming.clone())
             .await?;
         match verdict {
-            Verdict::Accepted | Verdict::Known => Ok((room, incoming)),
+            Verdict::Accepted | Verdict::Known => {
+                // With what the room's policy server has signed.
+                incoming.json = self.known_in(&room, sent.event_id).await?.json;
+                Ok((room, incoming))
+            }
             Verdict::SoftFailed(reason) | Verdict::Rejected(reason) => {
                 Err(EngineError::forbidden(reason))
             }
