@@ -1,6 +1,7 @@
 //! Several servers, and what they are to each other.
 
 mod acl;
+mod bodies;
 mod check;
 mod discovery;
 mod failing;
