@@ -276,13 +276,14 @@ impl Rooms {
                 Some((position, membership_of(&event)))
             })
             .collect();
-        let last = memberships.last().map(|(_, membership)| membership);
-        if last == Some(&MembershipState::Join) && !state.is_joined(user_id) {
-            // They were put out by no event of the timeline: the resolution of a fork has undone their join.
+        let last = memberships.last().map(|(_, membership)| membership.clone());
+        let was_joined = last == Some(MembershipState::Join);
+        if was_joined != state.is_joined(user_id) {
+            // It was no event of the timeline: the resolution of a fork has undone a join, or another server had taken one of which
+            // this one didn't hear until it came in by somebody else's.
             let noted = self.database.membership(user_id, room.nid()).await?;
             let noted = noted.map(|(membership, since)| (since, membership.as_str().into()));
-            memberships
-                .extend(noted.filter(|(_, membership)| *membership != MembershipState::Join));
+            memberships.extend(noted.filter(|(_, membership)| Some(membership) != last.as_ref()));
         }
         Ok(Access {
             visibilities,

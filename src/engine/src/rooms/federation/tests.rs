@@ -407,6 +407,35 @@ async fn who_comes_back_by_a_server_that_never_knew_them_is_told_of_the_room() {
 }
 
 #[tokio::test]
+async fn who_came_in_by_a_join_whose_answer_was_lost_reads_the_room_once_their_server_is_there() {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one.public_room(RoomVersionId::V11).await;
+    let account = two.engine.accounts().create(crate::accounts::NewUser {
+        username: Some("other".to_owned()),
+        ..Default::default()
+    });
+    let account = account.await.unwrap();
+    let other = crate::sessions::Session::of_server(account.user_nid, &account.user_id);
+    net.loses_joins.store(true, Ordering::Relaxed);
+    let (via, details) = ([one.name.clone()], MembershipDetails::default());
+    let lost = two.rooms().join(&other, &room_id, &via, &details).await;
+    lost.unwrap_err();
+    net.loses_joins.store(false, Ordering::Relaxed);
+    two.join(&room_id, &one).await.unwrap();
+    let said = one.say(&room_id, "hello").await;
+    one.give(&two, &room_id, &said).await.unwrap();
+    let readable = two.rooms().readable(&room_id, &other.user_id).await;
+    let (_, state, access) = readable.unwrap();
+    assert!(state.is_joined(&other.user_id));
+    assert_eq!(access.membership(), MembershipState::Join);
+    let row = two.rooms().database.event(&said).await.unwrap().unwrap();
+    let event = crate::rooms::timeline::TimelineEvent::from_row(row).unwrap();
+    assert!(access.sees(&event, &other.user_id));
+}
+
+#[tokio::test]
 async fn what_is_not_shown_is_given_to_who_asks_for_what_others_are_built_on() {
     let (net, one, two, room_id) = two(RoomVersionId::V11).await;
     let three = net.server("three.test").await;

@@ -53,6 +53,8 @@ pub(super) struct Net {
     pub(super) keys: Mutex<KnownKeys>,
     /// Whether servers that are made from now on join rooms without waiting for their members.
     pub(super) without_members: AtomicBool,
+    /// Whether what is answered to joins is lost.
+    pub(super) loses_joins: AtomicBool,
 }
 
 /// One of them, with a user.
@@ -352,15 +354,21 @@ impl Remote for Way {
         event: RawPdu,
         omit_members: bool,
     ) -> RemoteFuture<'a, JoinedRoom> {
-        asks!(self, "send_join", destination, |rooms| rooms.take_join(
-            SentMember {
+        Box::pin(async move {
+            let engine = self.ask("send_join", destination)?;
+            let sent = SentMember {
                 origin: &self.own,
                 room_id,
                 event_id,
-                event: &event
-            },
-            omit_members
-        ))
+                event: &event,
+            };
+            let joined = engine.rooms().take_join(sent, omit_members).await;
+            let net = self.net.upgrade();
+            match net.is_some_and(|net| net.loses_joins.load(Ordering::Relaxed)) {
+                true => Err(RemoteError::Unreachable("the answer is lost".to_owned())),
+                false => joined.map_err(said_no),
+            }
+        })
     }
 
     fn make_leave<'a>(
