@@ -7,6 +7,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 
 use crate::{
     actions::Acknowledged,
+    news::knows_ends,
     parting::partings,
     world::{Failure, StateIds, World, ids},
 };
@@ -41,28 +42,43 @@ impl Stays {
 }
 
 /// The servers that have users in a room, each by its own account, with the state that it has.
-type Inside = BTreeMap<usize, Arc<RoomState>>;
+pub(crate) type Inside = BTreeMap<usize, Arc<RoomState>>;
 
-/// Whether each of two servers takes the other to be in a room, where both take themselves to be. A server that is put out by
-/// the resolution of a fork isn't told: others tell what happens to who is in the room, and give what it lacks to nobody else.
-fn are_together(world: &World, inside: &Inside, one: usize, other: usize) -> bool {
-    let knows = |server: usize, other: usize| match (inside.get(&server), inside.get(&other)) {
-        (Some(state), Some(_)) => state.has_server(&world.servers[other].name),
-        _ => true,
-    };
-    knows(one, other) && knows(other, one)
+/// Whether each of two servers takes the other to be in a room, where both take themselves to be. If not, one was put out by the
+/// resolution of a fork; it was told what the other knows ([`news`](crate::news)), and must have come to the same, unless it
+/// couldn't be told all.
+async fn are_together(
+    world: &World,
+    room_id: &OwnedRoomId,
+    inside: &Inside,
+    one: usize,
+    other: usize,
+) -> Result<bool, Failure> {
+    for (server, other) in [(one, other), (other, one)] {
+        let (Some(_), Some(state)) = (inside.get(&server), inside.get(&other)) else {
+            continue;
+        };
+        let (server, other) = (&world.servers[server], &world.servers[other]);
+        if !state.has_server(&server.name) && !knows_ends(server, other, room_id).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// Whether a server takes itself to be in a room, and none of the others there takes it to be.
+/// Whether a server takes itself to be in a room, and wasn't told by any of the others there that it isn't.
 pub(crate) async fn is_put_out(
     world: &World,
     room_id: &OwnedRoomId,
     server: usize,
 ) -> Result<bool, Failure> {
     let inside = inside(world, room_id).await?;
-    let mut others = inside.keys().filter(|other| **other != server);
-    let is_apart = |other: &usize| !are_together(world, &inside, *other, server);
-    Ok(inside.len() > 1 && others.all(is_apart))
+    for other in inside.keys().filter(|other| **other != server) {
+        if are_together(world, room_id, &inside, *other, server).await? {
+            return Ok(false);
+        }
+    }
+    Ok(inside.len() > 1)
 }
 
 /// What is wrong, a line each; nothing if all is well.
@@ -81,7 +97,7 @@ pub(crate) async fn judge(
     Ok(wrong)
 }
 
-async fn inside(world: &World, room_id: &OwnedRoomId) -> Result<Inside, Failure> {
+pub(crate) async fn inside(world: &World, room_id: &OwnedRoomId) -> Result<Inside, Failure> {
     let mut inside = BTreeMap::new();
     for (index, server) in world.servers.iter().enumerate() {
         if let Some(state) = server.state(room_id).await? {
@@ -101,9 +117,14 @@ async fn states_agree(
         let server = &world.servers[*index];
         let state = ids(state);
         // The first of those that it is together with.
-        let mut others = inside.iter().take_while(|(other, _)| *other != index);
-        let other = others.find(|(other, _)| are_together(world, inside, **other, *index));
-        if let Some((other, expected)) = other {
+        let mut first = None;
+        for (other, expected) in inside.iter().take_while(|(other, _)| *other != index) {
+            if are_together(world, room_id, inside, *other, *index).await? {
+                first = Some((other, expected));
+                break;
+            }
+        }
+        if let Some((other, expected)) = first {
             let differing = differences(&ids(expected), &state);
             if !differing.is_empty() {
                 let other = &world.servers[*other];
@@ -171,7 +192,7 @@ async fn nothing_is_lost(
         }
         for (index, server) in world.servers.iter().enumerate() {
             let was_there = stays.since(index, room_id, event.at)
-                && are_together(world, inside, event.server, index);
+                && are_together(world, room_id, inside, event.server, index).await?;
             if was_there && !server.database().has_event(&event.event_id).await? {
                 let (name, id, at) = (&server.name, &event.event_id, event.at);
                 let of = &own.name;

@@ -11,6 +11,7 @@ mod clients;
 mod hashing;
 mod judge;
 mod network;
+mod news;
 mod parting;
 mod run;
 mod time;

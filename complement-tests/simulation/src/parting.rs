@@ -11,14 +11,13 @@ use crate::world::{Failure, Server, StateIds};
 /// The events of a room that are looked at, on each server.
 const MAX_EVENTS: i64 = 10_000;
 
-/// What of an event says where it stands, and what it is.
+/// What of an event says what it is.
 #[derive(Debug, Deserialize)]
 struct Head {
     sender: String,
     #[serde(rename = "type")]
     event_type: String,
     state_key: Option<String>,
-    prev_events: Vec<serde_json::Value>,
 }
 
 /// The events of a room by their ids.
@@ -46,10 +45,7 @@ pub(crate) async fn partings(
     for (event_id, differing) in &apart {
         let head: Head = serde_json::from_str(&here[*event_id].json)?;
         let mut follows = Vec::new();
-        for previous in &head.prev_events {
-            // In room versions 1 and 2 an id comes with hashes.
-            let id = previous.as_str().or_else(|| previous[0].as_str());
-            let id = OwnedEventId::try_from(id.unwrap_or_default())?;
+        for id in previous(&here[*event_id])? {
             let is_at = |events: &Events| match events.get(&id) {
                 Some(event) => format!(
                     "{}{}",
@@ -68,7 +64,6 @@ pub(crate) async fn partings(
                 sender,
                 event_type,
                 state_key,
-                ..
             } = head;
             let place = state_key.unwrap_or_else(|| "-".to_owned());
             let (here, there) = (here[*event_id].position, there[*event_id].position);
@@ -80,6 +75,21 @@ pub(crate) async fn partings(
         }
     }
     Ok(lines.into_iter().map(|(_, line)| line).collect())
+}
+
+/// What an event is built on.
+pub(crate) fn previous(event: &EventRow) -> Result<Vec<OwnedEventId>, Failure> {
+    #[derive(Deserialize)]
+    struct Built {
+        prev_events: Vec<serde_json::Value>,
+    }
+    let built: Built = serde_json::from_str(&event.json)?;
+    let ids = built.prev_events.iter().map(|previous| {
+        // In room versions 1 and 2 an id comes with hashes.
+        let id = previous.as_str().or_else(|| previous[0].as_str());
+        Ok(OwnedEventId::try_from(id.unwrap_or_default())?)
+    });
+    ids.collect()
 }
 
 async fn events(server: &Server, room_id: &RoomId) -> Result<Events, Failure> {

@@ -18,6 +18,7 @@ use crate::{
     clients::Clients,
     judge::{Stays, judge},
     network::{Network, Weather},
+    news::tell_put_out,
     time::{Quiet, Time},
     trace::Trace,
     world::{Failure, MAX_SERVERS, World},
@@ -140,8 +141,9 @@ impl Run {
             users.speak(&world, server, time.now()).await?;
             self.wait(&world, &users, &mut time).await?;
         }
-        stays.look(&world, time.now()).await?;
         read_back(&world, &mut time).await?;
+        self.tell_put_out(&world, &users, &mut time).await?;
+        stays.look(&world, time.now()).await?;
         let acknowledged = users.log.acknowledged();
         let mut wrong = judge(&world, &stays, &acknowledged).await?;
         clients.ask(&world, true).await?;
@@ -192,6 +194,25 @@ impl Run {
                 world.restart(restarted, time).await?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Tells servers that were put out without knowing it, until nothing is left to tell.
+    async fn tell_put_out(
+        &self,
+        world: &World,
+        users: &Users,
+        time: &mut Time,
+    ) -> Result<(), Failure> {
+        for _ in 0..world.servers.len() {
+            let told = tell_put_out(world).await?;
+            if told == 0 {
+                break;
+            }
+            let what = format!("servers that were put out are told {told} events");
+            self.trace.note(what);
+            self.wait(world, users, time).await?;
         }
         Ok(())
     }
