@@ -89,6 +89,9 @@ async fn the_policy_server_is_asked_though_its_user_is_not_known_to_be_there() {
         holder
             .hears(|event| is_hello(event) && is_signed_by(event, &judging))
             .await;
+        // What comes in now is built on what this server knows the state of, so that nobody has to be asked for that.
+        let last = own_join(&alice, room_id).await;
+        holder.held().last = last;
         // Who needs another server to come in, as they may be banned, is signed before that is asked.
         let refused = ask_to_join(&bob, room_id, &peer, "spam").await;
         refused.is_refused(403, "M_FORBIDDEN");
