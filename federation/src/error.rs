@@ -25,7 +25,7 @@ impl FederationError {
             ErrorKind::MissingToken | ErrorKind::UnknownToken(_) | ErrorKind::Unauthorized => {
                 StatusCode::UNAUTHORIZED
             }
-            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::Forbidden | ErrorKind::BadState => StatusCode::FORBIDDEN,
             ErrorKind::NotFound | ErrorKind::Unrecognized => StatusCode::NOT_FOUND,
             ErrorKind::LimitExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -424,7 +424,7 @@ async fn others_are_not_let_in_nor_told_the_state_while_members_are_missing() {
             let event = quoted(&said);
             let path = format!("/_matrix/federation/v1/{what}/{room}?event_id={event}");
             let answer = peer.get(&servers[0], &path).await;
-            answer.is_refused(404, "M_NOT_FOUND");
+            answer.is_refused(403, "M_BAD_STATE");
         }
         // What is said it is told: it is in the room, though nobody knows by whom.
         let path = format!("/_matrix/federation/v1/event/{}", quoted(&said));

@@ -331,8 +331,8 @@ impl Rooms {
     /// The ids of the state before an event. `GET /_matrix/federation/v1/state_ids/{roomId}`
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if it isn't known, `M_FORBIDDEN` if the other server isn't in the room, `M_LIMIT_EXCEEDED` if it asks for
-    /// too much at once.
+    /// `M_NOT_FOUND` if it isn't known, `M_BAD_STATE` if members are missing from it, `M_FORBIDDEN` if the other server isn't in
+    /// the room, `M_LIMIT_EXCEEDED` if it asks for too much at once.
     pub async fn state_ids_for(
         &self,
         origin: &ServerName,
@@ -550,18 +550,22 @@ fn check_may_let_out(room: &Room, state: &RoomState, user_id: &UserId) -> Result
     }
 }
 
+/// Why this server can't say something of a room yet.
+const LACKING: &str = "this server is still being told who is in that room";
+
 fn lacking() -> EngineError {
-    EngineError::not_found("this server is still being told who is in that room")
+    EngineError::not_found(LACKING)
 }
 
 /// Whether this server knows the states of a room.
 ///
 /// # Errors
-/// `M_NOT_FOUND` if members are missing from them; `M_FORBIDDEN` would say that the other server isn't in the room.
+/// `M_BAD_STATE` with status 403 if members are missing from them. `M_FORBIDDEN` would say that the other server isn't in the
+/// room, and a 404 that nobody will ever know.
 fn check_whole(room: &Room) -> Result<()> {
     match room.lacks_members() {
         false => Ok(()),
-        true => Err(lacking()),
+        true => Err(EngineError::refused(ErrorKind::BadState, LACKING)),
     }
 }
 
