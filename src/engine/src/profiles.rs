@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parley_storage::{Database, StorageError, Transaction, accounts, profiles};
-use ruma::{MxcUri, OwnedServerName, OwnedUserId, UserId, api::error::ErrorKind};
+use ruma::{OwnedServerName, OwnedUserId, UserId, api::error::ErrorKind};
 use serde_json::Value;
 
 use crate::{
@@ -252,11 +252,6 @@ fn check_value(field: &str, value: &Value) -> Result<()> {
         return Err(EngineError::invalid_param(format!(
             "{field} has at most {max} bytes"
         )));
-    }
-    if field == "avatar_url" && !<&MxcUri>::from(text).is_valid() {
-        return Err(EngineError::invalid_param(
-            "avatar_url has to be an mxc:// URI",
-        ));
     }
     Ok(())
 }

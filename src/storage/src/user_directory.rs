@@ -186,7 +186,8 @@ pub async fn names(
     .await
 }
 
-/// Looks for users. One who is found by several words comes several times; exact words come first.
+/// Looks for users. One who is found by several words comes several times; exact words come first. Who searches is found, as
+/// everybody is, in rooms that are open to all.
 pub async fn search(database: &Database, search: Search) -> Result<Vec<Found>> {
     const SHARED: &str = "EXISTS (SELECT 1 FROM memberships theirs \
          JOIN memberships own ON own.user_nid = $3 AND own.room_nid = theirs.room_nid AND own.membership = 'join' \
@@ -197,7 +198,8 @@ pub async fn search(database: &Database, search: Search) -> Result<Vec<Found>> {
          LEFT JOIN profiles n ON n.user_nid = w.user_nid AND n.field = 'displayname' \
          LEFT JOIN profiles p ON p.user_nid = w.user_nid AND p.field = 'avatar_url' \
          WHERE w.word >= $1 AND w.word < $2 \
-         AND (($4 AND EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = w.user_nid)) OR {SHARED} OR EXISTS (SELECT 1 FROM memberships theirs \
+         AND ((w.user_nid <> $3 AND (($4 AND EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = w.user_nid)) OR {SHARED})) \
+         OR EXISTS (SELECT 1 FROM memberships theirs \
          JOIN open_rooms open ON open.room_nid = theirs.room_nid \
          WHERE theirs.user_nid = w.user_nid AND theirs.membership = 'join'))"
     );

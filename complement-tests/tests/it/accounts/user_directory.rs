@@ -115,11 +115,15 @@ async fn a_room_is_open_as_long_as_its_rules_say_so() {
 }
 
 #[tokio::test]
-async fn everyone_is_found_where_that_is_wanted_oneself_too_but_not_who_is_gone() {
+async fn everyone_is_found_where_that_is_wanted_but_not_who_is_gone_and_oneself_in_open_rooms() {
     on_each_engine_with(everyone, async |server| {
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);
         server.restart().await;
         assert_eq!(found(&bob, "alice").await, [alice.user_id.as_str()]);
+        assert!(found(&bob, "bob").await.is_empty());
+        room(&bob, "private_chat").await;
+        assert!(found(&bob, "bob").await.is_empty());
+        room(&bob, "public_chat").await;
         assert_eq!(found(&bob, "bob").await, [bob.user_id.as_str()]);
         name(&alice, "Carol").await;
         assert_eq!(found(&bob, "carol").await, [alice.user_id.as_str()]);
