@@ -100,8 +100,8 @@ impl Receipts {
             match (room, places.get(&receipt.event_id)) {
                 (None, _) => {}
                 (Some(room), None) => {
-                    // Only without thread: the threads of events that aren't here would be any number.
                     let nowhere = NOWHERE + receipt.received_at;
+                    // Only without thread: the threads of events that aren't here would be any number.
                     if receipt.thread.is_none() {
                         news.extend(self.news(&room, receipt.clone(), nowhere).await?);
                     }

@@ -238,18 +238,16 @@ impl<'a> Edit<'a> {
         let version = self.room.version();
         let content = serde_json::value::to_raw_value(&draft.content)
             .map_err(|error| EngineError::bad_json(error.to_string()))?;
-        let keys = auth::deciding_state(
+        let deciding = self.state()?.deciding(
             &draft.event_type,
             &draft.sender,
             draft.state_key.as_deref(),
             &content,
             version,
-        )
-        .map_err(EngineError::bad_json)?;
-        let state = self.state()?;
-        let auth_events = keys
-            .iter()
-            .filter_map(|(event_type, state_key)| state.event(event_type, state_key))
+        );
+        let deciding = deciding.map_err(EngineError::bad_json)?;
+        let auth_events = deciding
+            .into_iter()
             .map(|event| event.event_id.clone())
             .collect();
         let placement = Placement {

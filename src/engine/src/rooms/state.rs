@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parley_protocol::{RoomVersion, StateEvent, power};
+use parley_protocol::{RoomVersion, StateEvent, auth, power};
 use parley_storage::commit::Assigned;
 use rpds::HashTrieMapSync;
 use ruma::{
@@ -18,6 +18,7 @@ use ruma::{
     },
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// An event of the state, and where it stands in the stream.
 #[derive(Clone, Debug)]
@@ -255,6 +256,25 @@ impl RoomState {
     pub fn event(&self, event_type: &StateEventType, state_key: &str) -> Option<&StateEvent> {
         self.get(&event_type.to_string(), state_key)
             .map(|entry| entry.event.as_ref())
+    }
+
+    /// The events of the state that decide on an event: its `auth_events`, if it is built on this state.
+    ///
+    /// # Errors
+    /// Says what is wrong with the event's content, where that names further places.
+    pub fn deciding(
+        &self,
+        event_type: &TimelineEventType,
+        sender: &UserId,
+        state_key: Option<&str>,
+        content: &RawValue,
+        version: &RoomVersion,
+    ) -> Result<Vec<&StateEvent>, String> {
+        let places = auth::deciding_state(event_type, sender, state_key, content, version)?;
+        let events = places.iter();
+        Ok(events
+            .filter_map(|(event_type, state_key)| self.event(event_type, state_key))
+            .collect())
     }
 
     /// All events of the state but the memberships.

@@ -65,7 +65,7 @@ fn is_as_built_here(room: &Room, head: &Head, pdu: &Pdu) -> bool {
     if fields.event_type == TimelineEventType::RoomCreate || !builds_on(head, pdu) {
         return false;
     }
-    let deciding = auth::deciding_state(
+    let deciding = state.deciding(
         &fields.event_type,
         &fields.sender,
         fields.state_key.as_deref(),
@@ -75,10 +75,7 @@ fn is_as_built_here(room: &Room, head: &Head, pdu: &Pdu) -> bool {
     let Ok(deciding) = deciding else {
         return false;
     };
-    let events = deciding
-        .iter()
-        .filter_map(|(event_type, state_key)| state.event(event_type, state_key));
-    let here: HashSet<&EventId> = events.map(|event| &*event.event_id).collect();
+    let here: HashSet<&EventId> = deciding.iter().map(|event| &*event.event_id).collect();
     let named: HashSet<&EventId> = fields.auth_events.iter().map(AsRef::as_ref).collect();
     let is_as_built = named.len() == fields.auth_events.len() && named == here;
     is_as_built
