@@ -72,11 +72,20 @@ struct ServerEntry {
     /// Whether its keys are stored for good.
     is_kept: bool,
     keys: BTreeMap<OwnedServerSigningKeyId, KnownKey>,
-    /// When it was last asked, and gave keys or not.
+    /// When it was last asked and gave keys; when its answer was of no use; when it wasn't reached.
     asked_at: i64,
     failed_at: i64,
+    unreached_at: i64,
     /// When it was last not asked because it fails.
     spared_at: i64,
+}
+
+/// Why a server gave no keys.
+#[derive(Debug)]
+enum NoKeys {
+    Unreachable(String),
+    /// It answered, but not with its keys.
+    Useless(String),
 }
 
 /// What keys are looked for for.
@@ -109,13 +118,24 @@ impl ServerEntry {
     }
 
     /// Whether it gave no keys, or wasn't asked for them, so lately that it isn't asked now. Who asks for somebody else
-    /// doesn't keep the server itself waiting.
-    fn is_paused(&self, purpose: Purpose, now: i64) -> bool {
-        let since = match purpose {
-            Purpose::Request => self.failed_at,
-            Purpose::Event | Purpose::Notary => self.failed_at.max(self.spared_at),
+    /// doesn't keep the server itself waiting; and a server that wasn't reached, but has been since, at `reached_at`, is
+    /// asked at once: a user may just be joining one of its rooms.
+    fn is_paused(&self, purpose: Purpose, reached_at: i64, now: i64) -> bool {
+        let unreached_at = match purpose {
+            Purpose::Request => self.unreached_at,
+            Purpose::Event | Purpose::Notary => self.unreached_at.max(self.spared_at),
+        };
+        let is_back = reached_at > unreached_at;
+        let since = match is_back {
+            true => self.failed_at,
+            false => self.failed_at.max(unreached_at),
         };
         now - since < PAUSE_MS
+    }
+
+    /// It gave what was wanted, or somebody else did.
+    fn forget_failures(&mut self) {
+        (self.failed_at, self.unreached_at, self.spared_at) = (0, 0, 0);
     }
 }
 
@@ -242,7 +262,8 @@ impl Keys {
         let entry = self.inner.entry(server);
         let mut entry = entry.lock().await;
         let now = self.inner.clock.now_ms();
-        if !entry.is_paused(Purpose::Notary, now) && now - entry.asked_at >= FRESH_MS {
+        let reached_at = self.inner.reached_at(server).await;
+        if !entry.is_paused(Purpose::Notary, reached_at, now) && now - entry.asked_at >= FRESH_MS {
             self.inner
                 .ask(Purpose::Notary, server, &mut entry, now)
                 .await;
@@ -373,7 +394,7 @@ impl Inner {
             return false;
         }
         let now = self.clock.now_ms();
-        if entry.is_paused(purpose, now) {
+        if entry.is_paused(purpose, self.reached_at(server).await, now) {
             return false;
         }
         let unknown = wanted
@@ -407,7 +428,7 @@ impl Inner {
                 Err(reason) => self.complain(&notary.name, "a notary gave no keys", &reason),
             }
             if wanted.iter().all(|key| entry.has(key)) {
-                (entry.failed_at, entry.spared_at) = (0, 0);
+                entry.forget_failures();
                 return;
             }
         }
@@ -415,7 +436,10 @@ impl Inner {
 
     /// Asks the server itself.
     async fn ask(&self, purpose: Purpose, server: &ServerName, entry: &mut ServerEntry, now: i64) {
-        let although_failing = purpose == Purpose::Request;
+        // One that refuses transactions, and so is left alone, may be letting a user into a room all the same, whose events
+        // have to be checked.
+        let was_reached = now - self.reached_at(server).await < PAUSE_MS;
+        let although_failing = purpose == Purpose::Request || was_reached;
         let is_spared = !although_failing && self.client.destinations().pause(server).await > 0;
         let effort = Effort {
             although_failing,
@@ -424,17 +448,27 @@ impl Inner {
         match self.directly(server, effort).await {
             Ok(published) => {
                 entry.asked_at = now;
-                (entry.failed_at, entry.spared_at) = (0, 0);
+                entry.forget_failures();
                 self.take(server, entry, published, now).await;
             }
-            Err(reason) => {
-                match is_spared {
-                    true => entry.spared_at = now,
-                    false => entry.failed_at = now,
-                }
+            Err(why) => {
+                let (since, reason) = match why {
+                    NoKeys::Unreachable(reason) if is_spared => (&mut entry.spared_at, reason),
+                    NoKeys::Unreachable(reason) => (&mut entry.unreached_at, reason),
+                    NoKeys::Useless(reason) => (&mut entry.failed_at, reason),
+                };
+                // When it is known that it failed: until then it may have been reached by others.
+                *since = self.clock.now_ms();
                 self.complain(server, "a server gave no keys", &reason);
             }
         }
+    }
+
+    /// When a server was last reached, with whatever it was asked; 0, if it isn't known to have been.
+    async fn reached_at(&self, server: &ServerName) -> i64 {
+        let destination = self.client.destinations().get(server).await;
+        let reached_at = destination.health().last_success_at;
+        reached_at.unwrap_or(0)
     }
 
     /// Says, once in a while, that something is wrong with a server.
@@ -445,13 +479,17 @@ impl Inner {
         }
     }
 
-    async fn directly(&self, server: &ServerName, effort: Effort) -> Result<Published, String> {
+    async fn directly(&self, server: &ServerName, effort: Effort) -> Result<Published, NoKeys> {
         // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
         let request = get_server_keys::v2::Request::new();
         let answer = self.client.send(server, request, effort).await;
-        let answer = answer.map_err(|error: RemoteError| error.to_string())?;
-        Published::check(server, answer.server_key.json().get(), self.clock.now())
+        let answer = answer.map_err(|error| match error {
+            RemoteError::Unreachable(reason) => NoKeys::Unreachable(reason),
+            error => NoKeys::Useless(error.to_string()),
+        })?;
+        let json = answer.server_key.json().get();
+        Published::check(server, json, self.clock.now()).map_err(NoKeys::Useless)
     }
 
     /// Remembers what was published.
@@ -528,7 +566,10 @@ mod tests {
     use bytes::Bytes;
     use http::Response;
     use parley_protocol::ServerKey;
-    use ruma::{CanonicalJsonObject, server_name, signatures::sign_json};
+    use ruma::{
+        CanonicalJsonObject, api::federation::discovery::get_server_version, server_name,
+        signatures::sign_json,
+    };
     use serde_json::json;
 
     use super::*;
@@ -602,6 +643,72 @@ mod tests {
         way.database.forget_published_keys(0).await.unwrap();
         assert_eq!(stored(other).await, (false, 0));
         assert_eq!(stored(one).await, (true, 1));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_not_reached_is_asked_again_once_it_has_been() {
+        let way = Way::open().await;
+        let server = server_name!("one.example");
+        let keys = keys(&way, &[]);
+        let speak = async || {
+            let request = get_server_version::v1::Request::new();
+            way.client.send(server, request, Effort::STEP).await.is_ok()
+        };
+        let find = async || keys.find(wanted(server)).await.len();
+        way.line.answer(|_, _| answer(502, "{}"));
+        assert_eq!((find().await, find().await, way.line.carried()), (0, 0, 1));
+        let pair = key(server.to_owned());
+        way.line
+            .answer(move |_, request| match request.uri().path() {
+                "/_matrix/key/v2/server" => published(&publish(server, &pair)),
+                _ => answer(200, "{}"),
+            });
+        assert_eq!(
+            (find().await, way.line.carried()),
+            (0, 1),
+            "it is left alone"
+        );
+        way.clock.advance(Duration::from_millis(1));
+        assert!(speak().await);
+        assert_eq!(find().await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_transactions_but_has_just_answered_is_asked_all_the_same() {
+        let way = Way::open().await;
+        let server = server_name!("one.example");
+        let pair = key(server.to_owned());
+        way.line
+            .answer(move |_, _| published(&publish(server, &pair)));
+        let destinations = way.client.destinations();
+        let entry = destinations.get(server).await;
+        let keys = keys(&way, &[]);
+        destinations.failed(server, &entry, "it refuses").await;
+        assert!(keys.find(wanted(server)).await.is_empty());
+        way.clock.advance(Duration::from_secs(1));
+        destinations.succeeded(server, &entry).await;
+        destinations.failed(server, &entry, "it refuses").await;
+        assert!(destinations.pause(server).await > 0);
+        assert_eq!(keys.find(wanted(server)).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_there_and_gives_no_keys_is_asked_for_them_once_a_minute() {
+        let way = Way::open().await;
+        let server = server_name!("one.example");
+        let keys = keys(&way, &[]);
+        way.line.answer(|_, _| answer(200, "{}"));
+        for _ in 0..3 {
+            assert!(keys.find(wanted(server)).await.is_empty());
+            way.clock.advance(Duration::from_secs(1));
+            let request = get_server_version::v1::Request::new();
+            let spoken = way.client.send(server, request, Effort::STEP).await;
+            assert!(spoken.is_ok());
+        }
+        assert_eq!(way.line.carried(), 1 + 3);
+        way.clock.advance(Duration::from_secs(60));
+        assert!(keys.find(wanted(server)).await.is_empty());
+        assert_eq!(way.line.carried(), 2 + 3);
     }
 
     #[tokio::test]

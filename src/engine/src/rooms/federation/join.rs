@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 
 use super::{
     missing::read_all,
-    receive::{Known, Verdict, check_by_auth_events},
+    receive::{Known, Verdict},
     recheck::{Claims, claims},
 };
 use crate::{
@@ -316,9 +316,11 @@ impl Rooms {
         }
         let mut events = read_all(&room, &answer.auth_chain);
         events.extend(state);
-        let (checked, known) = self.check_outliers(&room, events).await?;
-        check_by_auth_events(&join.pdu, room.version(), &known)
+        let checked = self.check_outliers(&room, events).await?;
+        checked
+            .allow(&join.pdu, room.version())
             .map_err(|reason| nonsense(format!("the join isn't allowed: {reason}")))?;
+        let (checked, known) = (checked.new, checked.known);
         // Mostly for want of keys. What is left out stands in the state all the same, and is asked for as members are.
         let is_whole = state_ids.iter().all(|id| known.contains_key(id));
         let lacking = match (answer.members_omitted, is_whole) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, stream};
-use parley_protocol::{Incoming, Pdu, Unverified};
+use parley_protocol::{Incoming, IncomingError, Pdu, RoomVersion, Unverified};
 use parley_storage::commit::Standing;
 use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
 
@@ -36,6 +36,30 @@ pub(super) struct Given {
     pub(super) state: IdState,
     /// Whether that is all.
     pub(super) is_whole: bool,
+}
+
+/// Events that were checked by what allows them.
+pub(super) struct Checked {
+    /// Those that aren't stored yet, each after those that allow it, with how they stand.
+    pub(super) new: Vec<(Incoming, Standing)>,
+    /// All that are known now.
+    pub(super) known: Known,
+    /// Those that are dropped because their signatures can't be checked, and why.
+    pub(super) unchecked: HashMap<OwnedEventId, IncomingError>,
+}
+
+impl Checked {
+    /// Whether an event is allowed by its auth events.
+    ///
+    /// # Errors
+    /// In a few words, why it isn't.
+    pub(super) fn allow(&self, pdu: &Pdu, version: &RoomVersion) -> Result<(), String> {
+        let mut auth_events = pdu.fields.auth_events.iter();
+        if let Some((id, error)) = auth_events.find_map(|id| self.unchecked.get_key_value(id)) {
+            return Err(format!("{id}, by which it is, can't be checked: {error}"));
+        }
+        check_by_auth_events(pdu, version, &self.known)
+    }
 }
 
 /// What became of a question for a gap.
@@ -139,7 +163,7 @@ impl Rooms {
     /// the room, or stand on what isn't known, are left out.
     pub(super) async fn store_outliers(&self, room: &Room, events: Vec<RawPdu>) -> Result<()> {
         let events = read_all(room, &events);
-        let (checked, _) = self.check_outliers(room, events).await?;
+        let checked = self.check_outliers(room, events).await?.new;
         if checked.is_empty() {
             return Ok(());
         }
@@ -159,13 +183,12 @@ impl Rooms {
         }
     }
 
-    /// The events that aren't stored yet, each after those that allow it, with how they stand; and all of these events
-    /// that are known now.
+    /// Checks events by what allows them.
     pub(super) async fn check_outliers(
         &self,
         room: &Room,
         events: Vec<Unverified>,
-    ) -> Result<(Vec<(Incoming, Standing)>, Known)> {
+    ) -> Result<Checked> {
         let mut unverified: HashMap<OwnedEventId, Unverified> = events
             .into_iter()
             .map(|event| (event.pdu.event_id.clone(), event))
@@ -179,18 +202,24 @@ impl Rooms {
         let mut known = self.database.known_events(asked).await?;
         unverified.retain(|id, _| !known.contains_key(id));
         known.retain(|_, event| event.room_nid == room.nid());
-        let verified = self
-            .verify(unverified.into_values().collect(), room.version())
-            .await?;
+        let (ids, unverified): (Vec<_>, Vec<_>) = unverified.into_iter().unzip();
+        let verified = self.verify(unverified, room.version()).await?;
         let mut incoming = HashMap::with_capacity(verified.len());
-        for event in verified {
+        let mut unchecked = HashMap::new();
+        for (id, event) in ids.into_iter().zip(verified) {
             match event {
-                Ok(event) => _ = incoming.insert(event.pdu.event_id.clone(), event),
-                Err(error) => tracing::debug!(room = %room.id(), %error, "an event is dropped"),
+                Ok(event) => _ = incoming.insert(id, event),
+                Err(error) => {
+                    tracing::debug!(room = %room.id(), event = %id, %error, "an event is dropped");
+                    unchecked.insert(id, error);
+                }
             }
         }
-        let judged = judge(room, incoming, &mut known);
-        Ok((judged, known))
+        Ok(Checked {
+            new: judge(room, incoming, &mut known),
+            known,
+            unchecked,
+        })
     }
 
     /// Makes sure that what an event is built on is known, with the state after it; gives the snapshots of those. `None` if

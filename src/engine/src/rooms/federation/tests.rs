@@ -560,6 +560,26 @@ async fn what_is_signed_by_a_key_that_has_run_out_waits_until_its_server_tells_m
     assert_eq!(verdict, Verdict::Accepted);
 }
 
+#[tokio::test]
+async fn a_join_that_stands_on_what_can_not_be_checked_says_so_and_goes_through_once_it_can() {
+    let net = Arc::new(Net::default());
+    let one = net.server("one.test").await;
+    let two = net.server("two.test").await;
+    let room_id = one.public_room(RoomVersionId::V11).await;
+    let key = &one.rooms().key;
+    let place = (one.name.clone(), id_of(key));
+    let tell = |until| {
+        let known = known_until(key, until);
+        net.keys.lock().unwrap().insert(place.clone(), known);
+    };
+    tell(ruma::uint!(1));
+    let refused = two.join(&room_id, &one).await.unwrap_err().to_string();
+    assert!(refused.contains("can't be checked"), "{refused}");
+    tell(ruma::UInt::MAX);
+    two.join(&room_id, &one).await.unwrap();
+    agree(&one, &two, &room_id).await;
+}
+
 fn says(text: &str) -> CanonicalJsonValue {
     let text = CanonicalJsonValue::String(text.to_owned());
     CanonicalJsonValue::Object([("body".to_owned(), text)].into())
