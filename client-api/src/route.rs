@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::Method;
 use ruma::api::{IncomingRequest, path_builder::PathBuilder};
 use tokio_util::task::TaskTracker;
@@ -52,11 +52,13 @@ where
             Err(error) => return error.into_response(),
         };
         let tasks = api.tasks.clone();
-        // Not an async block, which would have room for what it waits for twice.
-        let answered = handler(api, incoming).map(|handled| match handled {
-            Ok(answer) => answer.into_http(),
-            Err(error) => error.into_response(),
-        });
+        // In a box, too: what becomes a task is moved several times, and its result once more in the room of all of it.
+        let answered = handler(api, incoming)
+            .map(|handled| match handled {
+                Ok(answer) => answer.into_http(),
+                Err(error) => error.into_response(),
+            })
+            .boxed();
         match R::METHOD {
             Method::GET => answered.await,
             _ => to_the_end(&tasks, answered).await,
@@ -67,10 +69,7 @@ where
 
 /// Does something that changes the server to its end, even if the client that asked goes away meanwhile. Otherwise it would
 /// stop wherever it happened to wait: after the commit, say, and before the session that was ended is forgotten.
-async fn to_the_end(
-    tasks: &TaskTracker,
-    work: impl Future<Output = Response> + Send + 'static,
-) -> Response {
+async fn to_the_end(tasks: &TaskTracker, work: BoxFuture<'static, Response>) -> Response {
     match tasks.spawn(work.in_current_span()).await {
         Ok(response) => response,
         Err(error) => match error.try_into_panic() {

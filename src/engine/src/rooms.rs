@@ -300,7 +300,7 @@ impl Rooms {
                     // Others may have moved the room on meanwhile.
                     turn = Some(self.turn_to_ask(room).await?);
                 } else {
-                    self.have_signed(room, unsigned, &mut vouched).await?;
+                    Box::pin(self.have_signed(room, unsigned, &mut vouched)).await?;
                 }
                 continue;
             }
@@ -324,7 +324,10 @@ impl Rooms {
             .filter(|head| head.generation == room.generation());
         match current {
             Some(head) => Ok(head.clone()),
-            None => Ok(head.insert(self.registry.read_head(room).await?).clone()),
+            None => {
+                let read = Box::pin(self.registry.read_head(room)).await?;
+                Ok(head.insert(read).clone())
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with the database, told so that an administrator knows what to do.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 /// The result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -56,6 +56,9 @@ mod sqlite_code {
     pub(super) const READONLY: i32 = 8;
     pub(super) const FULL: i32 = 13;
     pub(super) const CANTOPEN: i32 = 14;
+    pub(super) const TOOBIG: i32 = 18;
+    pub(super) const CONSTRAINT: i32 = 19;
+    pub(super) const MISMATCH: i32 = 20;
     /// An extended one: the index of the log can't grow, for want of space.
     pub(super) const IOERR_SHMSIZE: i32 = 10 | 19 << 8;
 }
@@ -64,28 +67,41 @@ mod sqlite_code {
 const POSTGRES_DISK_FULL: &str = "53100";
 /// `read_only_sql_transaction`.
 const POSTGRES_READ_ONLY: &str = "25006";
+/// Classes of what is wrong with the values of a statement: `data_exception`, `integrity_constraint_violation`,
+/// `program_limit_exceeded`, and what functions of the database raise.
+const POSTGRES_OF_VALUES: [&str; 4] = ["22", "23", "54", "P0"];
+
+/// What an engine said.
+enum Code<'a> {
+    /// The primary result code.
+    Sqlite(i32),
+    Postgres(Cow<'a, str>),
+}
+
+impl Code<'_> {
+    fn of(error: &sqlx::Error) -> Option<Code<'_>> {
+        let error = error.as_database_error()?;
+        let code = error.code()?;
+        match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+            None => Some(Code::Postgres(code)),
+            // It gives extended codes; the low byte is the primary one.
+            Some(_) => Some(Code::Sqlite(match code.parse().ok()? {
+                sqlite_code::IOERR_SHMSIZE => sqlite_code::FULL,
+                code => code & 0xff,
+            })),
+        }
+    }
+}
 
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code());
-        if let Some(code) = code {
-            // SQLite gives extended codes; the low byte is the primary one.
-            let code_of_sqlite = code.parse::<i32>().ok().map(|code| match code {
-                sqlite_code::IOERR_SHMSIZE => sqlite_code::FULL,
-                code => code & 0xff,
-            });
-            let sqlite = error
-                .as_database_error()
-                .and_then(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>())
-                .and(code_of_sqlite);
-            match (sqlite, code.as_ref()) {
-                (Some(sqlite_code::FULL), _) | (None, POSTGRES_DISK_FULL) => return Self::Full,
-                (Some(sqlite_code::READONLY | sqlite_code::CANTOPEN), _)
-                | (None, POSTGRES_READ_ONLY) => return Self::ReadOnly,
-                _ => {}
-            }
+        match Code::of(&error) {
+            Some(Code::Sqlite(sqlite_code::FULL)) => Self::Full,
+            Some(Code::Sqlite(sqlite_code::READONLY | sqlite_code::CANTOPEN)) => Self::ReadOnly,
+            Some(Code::Postgres(code)) if code == POSTGRES_DISK_FULL => Self::Full,
+            Some(Code::Postgres(code)) if code == POSTGRES_READ_ONLY => Self::ReadOnly,
+            _ => Self::Database(error),
         }
-        Self::Database(error)
     }
 }
 
@@ -98,5 +114,22 @@ impl StorageError {
         error
             .as_database_error()
             .is_some_and(|error| error.is_unique_violation())
+    }
+
+    /// Whether what was to be stored is at fault, rather than the database: something else might have been.
+    pub fn is_of_values(&self) -> bool {
+        let Self::Database(error) = self else {
+            return false;
+        };
+        match Code::of(error) {
+            Some(Code::Sqlite(code)) => matches!(
+                code,
+                sqlite_code::TOOBIG | sqlite_code::CONSTRAINT | sqlite_code::MISMATCH
+            ),
+            Some(Code::Postgres(code)) => POSTGRES_OF_VALUES
+                .iter()
+                .any(|class| code.starts_with(class)),
+            None => false,
+        }
     }
 }

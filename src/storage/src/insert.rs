@@ -144,10 +144,12 @@ fn postgres_text(into: &str, columns: &[Column], conflict: &str) -> String {
     text
 }
 
+/// `OR FAIL` spares SQLite to note each page as it was before the statement, so that it could undo the statement alone: as on
+/// PostgreSQL, nothing is done in a transaction one of whose statements has failed.
 fn sqlite_text(into: &str, columns: usize, rows: usize, conflict: &str) -> String {
     let row = format!("({})", vec!["?"; columns].join(", "));
     format!(
-        "INSERT INTO {into} VALUES {} {conflict}",
+        "INSERT OR FAIL INTO {into} VALUES {} {conflict}",
         vec![row; rows].join(", ")
     )
 }
@@ -171,7 +173,7 @@ mod tests {
         );
         assert_eq!(
             sqlite_text("t (a, b)", 2, 2, ""),
-            "INSERT INTO t (a, b) VALUES (?, ?), (?, ?) "
+            "INSERT OR FAIL INTO t (a, b) VALUES (?, ?), (?, ?) "
         );
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     },
 };
 
-/// The busiest endpoint of all: what it does per event is kept little.
+/// The busiest endpoint of all: what it does per event is kept little. What it rarely waits for has a box, here and in the
+/// engine, so that a message doesn't carry the room for it around.
 pub(super) async fn handle(
     api: ClientApi,
     incoming: Incoming<MaybeDelayed<Request>>,
@@ -32,7 +33,7 @@ pub(super) async fn handle(
             delay,
             transaction_id: Some(request.txn_id.as_str()),
         };
-        return schedule(&api, &session, &request.room_id, wish).await;
+        return Box::pin(schedule(&api, &session, &request.room_id, wish)).await;
     }
     admit(&api, &session, Action::Message)?;
     if body.is_empty() {

@@ -134,7 +134,7 @@ fn write(piece: Piece<'_>, content: String, built_on: Option<i64>) -> Write {
 
 #[cfg(test)]
 mod tests {
-    use parley_storage::DatabaseSettings;
+    use parley_storage::{DatabaseSettings, statement::statement};
     use ruma::server_name;
     use tokio::sync::oneshot;
 
@@ -251,6 +251,35 @@ mod tests {
         futures::future::join_all(changes).await;
         let list = pieces.database.account_data(user_nid, 0, TYPE).await;
         assert_eq!(list.unwrap().unwrap().split(' ').count(), 20);
+        engine.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_can_not_be_stored_takes_no_other_with_it() {
+        const REFUSING: &str = "CREATE TRIGGER refusing BEFORE INSERT ON account_data \
+            WHEN NEW.content = 'wrong' BEGIN SELECT RAISE(ABORT, 'no'); END";
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, pieces, user_nid) = server(&folder, 0).await;
+        let mut transaction = pieces.database.write().await.unwrap();
+        statement(REFUSING).run(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        // Queued before any of them is committed, so that they are one group.
+        let mut pending = Vec::new();
+        for number in 0..9 {
+            let event_type = format!("com.example.{number}");
+            let piece = Piece {
+                user_nid,
+                room_nid: 0,
+                event_type: &event_type,
+            };
+            let content = if number == 4 { "wrong" } else { "right" };
+            let permit = pieces.committer.reserve().await.unwrap();
+            pending.push(permit.queue(write(piece, content.to_owned(), None), Vec::new()));
+        }
+        for (number, pending) in pending.into_iter().enumerate() {
+            let outcome = pending.committed().await;
+            assert_eq!(outcome.is_ok(), number != 4, "{number}: {outcome:?}");
+        }
         engine.stop().await;
     }
 }

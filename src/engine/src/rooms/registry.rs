@@ -76,7 +76,7 @@ impl Registry {
             return Ok(Some(room));
         }
         // Another node may have joined it meanwhile.
-        let row = self.database.room(room_id).await?;
+        let row = Box::pin(self.database.room(room_id)).await?;
         let Some(row) = row.filter(|row| !row.extremities.is_empty()) else {
             return Ok(None);
         };
@@ -143,7 +143,7 @@ impl Registry {
         if let Some(room) = self.alive(|alive| alive.by_id.get(room_id).and_then(Weak::upgrade)) {
             return Ok(Some(room));
         }
-        match self.database.room(room_id).await? {
+        match Box::pin(self.database.room(room_id)).await? {
             Some(row) => Ok(Some(self.room_of_row(&row)?)),
             None => Ok(None),
         }
@@ -267,7 +267,7 @@ impl Registry {
         }
         let mut head = room.head.lock().await;
         if room.published().is_none() {
-            *head = Some(self.read_head(room).await?);
+            *head = Some(Box::pin(self.read_head(room)).await?);
         }
         room.published()
             .map(|(state, _)| state)

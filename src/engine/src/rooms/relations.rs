@@ -348,20 +348,14 @@ impl Rooms {
         };
         let key = match (relation.rel_type.as_str(), &relation.key) {
             ("m.annotation", Some(key)) => key,
-            ("m.thread", _) => return self.check_thread(room, &relation.target).await,
+            ("m.thread", _) => return Box::pin(self.check_thread(room, &relation.target)).await,
             _ => return Ok(()),
         };
+        let (target, user_nid) = (&relation.target, session.user_nid);
         let known = self
             .database
-            .has_annotation(
-                room.nid(),
-                &relation.target,
-                session.user_nid,
-                event_type,
-                key,
-            )
-            .await?;
-        if known {
+            .has_annotation(room.nid(), target, user_nid, event_type, key);
+        if Box::pin(known).await? {
             return Err(EngineError::refused(
                 ErrorKind::DuplicateAnnotation,
                 "you have said the same of this event before",

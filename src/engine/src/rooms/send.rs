@@ -137,9 +137,7 @@ impl Rooms {
                 content,
                 at: message.at,
             };
-            return self
-                .redact_new(session, &room, redacting, key, making)
-                .await;
+            return Box::pin(self.redact_new(session, &room, redacting, key, making)).await;
         }
         self.check_relation(session, &room, message.event_type, message.content.get())
             .await?;
@@ -308,8 +306,8 @@ impl Rooms {
         let event_id = match sent {
             Ok(event_id) => event_id,
             Err(error) => {
-                let transactions = &self.transactions;
-                transactions.repeated(&self.database, key, error).await?
+                let repeated = self.transactions.repeated(&self.database, key, error);
+                Box::pin(repeated).await?
             }
         };
         making.made(&event_id);

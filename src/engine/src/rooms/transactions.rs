@@ -119,7 +119,7 @@ impl Transactions {
         let Ok(device) = made;
         device
             .read
-            .get_or_try_init(|| device.read(database, key.device_nid))
+            .get_or_try_init(|| Box::pin(device.read(database, key.device_nid)))
             .await?;
         let slot = device.slot(key.text()).lock_owned().await;
         Ok(match slot.as_ref() {

@@ -206,8 +206,9 @@ impl Worker {
         }
     }
 
-    /// Commits a group. If one of it is a duplicate of something, so that the whole fails, each half is tried by itself,
-    /// until that one is alone: it doesn't take the others with it, nor cost a commit for each of them.
+    /// Commits a group. If one of it is a duplicate of something, or can't be stored for what it says, so that the whole
+    /// fails, each half is tried by itself, until that one is alone: it doesn't take the others with it, nor cost a commit
+    /// for each of them.
     async fn commit_group(&self, group: Vec<Queued>, queue: &mut mpsc::Receiver<Queued>) {
         let mut group = drop_outdated(group);
         if group.is_empty() {
@@ -216,7 +217,7 @@ impl Worker {
         metrics::histogram!("parley_commit_writes").record(group.len() as f64);
         match self.commit(&mut group, queue).await {
             Ok(committed) => self.publish(group, committed).await,
-            Err(error) if group.len() == 1 || !error.is_duplicate() => {
+            Err(error) if group.len() == 1 || !error.is_of_values() => {
                 tracing::error!(%error, writes = group.len(), "a commit failed; nothing of it was made");
                 metrics::counter!("parley_commit_failures_total").increment(1);
                 fail(group, error);
