@@ -59,8 +59,10 @@ const QUESTIONS: usize = 50;
 const PAUSE_MS: i64 = 60 * 1_000;
 /// How long keys that don't hold long enough are taken for what there is.
 const FRESH_MS: i64 = 5 * 60 * 1_000;
-/// How long a server that has just given its keys isn't asked for one that was not among them: anyone can name any.
-const AGAIN_MS: i64 = 10 * 1_000;
+/// How often a server is asked, within [`AGAIN_MS`], for a key that was not among those it gave: anyone can name any. But it
+/// may have got a new one since.
+const AGAIN: usize = 3;
+const AGAIN_MS: i64 = 30 * 1_000;
 /// How long somebody waits for the keys of one server.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -72,8 +74,9 @@ struct ServerEntry {
     /// Whether its keys are stored for good.
     is_kept: bool,
     keys: BTreeMap<OwnedServerSigningKeyId, KnownKey>,
-    /// When it was last asked and gave keys; when its answer was of no use; when it wasn't reached.
-    asked_at: i64,
+    /// When it was asked and gave keys, the last time first.
+    asked_at: [i64; AGAIN],
+    /// When its answer was last of no use; when it wasn't reached.
     failed_at: i64,
     unreached_at: i64,
     /// When it was last not asked because it fails.
@@ -263,7 +266,8 @@ impl Keys {
         let mut entry = entry.lock().await;
         let now = self.inner.clock.now_ms();
         let reached_at = self.inner.reached_at(server).await;
-        if !entry.is_paused(Purpose::Notary, reached_at, now) && now - entry.asked_at >= FRESH_MS {
+        if !entry.is_paused(Purpose::Notary, reached_at, now) && now - entry.asked_at[0] >= FRESH_MS
+        {
             self.inner
                 .ask(Purpose::Notary, server, &mut entry, now)
                 .await;
@@ -400,8 +404,11 @@ impl Inner {
         let unknown = wanted
             .iter()
             .any(|key| !entry.keys.contains_key(&key.key_id));
-        let holds = if unknown { AGAIN_MS } else { FRESH_MS };
-        if now - entry.asked_at < holds {
+        let is_due = match unknown {
+            true => now - entry.asked_at[AGAIN - 1] >= AGAIN_MS,
+            false => now - entry.asked_at[0] >= FRESH_MS,
+        };
+        if !is_due {
             return false;
         }
         self.ask(purpose, server, entry, now).await;
@@ -447,7 +454,8 @@ impl Inner {
         };
         match self.directly(server, effort).await {
             Ok(published) => {
-                entry.asked_at = now;
+                entry.asked_at.rotate_right(1);
+                entry.asked_at[0] = now;
                 entry.forget_failures();
                 self.take(server, entry, published, now).await;
             }
@@ -583,7 +591,7 @@ mod tests {
         let object = json!({
             "server_name": server,
             "valid_until_ts": NOW + DAY_MS,
-            "verify_keys": { "ed25519:a": { "key": public.encode() } },
+            "verify_keys": { (format!("ed25519:{}", key.version())): { "key": public.encode() } },
             "old_verify_keys": {},
         });
         let mut object: CanonicalJsonObject = serde_json::from_value(object).unwrap();
@@ -690,6 +698,32 @@ mod tests {
         destinations.failed(server, &entry, "it refuses").await;
         assert!(destinations.pause(server).await > 0);
         assert_eq!(keys.find(wanted(server)).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_just_got_a_new_key_is_asked_for_it_and_not_for_any_number_of_others()
+    {
+        let way = Way::open().await;
+        let server = server_name!("one.example");
+        let pair = key(server.to_owned());
+        way.line
+            .answer(move |_, _| published(&publish(server, &pair)));
+        let keys = keys(&way, &[]);
+        let find = async |id: &str| {
+            let mut wanted = wanted(server);
+            wanted[0].key_id = id.try_into().unwrap();
+            keys.find(wanted).await.len()
+        };
+        assert_eq!(find("ed25519:old").await, 0);
+        assert_eq!((find("ed25519:a").await, way.line.carried()), (1, 1));
+        let new = ServerKey::from_der(server.to_owned(), &ServerKey::generate(), "b").unwrap();
+        way.line
+            .answer(move |_, _| published(&publish(server, &new)));
+        assert_eq!((find("ed25519:b").await, way.line.carried()), (1, 2));
+        for number in 0..10 {
+            assert_eq!(find(&format!("ed25519:made_up_{number}")).await, 0);
+        }
+        assert_eq!(way.line.carried(), AGAIN);
     }
 
     #[tokio::test]
