@@ -41,6 +41,18 @@ impl TestServer {
         self.run([trigger]).await;
     }
 
+    /// Has whatever asks a table fail, as if the database weren't there.
+    pub async fn hide(&self, table: &str) {
+        self.run([format!("ALTER TABLE {table} RENAME TO hidden_{table}")])
+            .await;
+    }
+
+    /// Ends that.
+    pub async fn show(&self, table: &str) {
+        self.run([format!("ALTER TABLE hidden_{table} RENAME TO {table}")])
+            .await;
+    }
+
     async fn run(&self, statements: impl IntoIterator<Item = String>) {
         let write = self.database().write().await;
         let mut transaction = write.expect("the database is there");

@@ -41,6 +41,30 @@ async fn what_cannot_be_stored_is_not_acknowledged() {
 }
 
 #[tokio::test]
+async fn what_is_of_a_room_that_cannot_be_read_is_not_acknowledged() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let room_id = create_public(&alice).await;
+        let peer = told().await;
+        let resident = Resident::join(&peer, &servers[0], &room_id).await;
+        let (id, event) = resident.message("while the database is away", |_| ());
+        let transaction = json!({
+            "origin": peer.name(), "origin_server_ts": 1_700_000_000_000_u64, "pdus": [event],
+        });
+        // Otherwise the room is in memory.
+        servers[0].restart().await;
+        let path = "/_matrix/federation/v1/send/away";
+        servers[0].hide("rooms").await;
+        let refused = peer.put(&servers[0], path, transaction.clone()).await;
+        servers[0].show("rooms").await;
+        assert!(refused.status.is_server_error(), "{refused:?}");
+        peer.put(&servers[0], path, transaction).await.ok();
+        hear(&alice, &room_id, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_is_in_the_room_once_the_disk_works_again() {
     federated(1, async |servers| {
         let alice = servers[0].register("alice").await;

@@ -60,6 +60,8 @@ struct Holder {
     tells_all: AtomicBool,
     /// Whether it says that who asks isn't in the room.
     denies: AtomicBool,
+    /// Whether it answers joins, which it has taken before.
+    lets_in: watch::Sender<bool>,
     name: OnceLock<String>,
 }
 
@@ -140,6 +142,11 @@ async fn send_join(
     let mut servers = vec![holder.name.get().unwrap().clone()];
     servers.extend(holder.held().others.iter().cloned());
     holder.held().heard.push(join.clone());
+    let _ = holder
+        .lets_in
+        .subscribe()
+        .wait_for(|lets_in| *lets_in)
+        .await;
     Json(json!({
         "event": join,
         "state": jsons(holder.state(|event| !omits || !is_member(event))),
@@ -186,6 +193,7 @@ async fn holding() -> (Peer, Arc<Holder>) {
         open: watch::Sender::new(false),
         tells_all: AtomicBool::new(false),
         denies: AtomicBool::new(false),
+        lets_in: watch::Sender::new(true),
         name: OnceLock::new(),
     });
     let base = "/_matrix/federation";

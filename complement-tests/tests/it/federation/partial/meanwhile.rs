@@ -69,6 +69,32 @@ fn types_of(events: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn what_is_told_of_a_room_before_the_join_is_answered_is_taken() {
+    /// How long the answer takes, in which what is told comes first.
+    const SLOW: Duration = Duration::from_millis(300);
+    federated(1, async |servers| {
+        let (peer, holder) = holding().await;
+        let mut founder = fill(&peer, &servers[0], &holder);
+        let room_id = founder.room_id.clone();
+        let alice = servers[0].register("alice").await;
+        holder.lets_in.send_replace(false);
+        let welcome = async {
+            holder.hears(|event| event["type"] == "m.room.member").await;
+            let joined = holder.held().heard.last().cloned().unwrap();
+            founder.last = founder.id_of(&joined);
+            let answer = async {
+                tokio::time::sleep(SLOW).await;
+                holder.lets_in.send_replace(true);
+            };
+            tokio::join!(founder.say("welcome"), answer).0
+        };
+        let ((), said) = tokio::join!(join(&alice, &room_id, &peer), welcome);
+        hear_lazily(&alice, &room_id, &said).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_leaves_before_the_members_are_known_is_told_of_the_room_they_have_left() {
     federated(1, async |servers| {
         let (_peer, _holder, room_id, alice) = enter(&servers[0]).await;

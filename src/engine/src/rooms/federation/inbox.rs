@@ -8,7 +8,7 @@ use std::{
 
 use parley_protocol::Unverified;
 use parley_storage::{
-    Engine as DatabaseEngine,
+    Engine as DatabaseEngine, StorageError,
     commit::Write,
     inbox::{InboxRow, Received},
 };
@@ -16,7 +16,11 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, api::
 use serde::Deserialize;
 
 use super::receive::Verdict;
-use crate::{EngineError, Result, remote::RawPdu, rooms::Rooms};
+use crate::{
+    EngineError, Result,
+    remote::RawPdu,
+    rooms::{Rooms, room::Room},
+};
 
 /// Events that a room's worker takes at once.
 const BATCH: i64 = 50;
@@ -166,6 +170,17 @@ enum Worked {
     NotStored,
 }
 
+/// Whether what couldn't be taken can be if it is sent once more.
+fn may_be_taken_later(error: &EngineError) -> bool {
+    match error {
+        // What makes no sense in the database will not make any then.
+        EngineError::Storage(error) => !matches!(error, StorageError::Corrupt(_)),
+        EngineError::NotStored(_) => true,
+        EngineError::Refused { kind, .. } => matches!(kind, ErrorKind::LimitExceeded(_)),
+        _ => false,
+    }
+}
+
 /// An event of a transaction that may be taken.
 struct Sorted {
     room_id: OwnedRoomId,
@@ -179,7 +194,8 @@ impl Rooms {
     /// `PUT /_matrix/federation/v1/send/{txnId}`
     ///
     /// # Errors
-    /// If they can't be stored; `M_LIMIT_EXCEEDED` if too many wait.
+    /// If they can't be stored, or the database fails otherwise; `M_LIMIT_EXCEEDED` if too many wait, or this server is still
+    /// coming into a room. The other server sends them again then.
     pub async fn take_transaction(
         self: &Arc<Self>,
         origin: &ServerName,
@@ -202,6 +218,7 @@ impl Rooms {
                         json,
                     });
                 }
+                Err((_, error)) if may_be_taken_later(&error) => return Err(error),
                 Err((Some(event_id), error)) => {
                     tracing::debug!(%origin, %event_id, %error, "an event is not taken");
                     answers.push((event_id, Err(error.to_string())));
@@ -244,6 +261,20 @@ impl Rooms {
         }
     }
 
+    /// A room. If this server isn't in it but is about to be: who has let it in tells of what happens from then on, which may
+    /// be sooner than all is written that came with the join.
+    async fn room_to_be_in(&self, room_id: &RoomId) -> Result<Option<Arc<Room>>> {
+        let room = self.registry.find(room_id).await?;
+        let is_here = match &room {
+            Some(room) => self.is_here(room).await?,
+            None => false,
+        };
+        match !is_here && self.joining.over(room_id).await? {
+            true => self.registry.find(room_id).await,
+            false => Ok(room),
+        }
+    }
+
     /// Which room an event is of, if this server takes events of that room from `origin`.
     async fn sort(
         &self,
@@ -256,7 +287,7 @@ impl Rooms {
         }
         let fields: Fields = serde_json::from_str(event.get())
             .map_err(|error| (None, EngineError::bad_json(error.to_string())))?;
-        let room = self.registry.find(&fields.room_id).await;
+        let room = self.room_to_be_in(&fields.room_id).await;
         let room = room.map_err(|error| (None, error))?;
         let unknown = || EngineError::not_found("this server isn't in that room");
         let room = room.ok_or_else(|| (None, unknown()))?;

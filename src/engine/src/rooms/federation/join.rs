@@ -5,6 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use parley_protocol::{
@@ -50,6 +51,9 @@ const MAX_SERVERS: usize = 20;
 /// Servers in a room that are remembered until its members are known.
 const MAX_TOLD: usize = 10_000;
 
+/// How long what is sent of a room waits while this server is still coming into it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The rooms of which other servers are being asked for something: once at a time, as after the first the others needn't
 /// ask anybody.
 #[derive(Debug, Default)]
@@ -65,6 +69,24 @@ impl Joining {
         let lock = Arc::new(tokio::sync::Mutex::new(()));
         rooms.insert(room_id.to_owned(), Arc::downgrade(&lock));
         lock
+    }
+
+    /// Waits until nobody is being asked for a room, if somebody is. Whether that was so.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` if it takes longer than [`PATIENCE`].
+    pub(super) async fn over(&self, room_id: &RoomId) -> Result<bool> {
+        let lock = {
+            let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.get(room_id).and_then(Weak::upgrade)
+        };
+        let Some(lock) = lock else {
+            return Ok(false);
+        };
+        match tokio::time::timeout(PATIENCE, lock.lock()).await {
+            Ok(_) => Ok(true),
+            Err(_) => Err(EngineError::limit_exceeded(PATIENCE)),
+        }
     }
 }
 
