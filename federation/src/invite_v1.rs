@@ -86,6 +86,12 @@ impl Request {
     }
 }
 
+/// The ids in the path of an invitation, which are the same in either version.
+pub(crate) fn ids(path: &[&str]) -> Result<(OwnedRoomId, OwnedEventId), DeserializationError> {
+    let part = |index: usize| path.get(index).copied().unwrap_or_default();
+    Ok((part(0).try_into()?, part(1).try_into()?))
+}
+
 impl IncomingRequest for Request {
     type EndpointError = Error;
     type OutgoingResponse = Response;
@@ -94,10 +100,10 @@ impl IncomingRequest for Request {
         request: http::Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let part = |index: usize| path.get(index).copied().unwrap_or_default();
+        let (room_id, event_id) = ids(path)?;
         Ok(Self {
-            room_id: OwnedRoomId::try_from(part(0))?,
-            event_id: OwnedEventId::try_from(part(1))?,
+            room_id,
+            event_id,
             event: serde_json::from_slice(request.body())?,
         })
     }

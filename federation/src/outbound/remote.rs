@@ -1,5 +1,6 @@
 //! What the engine asks of other servers, [`Remote`], by the requests of the server-server API.
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Response;
 use parley_engine::remote::{
@@ -8,11 +9,11 @@ use parley_engine::remote::{
     StateEvents, StateIds, ThirdPartyAddress, WantedKey,
 };
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedUserId, RoomAliasId,
-    RoomId, RoomVersionId, ServerName, UInt, UserId,
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
+    RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
     api::{
-        Direction,
-        error::ErrorKind,
+        Direction, EndpointError,
+        error::Error,
         federation::{
             authorization::get_event_authorization,
             backfill::get_backfill,
@@ -36,7 +37,7 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    client::{Client, Effort},
+    client::{Client, Effort, refusal},
     identity::IdentityServers,
 };
 use crate::{exchange, invite_v1, keys::Keys};
@@ -330,16 +331,23 @@ impl Remote for Servers {
         alias: &'a RoomAliasId,
         insist: bool,
     ) -> RemoteFuture<'a, ResolvedAlias> {
+        #[derive(Deserialize)]
+        struct Found {
+            room_id: OwnedRoomId,
+            servers: Vec<String>,
+        }
         let request = get_room_information::v1::Request::new(alias.to_owned());
         let effort = Effort {
             although_failing: insist,
             ..Effort::STEP
         };
         Box::pin(async move {
-            let answer = self.client.send(destination, request, effort).await?;
+            // Not by ruma's type, for which one wrong name spoils the others.
+            let answer = self.client.fetch(destination, request, effort).await?;
+            let answer: Found = read(&answer)?;
             Ok(ResolvedAlias {
                 room_id: answer.room_id,
-                servers: answer.servers,
+                servers: names(answer.servers),
             })
         })
     }
@@ -384,13 +392,9 @@ impl Remote for Servers {
             ..Effort::QUERY
         };
         Box::pin(async move {
-            let answer = self.client.send(destination, request, effort).await?;
-            Ok(PublicRooms {
-                chunk: answer.chunk,
-                next_batch: answer.next_batch,
-                prev_batch: answer.prev_batch,
-                total: answer.total_room_count_estimate.map(u64::from),
-            })
+            // Not by ruma's type, by which one odd room would take all others of the page along.
+            let answer = self.client.fetch(destination, request, effort).await?;
+            Ok(read::<RoomsPage<'_>>(&answer)?.into())
         })
     }
 
@@ -400,13 +404,13 @@ impl Remote for Servers {
         room_id: &'a RoomId,
         suggested_only: bool,
     ) -> RemoteFuture<'a, SpaceRooms> {
+        // Lists that are empty are `null` to servers written in Go.
         #[derive(Deserialize)]
-        struct Rooms {
+        struct Rooms<'a> {
             room: Box<RawValue>,
-            #[serde(default)]
-            children: Vec<Box<RawValue>>,
-            #[serde(default)]
-            inaccessible_children: Vec<ruma::OwnedRoomId>,
+            children: Option<Vec<Box<RawValue>>>,
+            #[serde(borrow)]
+            inaccessible_children: Option<Vec<&'a RawValue>>,
         }
         let mut request = get_hierarchy::v1::Request::new(room_id.to_owned());
         request.suggested_only = suggested_only;
@@ -416,11 +420,15 @@ impl Remote for Servers {
                 .client
                 .fetch(destination, request, Effort::QUERY)
                 .await?;
-            let answer: Rooms = read(&answer)?;
+            let answer: Rooms<'_> = read(&answer)?;
+            let inaccessible = answer.inaccessible_children.unwrap_or_default();
+            let room_ids = inaccessible.into_iter();
             Ok(SpaceRooms {
                 room: answer.room,
-                children: answer.children,
-                inaccessible: answer.inaccessible_children,
+                children: answer.children.unwrap_or_default(),
+                inaccessible: room_ids
+                    .filter_map(|room_id| serde_json::from_str(room_id.get()).ok())
+                    .collect(),
             })
         })
     }
@@ -511,27 +519,38 @@ fn nonsense(error: serde_json::Error) -> RemoteError {
     RemoteError::Nonsense(error.to_string())
 }
 
-/// Reads an answer that isn't read by ruma's type.
-fn read<'a, T: Deserialize<'a>>(answer: &'a Response<bytes::Bytes>) -> Result<T, RemoteError> {
-    if !answer.status().is_success() {
-        #[derive(Deserialize, Default)]
-        struct Refusal {
-            #[serde(default)]
-            errcode: String,
-            #[serde(default)]
-            error: String,
+/// A page of public rooms as it came.
+#[derive(Deserialize)]
+struct RoomsPage<'a> {
+    /// `null` for none is of servers written in Go.
+    #[serde(borrow)]
+    chunk: Option<Vec<&'a RawValue>>,
+    next_batch: Option<String>,
+    prev_batch: Option<String>,
+    total_room_count_estimate: Option<UInt>,
+}
+
+impl From<RoomsPage<'_>> for PublicRooms {
+    fn from(page: RoomsPage<'_>) -> Self {
+        let rooms = page.chunk.unwrap_or_default().into_iter();
+        Self {
+            chunk: rooms
+                .filter_map(|room| serde_json::from_str(room.get()).ok())
+                .collect(),
+            next_batch: page.next_batch,
+            prev_batch: page.prev_batch,
+            total: page.total_room_count_estimate.map(u64::from),
         }
-        let refusal: Refusal = serde_json::from_slice(answer.body()).unwrap_or_default();
-        return Err(RemoteError::Refused {
-            kind: match refusal.errcode.as_str() {
-                "M_FORBIDDEN" => ErrorKind::Forbidden,
-                "M_NOT_FOUND" => ErrorKind::NotFound,
-                "M_UNRECOGNIZED" => ErrorKind::Unrecognized,
-                _ => ErrorKind::Unknown,
-            },
-            status: answer.status().as_u16(),
-            message: refusal.error,
-        });
+    }
+}
+
+/// Reads an answer that isn't read by ruma's type.
+fn read<'a, T: Deserialize<'a>>(answer: &'a Response<Bytes>) -> Result<T, RemoteError> {
+    if !answer.status().is_success() {
+        let mut refused = Response::new(answer.body().as_ref());
+        *refused.status_mut() = answer.status();
+        *refused.headers_mut() = answer.headers().clone();
+        return Err(refusal(Error::from_http_response(refused)));
     }
     serde_json::from_slice(answer.body()).map_err(nonsense)
 }

@@ -83,10 +83,12 @@ pub fn event(input: &[u8]) {
     let first = first.as_str();
     let id = event_id!("$fuzz");
     if let Ok(fields) = ClientFields::parse(first) {
-        let body = fields.body(id);
-        let whole = format!("{{{body}}}");
-        serde_json::from_str::<serde_json::Value>(&whole)
-            .expect("a body is the inside of an object");
+        for in_content in [true, false] {
+            let body = fields.body(id, || in_content);
+            let whole = format!("{{{body}}}");
+            serde_json::from_str::<serde_json::Value>(&whole)
+                .expect("a body is the inside of an object");
+        }
     }
     let state: Vec<StateEvent> = lines
         .filter_map(|line| StateEvent::parse(id.to_owned(), &line?))

@@ -25,6 +25,8 @@ pub(crate) const MAX_AVATAR_URL: usize = 1_024;
 
 /// What also stands in the membership of each room.
 const SHOWN_IN_ROOMS: [&str; 2] = ["displayname", "avatar_url"];
+/// What is a string where it is set; any other field may hold any JSON, null included.
+const STRINGS: [&str; 3] = ["displayname", "avatar_url", "m.tz"];
 
 /// The profiles of this server's users.
 #[derive(Clone, Debug)]
@@ -86,14 +88,17 @@ impl Profiles {
         value.ok_or_else(not_set)
     }
 
-    /// Asks the server of a user.
+    /// Asks the server of a user. What by its definition is a string and isn't one there, such as the null of servers that
+    /// tell of a field that it isn't set, is taken for not set.
     async fn ask(&self, user_id: &UserId, field: Option<&str>) -> Result<Vec<(String, String)>> {
         let unknown = || EngineError::not_found("there is no such user on this server");
         let remote = self.outside.get().ok_or_else(unknown)?;
         let server = user_id.server_name();
         let told = remote.query_profile(server, user_id, field).await?;
+        let may_be = |field: &str, value: &Value| value.is_string() || !STRINGS.contains(&field);
         Ok(told
             .into_iter()
+            .filter(|(field, value)| may_be(field, value))
             .map(|(field, value)| (field, value.to_string()))
             .collect())
     }

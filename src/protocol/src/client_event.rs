@@ -4,11 +4,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use ruma::{EventId, RoomId, events::TimelineEventType};
-use serde::Deserialize;
+use ruma::{EventId, MilliSecondsSinceUnixEpoch, RoomId, events::TimelineEventType};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::StateEvent;
+use crate::{StateEvent, pdu::time};
 
 /// The fields of a PDU that clients see, borrowed from its JSON.
 #[derive(Debug, Deserialize)]
@@ -25,11 +25,25 @@ pub struct ClientFields<'a> {
     /// Its content.
     #[serde(borrow)]
     pub content: &'a RawValue,
-    /// Milliseconds since the epoch.
-    pub origin_server_ts: u64,
-    /// What it redacts, where that stands at the top level.
-    #[serde(borrow)]
+    /// When the sender's server made it.
+    #[serde(deserialize_with = "time")]
+    pub origin_server_ts: MilliSecondsSinceUnixEpoch,
+    /// What it redacts, where that stands at the top level. In most events this is a key that nobody knows.
+    #[serde(borrow, default, deserialize_with = "text_or_other")]
     pub redacts: Option<Cow<'a, str>>,
+}
+
+/// Reads a text, if it is one.
+fn text_or_other<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Cow<'a, str>>, D::Error> {
+    let value = <&'a RawValue>::deserialize(deserializer)?;
+    Ok(text(value))
+}
+
+/// The text that a value is.
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str(value.get()).ok()
 }
 
 impl<'a> ClientFields<'a> {
@@ -43,15 +57,17 @@ impl<'a> ClientFields<'a> {
 
     /// The members of the client's JSON object that are the same for every receiver, without braces, so that
     /// `room_id` and `unsigned` can be put behind them.
-    pub fn body(&self, event_id: &EventId) -> Box<str> {
+    ///
+    /// `in_content` says whether redactions of the room's version name their target in their content; only they ask for it.
+    pub fn body(&self, event_id: &EventId, in_content: impl FnOnce() -> bool) -> Box<str> {
         let mut body = String::with_capacity(self.content.get().len() + 256);
-        let redacted = self.redacted_event();
+        let redacted = self.redacted_event(in_content);
         body.push_str("\"content\":");
         push_content(&mut body, self.content.get(), redacted.as_ref());
         let _ = write!(
             body,
             ",\"event_id\":\"{event_id}\",\"origin_server_ts\":{}",
-            self.origin_server_ts
+            self.origin_server_ts.get()
         );
         if let Some(redacted) = redacted {
             push_member(&mut body, "redacts", &redacted.event_id);
@@ -64,10 +80,11 @@ impl<'a> ClientFields<'a> {
         body.into_boxed_str()
     }
 
-    /// Clients of either age look for the redacted event in either place, so it stands in both whatever the room version.
+    /// Clients of either age look for the redacted event in either place, so it stands in both whatever the room version. Which
+    /// of the two counts is up to the version: the other may name anything.
     ///
     /// <https://spec.matrix.org/v1.19/rooms/v11/#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property>
-    fn redacted_event(&self) -> Option<Redacted<'a>> {
+    fn redacted_event(&self, in_content: impl FnOnce() -> bool) -> Option<Redacted<'a>> {
         #[derive(Deserialize)]
         struct Content<'a> {
             #[serde(borrow)]
@@ -77,11 +94,12 @@ impl<'a> ClientFields<'a> {
             return None;
         }
         let content: Content<'a> = serde_json::from_str(self.content.get()).ok()?;
-        let inside = content
-            .redacts
-            .and_then(|redacts| serde_json::from_str(redacts.get()).ok());
+        let event_id = match in_content() {
+            true => content.redacts.and_then(text),
+            false => self.redacts.clone(),
+        };
         Some(Redacted {
-            event_id: self.redacts.clone().or(inside)?,
+            event_id: event_id?,
             stands_in_content: content.redacts.is_some(),
         })
     }
@@ -209,6 +227,7 @@ fn stripped(event: &StateEvent, is_dated: bool) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use ruma::{event_id, room_id};
+    use serde_json::json;
 
     use super::*;
 
@@ -217,7 +236,7 @@ mod tests {
     #[test]
     fn a_client_sees_nothing_of_federation() {
         let fields = ClientFields::parse(PDU).unwrap();
-        let body = fields.body(event_id!("$id"));
+        let body = fields.body(event_id!("$id"), || true);
         let mut event = String::new();
         write(&mut event, &body, Some(room_id!("!r:a")), |out| {
             out.push_str(r#"{"age":1}"#);
@@ -230,12 +249,13 @@ mod tests {
 
     #[test]
     fn a_redaction_names_its_target_in_both_places_in_every_version() {
-        let body_of = |inside: &str, beside: &str| {
+        let body_of = |in_content: bool, inside: &str, beside: &str| {
             let pdu = format!(
                 r#"{{"content":{{{inside}}},"origin_server_ts":5,{beside}"sender":"@a:a","type":"m.room.redaction"}}"#
             );
             let fields = ClientFields::parse(&pdu).unwrap();
-            fields.body(event_id!("$id")).into_string()
+            let body = fields.body(event_id!("$id"), || in_content);
+            body.into_string()
         };
         let whole = |content: &str, beside: &str| {
             format!(
@@ -244,19 +264,56 @@ mod tests {
         };
         let beside = r#""redacts":"$target","#;
         let alone = r#"{"redacts":"$target"}"#;
-        assert_eq!(body_of(r#""redacts":"$target""#, ""), whole(alone, beside));
-        assert_eq!(body_of("", beside), whole(alone, beside));
+        let inside = &alone[1..alone.len() - 1];
+        assert_eq!(body_of(true, inside, ""), whole(alone, beside));
+        assert_eq!(body_of(false, "", beside), whole(alone, beside));
         assert_eq!(
-            body_of(r#""reason":"spam""#, beside),
+            body_of(false, r#""reason":"spam""#, beside),
             whole(r#"{"reason":"spam","redacts":"$target"}"#, beside)
         );
         // What somebody put there stays.
         for odd in [r#"{"redacts":7}"#, r#"{"redacts":"$other"}"#] {
             let inside = &odd[1..odd.len() - 1];
-            assert_eq!(body_of(inside, beside), whole(odd, beside));
+            assert_eq!(body_of(false, inside, beside), whole(odd, beside));
         }
         // A redaction that was redacted.
-        assert_eq!(body_of("", ""), whole("{}", ""));
+        for in_content in [true, false] {
+            assert_eq!(body_of(in_content, "", ""), whole("{}", ""));
+        }
+    }
+
+    #[test]
+    fn what_stands_where_the_version_does_not_look_is_not_told_as_what_is_redacted() {
+        let body_of = |in_content: bool, inside: &str, beside: &str| {
+            let pdu = format!(
+                r#"{{"content":{{{inside}}},"origin_server_ts":5,"redacts":{beside},"sender":"@a:a","type":"m.room.redaction"}}"#
+            );
+            let fields = ClientFields::parse(&pdu).unwrap();
+            let body = fields.body(event_id!("$id"), || in_content);
+            let whole: serde_json::Value = serde_json::from_str(&format!("{{{body}}}")).unwrap();
+            (
+                whole["redacts"].clone(),
+                whole["content"]["redacts"].clone(),
+            )
+        };
+        let (real, other) = (json!("$real"), json!("$false"));
+        for odd in [r#""$false""#, "7", "null", r#"{"a":[1e999]}"#] {
+            let told = body_of(true, r#""redacts":"$real""#, odd);
+            assert_eq!(told, (real.clone(), real.clone()), "{odd}");
+            let told = body_of(true, "", odd);
+            assert_eq!(told, (json!(null), json!(null)), "{odd}");
+        }
+        let told = body_of(false, r#""redacts":"$false""#, r#""$real""#);
+        assert_eq!(told, (real, other.clone()));
+        let told = body_of(false, r#""redacts":"$false""#, "7");
+        assert_eq!(told, (json!(null), other));
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_told_as_the_epoch() {
+        let pdu = PDU.replace(r#""origin_server_ts":5"#, r#""origin_server_ts":-5"#);
+        let fields = ClientFields::parse(&pdu).unwrap();
+        assert_eq!(fields.origin_server_ts.get(), ruma::uint!(0));
     }
 
     #[test]

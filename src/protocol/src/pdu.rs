@@ -1,7 +1,7 @@
 //! An event as servers exchange it.
 
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt,
+    EventId, Int, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt,
     UserId, events::TimelineEventType, state_res::Event,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -28,6 +28,7 @@ pub struct PduFields {
     /// Who sent it.
     pub sender: OwnedUserId,
     /// When the sender's server made it.
+    #[serde(deserialize_with = "time")]
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
     /// Its type.
     #[serde(rename = "type")]
@@ -44,7 +45,9 @@ pub struct PduFields {
     pub auth_events: Vec<OwnedEventId>,
     /// One more than that of its prev events.
     pub depth: UInt,
-    /// What it redacts, before room version 11.
+    /// What it redacts, before room version 11. In other events and later versions this is a key like any that nobody knows,
+    /// and whatever stands there makes no event malformed.
+    #[serde(default, deserialize_with = "event_id_or_other")]
     pub redacts: Option<OwnedEventId>,
 }
 
@@ -61,6 +64,23 @@ fn event_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OwnedEven
         .into_iter()
         .map(|(Reference::Id(id) | Reference::Pair(id, _))| id)
         .collect())
+}
+
+/// Reads a time. It may be before the epoch; nobody here asks by how much.
+pub(crate) fn time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<MilliSecondsSinceUnixEpoch, D::Error> {
+    let time = i64::from(Int::deserialize(deserializer)?);
+    let time = u64::try_from(time).unwrap_or_default();
+    Ok(MilliSecondsSinceUnixEpoch(UInt::new_saturating(time)))
+}
+
+/// Reads an event id, if it is one.
+fn event_id_or_other<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<OwnedEventId>, D::Error> {
+    let value = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(value.get()).ok())
 }
 
 impl Pdu {

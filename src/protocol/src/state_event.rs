@@ -7,7 +7,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::Pdu;
+use crate::{Pdu, pdu::time};
 
 /// A state event without its place in the graph, of which a room in memory holds many.
 #[derive(Clone, Debug)]
@@ -48,6 +48,7 @@ impl StateEvent {
             event_type: TimelineEventType,
             state_key: Box<str>,
             content: Box<RawValue>,
+            #[serde(deserialize_with = "time")]
             origin_server_ts: MilliSecondsSinceUnixEpoch,
         }
         let fields: Fields = serde_json::from_str(json).ok()?;

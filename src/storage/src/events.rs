@@ -36,6 +36,8 @@ pub struct EventRow {
     pub replaced_id: Option<OwnedEventId>,
     /// Whether some of what it is built on isn't in the timeline.
     pub after_gap: bool,
+    /// If it is a redaction, the version of its room, which says where it names what it redacts.
+    pub room_version: Option<String>,
 }
 
 impl EventRow {
@@ -60,12 +62,17 @@ pub(crate) type Columns = (
     Option<Vec<u8>>,
     Option<i64>,
     bool,
+    Option<String>,
 );
 
-/// The columns of [`EventRow`]. What an event took the place of may have come with a state, and stand in no timeline.
+/// The columns of [`EventRow`]. What an event took the place of may have come with a state, and stand in no timeline. The
+/// version is looked up for redactions only, as whole states of rooms are read this way.
 pub(crate) const SELECT: &str = "SELECT e.position, e.room_nid, e.event_id, e.snapshot, e.replaces, e.redacted_by, \
      e.device_nid, e.transaction_id, e.json, COALESCE(r.json, o.json), COALESCE(r.event_id, o.event_id), \
-     e.current_snapshot, e.after_gap FROM events e LEFT JOIN events r ON r.position = e.replaces \
+     e.current_snapshot, e.after_gap, \
+     CASE WHEN e.type_nid = (SELECT y.nid FROM event_types y WHERE y.name = 'm.room.redaction') \
+     THEN (SELECT v.version FROM rooms v WHERE v.nid = e.room_nid) END \
+     FROM events e LEFT JOIN events r ON r.position = e.replaces \
      LEFT JOIN outliers o ON o.position = e.replaces ";
 
 impl TryFrom<Columns> for EventRow {
@@ -86,6 +93,7 @@ impl TryFrom<Columns> for EventRow {
             replaced_id: columns.10.as_deref().map(read_event_id).transpose()?,
             current_snapshot: columns.11,
             after_gap: columns.12,
+            room_version: columns.13,
         })
     }
 }

@@ -73,8 +73,8 @@ pub struct RemoteInviteRow {
     pub via: String,
 }
 
-/// Position, room, id, snapshot, PDU.
-type OutlierColumns = (i64, i64, Vec<u8>, Option<i64>, String);
+/// Position, room, id, snapshot, PDU, version of the room.
+type OutlierColumns = (i64, i64, Vec<u8>, Option<i64>, String, Option<String>);
 
 /// Position, room, id, standing, snapshot, depth, PDU.
 /// What is here of an event that comes.
@@ -92,13 +92,15 @@ impl Database {
     /// Events of no timeline.
     pub(crate) async fn outliers_at(&self, positions: Vec<i64>) -> Result<Vec<EventRow>> {
         let rows: Vec<OutlierColumns> = statement(
-            "SELECT position, room_nid, event_id, snapshot, json FROM outliers WHERE position IN ({ints $1})",
+            "SELECT o.position, o.room_nid, o.event_id, o.snapshot, o.json, \
+             CASE WHEN o.slot_nid IS NULL THEN (SELECT v.version FROM rooms v WHERE v.nid = o.room_nid) END \
+             FROM outliers o WHERE o.position IN ({ints $1})",
         )
         .bind(positions)
         .all(self)
         .await?;
         rows.into_iter()
-            .map(|(position, room_nid, event_id, snapshot, json)| {
+            .map(|(position, room_nid, event_id, snapshot, json, version)| {
                 Ok(EventRow {
                     position,
                     room_nid,
@@ -113,6 +115,7 @@ impl Database {
                     replaced_json: None,
                     replaced_id: None,
                     after_gap: false,
+                    room_version: version,
                 })
             })
             .collect()

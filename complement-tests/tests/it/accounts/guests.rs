@@ -3,6 +3,8 @@
 use parley_conformance::{Client, TestOptions, TestServer, on_each_engine, on_each_engine_with};
 use serde_json::{Value, json};
 
+use crate::rooms::redact;
+
 const REGISTER: &str = "/_matrix/client/v3/register";
 const AS_GUEST: &str = "/_matrix/client/v3/register?kind=guest";
 
@@ -190,6 +192,43 @@ async fn a_room_that_takes_guests_no_more_shuts_them_out() {
         assert_eq!(membership(&bob, &room, &alice).await, "join");
         let answer = guest.post(&in_room(&room, "join"), json!({})).await;
         answer.is_refused(403, "M_GUEST_ACCESS_FORBIDDEN");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_whose_word_that_guests_may_join_is_redacted_shuts_them_out() {
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let room = room(&alice, "can_join").await;
+        let (guest, person) = (guest(server).await, guest(server).await);
+        for client in [&guest, &person] {
+            client.post(&in_room(&room, "join"), json!({})).await.ok();
+        }
+        let person = upgraded(&person).await;
+        let access = in_room(&room, "state/m.room.guest_access?format=event");
+        let access = alice.get(&access).await.ok()["event_id"].clone();
+        redact(&alice, &room, access.as_str().unwrap()).await.ok();
+        assert_eq!(membership(&guest, &room, &alice).await, "leave");
+        assert_eq!(membership(&person, &room, &alice).await, "join");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn guests_stay_when_an_earlier_word_on_them_is_redacted() {
+    on_each_engine_with(options, async |server| {
+        let alice = server.register("alice").await;
+        let room = room(&alice, "forbidden").await;
+        let path = in_room(&room, "state/m.room.guest_access");
+        let earlier = alice.get(&format!("{path}?format=event")).await.ok();
+        let open = json!({ "guest_access": "can_join" });
+        alice.put(&path, open).await.ok();
+        let guest = guest(server).await;
+        guest.post(&in_room(&room, "join"), json!({})).await.ok();
+        let earlier = earlier["event_id"].as_str().unwrap();
+        redact(&alice, &room, earlier).await.ok();
+        assert_eq!(membership(&guest, &room, &alice).await, "join");
     })
     .await;
 }

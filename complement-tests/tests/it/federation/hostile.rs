@@ -16,8 +16,11 @@ use axum::{
 use parley_conformance::{Client, Peer, Resident, federated};
 use serde_json::{Value, json};
 
-use super::rooms::{hear, read, say};
-use crate::rooms::{create, get_state, quoted};
+use super::{
+    rooms::{hear, read, say, sync_until},
+    versions::invitation,
+};
+use crate::rooms::{create, get_event, get_state};
 
 /// What a hostile server says when it is asked.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +140,78 @@ async fn events_that_are_too_large_or_malformed_are_left_out_and_the_next_has_it
         assert_eq!(read(&alice, &room_id).await, ["right"]);
         let said = say(&alice, &room_id, "and on").await;
         hear(&alice, &room_id, &said).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_no_such_event_has_makes_it_no_less_of_an_event() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let peer = Peer::start(Lies::default().router()).await;
+        for version in ["2", "10", "11"] {
+            let room_id = open_room(&alice, version).await;
+            let mut mallory = Resident::join(&peer, &servers[0], &room_id).await;
+            let odd = [
+                json!(7),
+                json!("x"),
+                json!(null),
+                json!(["$x"]),
+                json!({ "a": "b" }),
+            ];
+            for redacts in odd {
+                let (id, event) = mallory.message("odd", |event| event["redacts"] = redacts);
+                mallory.send(vec![event]).await.ok();
+                mallory.last = id;
+            }
+            let (early, event) = mallory.message("early", |event| {
+                event["origin_server_ts"] = json!(-5);
+            });
+            mallory.send(vec![event]).await.ok();
+            mallory.last = early;
+            let last = mallory.say("right").await;
+            hear(&alice, &room_id, &last).await;
+            let said = read(&alice, &room_id).await;
+            assert_eq!(
+                said,
+                ["right", "early", "odd", "odd", "odd", "odd", "odd"],
+                "{version}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redaction_is_told_with_the_target_that_its_version_looks_at() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let peer = Peer::start(Lies::default().router()).await;
+        for (version, in_content) in [("10", false), ("11", true)] {
+            let room_id = open_room(&alice, version).await;
+            let text = format!("kept in {version}");
+            let kept = say(&alice, &room_id, &text).await;
+            let mut mallory = Resident::join(&peer, &servers[0], &room_id).await;
+            let own = mallory.say("own").await;
+            hear(&alice, &room_id, &own).await;
+            let (inside, beside) = match in_content {
+                true => (&own, &kept),
+                false => (&kept, &own),
+            };
+            let (id, event) = mallory.message("", |event| {
+                event["type"] = json!("m.room.redaction");
+                event["content"] = json!({ "redacts": inside });
+                event["redacts"] = json!(beside);
+            });
+            mallory.send(vec![event]).await.ok();
+            hear(&alice, &room_id, &id).await;
+            let told = get_event(&alice, &room_id, &id).await.ok();
+            assert_eq!(told["redacts"], own, "{version}");
+            let redacted = get_event(&alice, &room_id, &own).await.ok();
+            assert_eq!(redacted["content"], json!({}), "{version}");
+            let left = get_event(&alice, &room_id, &kept).await.ok();
+            assert_eq!(left["content"]["body"], text);
+        }
     })
     .await;
 }
@@ -403,22 +478,53 @@ async fn a_wrong_version_that_came_with_an_invitation_keeps_nobody_out_of_the_ro
         let room_id = open_room(&alice, "10").await;
         let peer = Peer::start(Lies::default().router()).await;
         let mallory = Resident::join(&peer, &servers[0], &room_id).await;
-        let (id, invite) = mallory.message("", |event| {
-            event["type"] = json!("m.room.member");
-            event["state_key"] = json!(bob.user_id);
-            event["content"] = json!({ "membership": "invite" });
-        });
-        let path = format!(
-            "/_matrix/federation/v2/invite/{}/{}",
-            quoted(&room_id),
-            quoted(&id)
-        );
+        let (path, invite) = invitation(&mallory, &bob);
         let body = json!({ "room_version": "9", "event": invite, "invite_room_state": [] });
         let answer = peer.put(&servers[1], &path, body).await;
         answer.ok();
         super::rooms::join_by(&bob, &room_id, &servers[0]).await;
         let said = say(&bob, &room_id, "here").await;
         hear(&alice, &room_id, &said).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_invitation_shows_of_a_room_is_told_where_it_has_the_shape_of_state() {
+    federated(1, async |servers| {
+        let bob = servers[0].register("bob").await;
+        let peer = Peer::start(Lies::default().router()).await;
+        let mallory = Resident::of_made_up(&peer, &servers[0], "11");
+        let (path, invite) = invitation(&mallory, &bob);
+        let state = |kind: &str, content: Value| {
+            let sender = &mallory.user_id;
+            json!({ "type": kind, "state_key": "", "sender": sender, "content": content })
+        };
+        let shown = json!([
+            null,
+            7,
+            "text",
+            {},
+            [],
+            state("m.room.topic", Value::Null),
+            state("m.room.avatar", json!(7)),
+            state("m.room.join_rules", json!("text")),
+            state("m.room.encryption", json!([])),
+            state("m.room.name", json!({ "name": "good" })),
+        ]);
+        let body = json!({ "room_version": "11", "event": invite, "invite_room_state": shown });
+        peer.put(&servers[0], &path, body).await.ok();
+        let room_id = &mallory.room_id;
+        let told = sync_until(&bob, |told| told["rooms"]["invite"][room_id].is_object()).await;
+        let events = &told["rooms"]["invite"][room_id]["invite_state"]["events"];
+        let events = events.as_array().unwrap();
+        let kinds: Vec<&str> = events
+            .iter()
+            .filter_map(|event| event["type"].as_str())
+            .collect();
+        // The last is the invitation itself.
+        assert_eq!(kinds, ["m.room.name", "m.room.member"]);
+        assert_eq!(events[0]["content"], json!({ "name": "good" }));
     })
     .await;
 }

@@ -395,3 +395,42 @@ async fn who_is_invited_again_where_their_server_was_before_comes_back_or_declin
     })
     .await;
 }
+
+#[tokio::test]
+async fn guests_are_put_out_when_another_server_has_the_room_take_none_any_more() {
+    let options = |_| {
+        let mut options = TestOptions::default();
+        options.engine.registration.guests = true;
+        options
+    };
+    federated_with(2, options, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let bob = servers[1].register("bob").await;
+        let mut guest = servers[0].client();
+        let path = format!("{BASE}/register?kind=guest");
+        let answer = guest.post(&path, json!({})).await.ok();
+        guest.take_login(&answer);
+        for is_redacted in [false, true] {
+            let levels = json!({ "events": { "m.room.guest_access": 0 }, "redact": 0 });
+            let plan = json!({ "preset": "public_chat", "power_level_content_override": levels });
+            let room_id = create(&alice, plan).await;
+            let access = async |by: &Client, access: &str| {
+                let access = json!({ "guest_access": access });
+                let answer = set_state(by, &room_id, "m.room.guest_access", "", access).await;
+                answer.ok()["event_id"].as_str().unwrap().to_owned()
+            };
+            let open = access(&alice, "can_join").await;
+            join(&guest, &room_id).await.ok();
+            join_by(&bob, &room_id, &servers[0]).await;
+            if is_redacted {
+                redact(&bob, &room_id, &open).await.ok();
+            } else {
+                access(&bob, "forbidden").await;
+            }
+            for sees in [&alice, &bob] {
+                becomes(sees, &room_id, &guest, "leave").await;
+            }
+        }
+    })
+    .await;
+}

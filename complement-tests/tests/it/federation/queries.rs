@@ -1,9 +1,16 @@
 //! What one server asks another for its users.
 
-use axum::{Json, Router, http::StatusCode, routing::any};
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{any, get, post},
+};
 use parley_conformance::{Client, Peer, TestOptions, federated, federated_with};
 use parley_engine::settings::{RateLimit, RateLimitSettings};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rooms::{join_by, say};
 use crate::rooms::{BASE, create, quoted};
@@ -44,6 +51,86 @@ async fn profiles_of_other_servers_are_shown() {
 }
 
 #[tokio::test]
+async fn what_in_a_profile_of_another_server_should_be_a_string_and_is_none_is_not_set() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let tell = async || {
+            Json(json!({
+                "displayname": null,
+                "avatar_url": { "url": "mxc://a/b" },
+                "m.tz": 7,
+                "org.example.nothing": null,
+            }))
+        };
+        let path = "/_matrix/federation/v1/query/profile";
+        let peer = Peer::start(Router::new().route(path, get(tell))).await;
+        let user_id = format!("@user:{}", peer.name());
+        // Fields of one's own hold any JSON.
+        let nothing = json!({ "org.example.nothing": null });
+        assert_eq!(profile(&alice, &user_id).await.ok(), nothing);
+        let field = async |name: &str| {
+            let path = format!("{BASE}/profile/{}/{name}", quoted(&user_id));
+            alice.get(&path).await
+        };
+        for name in ["displayname", "avatar_url", "m.tz"] {
+            field(name).await.is_refused(404, "M_NOT_FOUND");
+        }
+        assert_eq!(field("org.example.nothing").await.ok(), nothing);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_odd_room_in_the_directory_of_another_server_takes_none_of_the_others_along() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let tell = async || {
+            let room = |room_id: &str, alias: &str| {
+                json!({
+                    "room_id": room_id, "canonical_alias": alias, "num_joined_members": 1,
+                    "world_readable": true, "guest_can_join": false,
+                })
+            };
+            Json(json!({
+                "chunk": [
+                    room("!one:peer", "#one:peer"),
+                    room("!odd:peer", "no alias"),
+                    room("no id", "#no-id:peer"),
+                    7,
+                    { "room_id": "!less:peer" },
+                    room("!two:peer", "#two:peer"),
+                ],
+                "next_batch": "next",
+                "total_room_count_estimate": 9,
+            }))
+        };
+        let path = "/_matrix/federation/v1/publicRooms";
+        let peer = Peer::start(Router::new().route(path, post(tell))).await;
+        let path = format!("{BASE}/publicRooms?server={}", quoted(peer.name().as_str()));
+        let told = alice.get(&path).await.ok();
+        let rooms = told["chunk"].as_array().unwrap().iter();
+        let rooms: Vec<_> = rooms.map(|room| room["room_id"].clone()).collect();
+        assert_eq!(rooms, ["!one:peer", "!two:peer"]);
+        assert_eq!(told["chunk"][0]["canonical_alias"], "#one:peer");
+        assert_eq!(told["next_batch"], "next");
+        assert_eq!(told["total_room_count_estimate"], 9);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_failing_server_answers_of_its_rooms_is_no_refusal() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let fail = async || (StatusCode::BAD_GATEWAY, "down");
+        let peer = Peer::start(Router::new().fallback(any(fail))).await;
+        let path = format!("{BASE}/publicRooms?server={}", quoted(peer.name().as_str()));
+        alice.get(&path).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn public_rooms_of_other_servers_are_listed_and_found_by_their_alias() {
     federated(2, async |servers| {
         let alice = servers[0].register("alice").await;
@@ -76,6 +163,88 @@ async fn public_rooms_of_other_servers_are_listed_and_found_by_their_alias() {
         assert_eq!(resolved["servers"], json!([servers[0].name()]));
         let path = format!("{BASE}/publicRooms?server=127.0.0.1:1");
         bob.get(&path).await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alias_of_another_server_is_resolved_although_one_name_that_it_tells_is_none() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let tell = async || {
+            let servers = json!(["bad_name", "good.test", ""]);
+            Json(json!({ "room_id": "!room:good.test", "servers": servers }))
+        };
+        let path = "/_matrix/federation/v1/query/directory";
+        let peer = Peer::start(Router::new().route(path, any(tell))).await;
+        let alias = quoted(&format!("#room:{}", peer.name()));
+        let path = format!("{BASE}/directory/room/{alias}");
+        let resolved = alice.get(&path).await.ok();
+        assert_eq!(resolved["room_id"], "!room:good.test");
+        let told = resolved["servers"].as_array().unwrap();
+        let others: Vec<&Value> = told
+            .iter()
+            .filter(|name| **name != *peer.name().as_str())
+            .collect();
+        assert_eq!(others, ["good.test"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alias_of_a_server_that_fails_or_does_not_know_it_is_not_found() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        for (status, code) in [
+            (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+            (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+        ] {
+            let refuse = move || async move {
+                let body = json!({ "errcode": code, "error": "there is none" });
+                (status, Json(body))
+            };
+            let peer = Peer::start(Router::new().fallback(any(refuse))).await;
+            let alias = quoted(&format!("#room:{}", peer.name()));
+            let path = format!("{BASE}/directory/room/{alias}");
+            alice.get(&path).await.is_refused(404, "M_NOT_FOUND");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_joins_by_an_alias_asks_the_server_of_the_alias_before_any_other() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let listed = Arc::new(Mutex::new(json!([])));
+        let tell = async |State(listed): State<Arc<Mutex<Value>>>| {
+            let servers = listed.lock().unwrap().clone();
+            Json(json!({ "room_id": "!room:127.0.0.1:1", "servers": servers }))
+        };
+        let refuse = || async {
+            let refusal = json!({ "errcode": "M_FORBIDDEN", "error": "by invitation only" });
+            (StatusCode::FORBIDDEN, Json(refusal))
+        };
+        let router = Router::new()
+            .route("/_matrix/federation/v1/query/directory", get(tell))
+            .fallback(any(refuse))
+            .with_state(listed.clone());
+        let peer = Peer::start(router).await;
+        let own = peer.name().as_str();
+        let alias = quoted(&format!("#room:{own}"));
+        // There is nobody at that port.
+        let dead = "127.0.0.1:1";
+        for servers in [json!([dead]), json!([dead, own]), json!([own, dead])] {
+            *listed.lock().unwrap() = servers;
+            let path = format!("{BASE}/directory/room/{alias}");
+            let resolved = alice.get(&path).await.ok();
+            assert_eq!(resolved["servers"], json!([own, dead]));
+            // Where nobody lets a user in, they are told what the first said.
+            let joined = alice.post(&format!("{BASE}/join/{alias}"), json!({})).await;
+            joined.is_refused(403, "M_FORBIDDEN");
+            let reason = joined.body["error"].as_str().unwrap();
+            assert!(reason.contains("by invitation only"), "{reason}");
+        }
     })
     .await;
 }

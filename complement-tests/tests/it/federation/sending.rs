@@ -34,6 +34,31 @@ async fn has_read(client: &Client, room_id: &str, event_id: &str) {
     client.post(&path, main).await.ok();
 }
 
+/// What users say of themselves whose presence [`read_and_present`] looks for.
+const AS_THE_PEER_SAYS: &str = "as the peer says";
+
+/// Whose receipts and presence are told, in as many answers as it takes until there's something of both.
+async fn read_and_present(
+    client: &Client,
+    room_id: &str,
+    event_id: &str,
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (read, present) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+    let is_told = |told: &Value| {
+        let receipts = ephemeral(told, room_id, "m.receipt");
+        let receipts = receipts.and_then(|all| all[event_id]["m.read"].as_object());
+        let readers = receipts.into_iter().flat_map(|read| read.keys().cloned());
+        read.borrow_mut().extend(readers);
+        let events = told["presence"]["events"].as_array().into_iter().flatten();
+        let of_peer = events.filter(|event| event["content"]["status_msg"] == AS_THE_PEER_SAYS);
+        let senders = of_peer.map(|event| event["sender"].as_str().unwrap().to_owned());
+        present.borrow_mut().extend(senders);
+        !read.borrow().is_empty() && !present.borrow().is_empty()
+    };
+    sync_until(client, is_told).await;
+    (read.into_inner(), present.into_inner())
+}
+
 /// Has a server tried again by another, until it is reached and has everything.
 pub(super) async fn reach(server: &TestServer, name: &str) {
     let name = <&ServerName>::try_from(name).unwrap();
@@ -224,7 +249,7 @@ async fn receipts_and_presence_of_others_users_are_not_believed() {
                 "user_id": user_id,
                 "presence": "unavailable",
                 "last_active_ago": 5,
-                "status_msg": "as the peer says",
+                "status_msg": AS_THE_PEER_SAYS,
             })
         });
         let presence = json!({ "edu_type": "m.presence", "content": { "push": presence } });
@@ -236,26 +261,56 @@ async fn receipts_and_presence_of_others_users_are_not_believed() {
         });
         let path = "/_matrix/federation/v1/send/1";
         peer.put(&servers[0], path, transaction).await.ok();
-        // Whose receipts and presence are told, in as many answers as it takes until there's something of both.
-        let (read, present) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
-        let is_told = |told: &Value| {
-            let receipts = ephemeral(told, &room_id, "m.receipt");
-            let receipts = receipts.and_then(|all| all[&event_id]["m.read"].as_object());
-            let readers = receipts.into_iter().flat_map(|read| read.keys().cloned());
-            read.borrow_mut().extend(readers);
-            let events = told["presence"]["events"].as_array().into_iter().flatten();
-            let of_peer =
-                events.filter(|event| event["content"]["status_msg"] == "as the peer says");
-            let senders = of_peer.map(|event| event["sender"].as_str().unwrap().to_owned());
-            present.borrow_mut().extend(senders);
-            !read.borrow().is_empty() && !present.borrow().is_empty()
-        };
-        sync_until(&alice, is_told).await;
+        let told = read_and_present(&alice, &room_id, &event_id).await;
         let own = BTreeSet::from([resident.user_id.clone()]);
-        assert_eq!(
-            (read.into_inner(), present.into_inner()),
-            (own.clone(), own)
-        );
+        assert_eq!(told, (own.clone(), own));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_receipt_or_presence_that_makes_no_sense_takes_none_of_the_others_along() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let room_id = create_public(&alice).await;
+        let event_id = say(&alice, &room_id, "hello").await;
+        let peer = Peer::start(Router::new()).await;
+        let resident = Resident::join(&peer, &servers[0], &room_id).await;
+        let odd = |name: &str| format!("@{name}:{}", peer.name());
+        let good = json!({ "data": { "ts": 5 }, "event_ids": [event_id] });
+        let receipts = json!({
+            "no room": { "m.read": {} },
+            "!nothing:peer": {},
+            &room_id: { "m.read": {
+                "no user": good,
+                odd("event"): { "data": { "ts": 5 }, "event_ids": ["hello"] },
+                odd("thread"): { "data": { "ts": 5, "thread_id": 7 }, "event_ids": [event_id] },
+                &resident.user_id: good,
+            } },
+        });
+        let presence = |user_id: &str, presence: Value| {
+            json!({ "user_id": user_id, "presence": presence, "status_msg": AS_THE_PEER_SAYS })
+        };
+        let push = json!([
+            7,
+            presence("no user", json!("unavailable")),
+            presence(&odd("presence"), json!(7)),
+            presence(&resident.user_id, json!("unavailable")),
+        ]);
+        let transaction = json!({
+            "origin": peer.name(),
+            "origin_server_ts": 1,
+            "pdus": [],
+            "edus": [
+                { "edu_type": "m.receipt", "content": receipts },
+                { "edu_type": "m.presence", "content": { "push": push } },
+            ],
+        });
+        let path = "/_matrix/federation/v1/send/1";
+        peer.put(&servers[0], path, transaction).await.ok();
+        let told = read_and_present(&alice, &room_id, &event_id).await;
+        let own = BTreeSet::from([resident.user_id.clone()]);
+        assert_eq!(told, (own.clone(), own));
     })
     .await;
 }

@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use axum::{Json, Router, routing::get};
-use parley_conformance::{Answer, Client, Peer, TestServer, federated};
+use axum::{
+    Json, Router,
+    routing::{get, put},
+};
+use parley_conformance::{Answer, Client, Peer, Resident, TestServer, federated};
 use serde_json::{Value, json};
 
 use super::rooms::{join_by, sync_until};
@@ -147,14 +150,28 @@ async fn the_summary_of_a_room_is_asked_of_the_servers_that_the_client_names() {
 
 /// A server that tells of a space, and of another room under the same address.
 async fn liar(asked: Arc<AtomicUsize>, room_id: &'static str) -> Peer {
+    let children_state = json!([{ "type": "m.space.child" }, 7]);
+    let told = json!({
+        "room": told_space(room_id, children_state),
+        "children": [{}], "inaccessible_children": [],
+    });
+    teller(asked, told).await
+}
+
+/// What a server tells of a space.
+fn told_space(room_id: &str, children_state: Value) -> Value {
+    json!({
+        "room_id": room_id, "num_joined_members": 1, "world_readable": true,
+        "guest_can_join": false, "join_rule": "public", "room_type": "m.space",
+        "children_state": children_state,
+    })
+}
+
+/// A server that tells the same of every room.
+async fn teller(asked: Arc<AtomicUsize>, told: Value) -> Peer {
     let tell = async move || {
         asked.fetch_add(1, Ordering::SeqCst);
-        let summary = json!({
-            "room_id": room_id, "num_joined_members": 1, "world_readable": true,
-            "guest_can_join": false, "join_rule": "public", "room_type": "m.space",
-            "children_state": [{ "type": "m.space.child" }, 7],
-        });
-        Json(json!({ "room": summary, "children": [{}], "inaccessible_children": [] }))
+        Json(told.clone())
     };
     let path = "/_matrix/federation/v1/hierarchy/{room_id}";
     Peer::start(Router::new().route(path, get(tell))).await
@@ -176,6 +193,92 @@ async fn what_a_server_tells_of_a_room_is_kept_for_a_while_and_believed_of_that_
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         summary("!other:peer").await.is_refused(404, "M_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_space_is_walked_although_lists_of_another_server_are_null_or_hold_what_is_no_id() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let null = json!({
+            "room": told_space("!told:peer", Value::Null),
+            "children": null, "inaccessible_children": null,
+        });
+        let named = |room_id: &str| {
+            json!({
+                "type": "m.space.child", "state_key": room_id, "sender": "@a:peer",
+                "origin_server_ts": 1, "content": { "via": ["peer"] },
+            })
+        };
+        let room = |room_id: &str| {
+            let mut room = told_space(room_id, Value::Null);
+            room["room_type"].take();
+            room
+        };
+        let strange = json!({
+            "room": told_space("!told:peer", json!([named("!hidden:peer"), named("!seen:peer")])),
+            "children": [null, room("!hidden:peer"), room("!seen:peer")],
+            "inaccessible_children": ["no id", null, 7, "!hidden:peer"],
+        });
+        for (told, seen) in [
+            (null, &["!told:peer"][..]),
+            (strange, &["!told:peer", "!seen:peer"][..]),
+        ] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let peer = teller(asked.clone(), told).await;
+            let root = space(&alice).await;
+            let content = json!({ "via": [peer.name()] });
+            let put = set_state(&alice, &root, "m.space.child", "!told:peer", content).await;
+            put.ok();
+            assert_eq!(ids(&alice, &root).await, [&[&*root][..], seen].concat());
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_tells_others_of_no_room_whose_version_does_not_know_its_join_rule() {
+    federated(1, async |servers| {
+        let alice = servers[0].register("alice").await;
+        let root = space(&alice).await;
+        let told = Router::new().route(
+            "/_matrix/federation/v1/send/{id}",
+            put(async || Json(json!({ "pdus": {} }))),
+        );
+        let peer = Peer::start(told).await;
+        Resident::join(&peer, &servers[0], &root).await;
+        let (mut shown, mut hidden) = (Vec::new(), Vec::new());
+        for (version, rule, is_known) in [
+            ("7", "restricted", false),
+            ("8", "restricted", true),
+            ("9", "knock_restricted", false),
+            ("10", "knock_restricted", true),
+        ] {
+            let mut plan = restricted_to(&root);
+            plan["room_version"] = json!(version);
+            plan["initial_state"][0]["content"]["join_rule"] = json!(rule);
+            let room = create(&alice, plan).await;
+            add(&alice, &root, &room, &servers[0]).await;
+            match is_known {
+                true => shown.push(room),
+                false => hidden.push(room),
+            }
+        }
+        let path = format!("/_matrix/federation/v1/hierarchy/{}", quoted(&root));
+        let answer = peer.get(&servers[0], &path).await.ok();
+        let children = answer["children"].as_array().unwrap().iter();
+        let mut told: Vec<&str> = children
+            .map(|room| room["room_id"].as_str().unwrap())
+            .collect();
+        let mut kept = answer["inaccessible_children"].as_array().unwrap().clone();
+        told.sort_unstable();
+        shown.sort_unstable();
+        assert_eq!(told, shown);
+        kept.sort_unstable_by_key(ToString::to_string);
+        hidden.sort_unstable();
+        assert_eq!(json!(kept), json!(hidden));
     })
     .await;
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     routing::put,
 };
-use parley_conformance::{Peer, Resident, federated};
+use parley_conformance::{Client, Peer, Resident, federated};
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
     signatures::{Ed25519KeyPair, sign_event},
@@ -148,6 +148,41 @@ async fn a_server_that_knows_only_the_older_way_of_inviting_is_invited_that_way(
     .await;
 }
 
+/// An invitation, and where it is sent.
+pub(super) fn invitation(by: &Resident<'_>, user: &Client) -> (String, Value) {
+    let (id, invite) = by.message("", |event| {
+        event["type"] = json!("m.room.member");
+        event["state_key"] = json!(user.user_id);
+        event["content"] = json!({ "membership": "invite" });
+    });
+    let (room, event) = (quoted(&by.room_id), quoted(&id));
+    let path = format!("/_matrix/federation/v2/invite/{room}/{event}");
+    (path, invite)
+}
+
+#[tokio::test]
+async fn an_invitation_need_not_show_anything_of_the_room() {
+    federated(1, async |servers| {
+        let bob = servers[0].register("bob").await;
+        let peer = Peer::start(Router::new()).await;
+        for (name, shown) in [("left-out", None), ("null", Some(Value::Null))] {
+            let mut mallory = Resident::of_made_up(&peer, &servers[0], "11");
+            mallory.room_id = format!("!{name}:{}", peer.name());
+            let (path, invite) = invitation(&mallory, &bob);
+            let mut body = json!({ "room_version": "11", "event": invite });
+            if let Some(shown) = shown {
+                body["invite_room_state"] = shown;
+            }
+            let answer = peer.put(&servers[0], &path, body).await.ok();
+            let signatures = &answer["event"]["signatures"];
+            assert!(signatures.get(servers[0].name()).is_some(), "{name}");
+            let room_id = &mallory.room_id;
+            sync_until(&bob, |told| told["rooms"]["invite"][room_id].is_object()).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_invitation_since_version_12_shows_events_of_the_room_and_its_create_event() {
     federated(2, async |servers| {
@@ -177,25 +212,20 @@ async fn an_invitation_since_version_12_shows_events_of_the_room_and_its_create_
             })
             .collect();
         for (shown, is_right) in [
-            (json!([]), false),
-            (json!(rest), false),
-            (json!(forged), false),
-            (json!(stripped), false),
-            (json!(state), true),
+            (None, false),
+            (Some(Value::Null), false),
+            (Some(json!([])), false),
+            (Some(json!([null])), false),
+            (Some(json!(rest)), false),
+            (Some(json!(forged)), false),
+            (Some(json!(stripped)), false),
+            (Some(json!(state)), true),
         ] {
-            let (id, invite) = mallory.message("", |event| {
-                event["type"] = json!("m.room.member");
-                event["state_key"] = json!(bob.user_id);
-                event["content"] = json!({ "membership": "invite" });
-            });
-            let path = format!(
-                "/_matrix/federation/v2/invite/{}/{}",
-                quoted(&room_id),
-                quoted(&id)
-            );
-            let body = json!({
-                "room_version": "12", "event": invite, "invite_room_state": shown,
-            });
+            let (path, invite) = invitation(&mallory, &bob);
+            let mut body = json!({ "room_version": "12", "event": invite });
+            if let Some(shown) = shown {
+                body["invite_room_state"] = shown;
+            }
             let answer = peer.put(&servers[1], &path, body).await;
             match is_right {
                 true => _ = answer.ok(),

@@ -241,6 +241,36 @@ async fn a_space_shows_only_what_one_may_enter_or_read() {
     .await;
 }
 
+#[tokio::test]
+async fn a_join_rule_that_a_version_does_not_know_shows_a_room_to_nobody() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let root = create_space(&alice, "root", "public_chat").await;
+        let allow = json!([{ "type": "m.room_membership", "room_id": root }]);
+        for (version, rule) in [
+            ("7", "restricted"),
+            ("8", "restricted"),
+            ("9", "knock_restricted"),
+            ("10", "knock_restricted"),
+        ] {
+            let content = json!({ "join_rule": rule, "allow": allow });
+            let plan = json!({
+                "name": format!("{rule} {version}"), "room_version": version,
+                "initial_state": [{ "type": "m.room.join_rules", "content": content }],
+            });
+            let room = create(&alice, plan).await;
+            add_child(&alice, &root, &room, json!({})).await;
+        }
+        join(&bob, &root).await.ok();
+        let page = hierarchy(&bob, &root, "").await.ok();
+        let mut seen = names(&page);
+        seen.sort_unstable();
+        assert_eq!(seen, ["knock_restricted 10", "restricted 8", "root"]);
+    })
+    .await;
+}
+
 async fn summary(client: &Client, room: &str) -> Answer {
     client
         .get(&format!("{V1}/room_summary/{}", quoted(room)))

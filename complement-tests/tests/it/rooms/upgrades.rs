@@ -258,6 +258,91 @@ async fn aliases_and_the_place_in_the_directory_move() {
 }
 
 #[tokio::test]
+async fn who_upgrades_a_room_twice_gets_one_room_to_which_all_leads() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        for (number, version) in ["11", "12", "11", "12"].into_iter().enumerate() {
+            let name = format!("harbour{number}");
+            let plan =
+                json!({ "preset": "public_chat", "visibility": "public", "room_alias_name": name });
+            let old_id = create(&alice, plan).await;
+            let (one, other, third) = tokio::join!(
+                upgrade(&alice, &old_id, version),
+                upgrade(&alice, &old_id, version),
+                upgrade(&alice, &old_id, version),
+            );
+            assert_eq!([&other, &third], [&one, &one]);
+            // The answer may have been lost, too.
+            assert_eq!(upgrade(&alice, &old_id, version).await, one);
+            let tombstone = get_state(&alice, &old_id, "m.room.tombstone", "").await;
+            assert_eq!(tombstone.ok()["replacement_room"], one);
+            let alias = format!("#{name}:parley.test");
+            let path = format!("{BASE}/directory/room/{}", quoted(&alias));
+            assert_eq!(alice.get(&path).await.ok()["room_id"], one);
+            let shown = get_state(&alice, &one, "m.room.canonical_alias", "").await;
+            assert_eq!(shown.ok()["alias"], alias);
+            let joined = alice.get(&format!("{BASE}/joined_rooms")).await.ok();
+            assert_eq!(
+                joined["joined_rooms"].as_array().unwrap().len(),
+                2 * (number + 1)
+            );
+            let rooms = alice.get(&format!("{BASE}/publicRooms")).await.ok();
+            assert_eq!(rooms["chunk"].as_array().unwrap().len(), number + 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_two_users_upgrade_a_room_at_once_the_tombstone_names_a_room_that_one_was_given() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let bob = server.register("bob").await;
+        let levels = json!({ "users": { &alice.user_id: 100, &bob.user_id: 100 } });
+        let plan = json!({
+            "preset": "public_chat", "room_version": "11", "power_level_content_override": levels,
+        });
+        let old_id = create(&alice, plan).await;
+        join(&bob, &old_id).await.ok();
+        let body = json!({ "new_version": "11" });
+        let (by_alice, by_bob) = tokio::join!(
+            try_upgrade(&alice, &old_id, body.clone()),
+            try_upgrade(&bob, &old_id, body.clone()),
+        );
+        let mut given = Vec::new();
+        for answer in [by_alice, by_bob] {
+            match answer.status.as_u16() {
+                // The other was first.
+                403 => answer.is_refused(403, "M_FORBIDDEN"),
+                _ => given.push(answer.ok()["replacement_room"].clone()),
+            }
+        }
+        let tombstone = get_state(&alice, &old_id, "m.room.tombstone", "").await;
+        let named = tombstone.ok()["replacement_room"].clone();
+        assert!(given.contains(&named), "{named} is not in {given:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgraded_room_can_be_upgraded_again_to_another_version_or_when_the_new_room_was_left() {
+    on_each_engine(async |server| {
+        let alice = server.register("alice").await;
+        let old_id = create_public(&alice).await;
+        let mut given = vec![upgrade(&alice, &old_id, "11").await];
+        given.push(upgrade(&alice, &old_id, "12").await);
+        act_self(&alice, &given[1], "leave").await.ok();
+        given.push(upgrade(&alice, &old_id, "12").await);
+        for (number, new_id) in given.iter().enumerate() {
+            assert!(!given[..number].contains(new_id), "{given:?}");
+        }
+        let tombstone = get_state(&alice, &old_id, "m.room.tombstone", "").await;
+        assert_eq!(tombstone.ok()["replacement_room"], given[2]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_users_keep_of_a_room_goes_over_when_they_follow() {
     on_each_engine(async |server| {
         let alice = server.register("alice").await;

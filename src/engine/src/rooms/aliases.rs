@@ -18,7 +18,8 @@ use crate::{
 
 impl Rooms {
     /// The room that an alias stands for, and servers by which it can be joined. The server of the alias is asked, if
-    /// that isn't this one; with `insist`, although it failed lately.
+    /// that isn't this one; with `insist`, although it failed lately. It comes first then: of it alone it is known that it
+    /// answers.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such alias.
@@ -31,7 +32,9 @@ impl Rooms {
         match self.outside.get() {
             Some(remote) if server != self.key.server_name() => {
                 let resolved = remote.query_directory(server, alias, insist).await?;
-                Ok((resolved.room_id, resolved.servers))
+                let others = resolved.servers.into_iter().filter(|other| other != server);
+                let servers = std::iter::once(server.to_owned()).chain(others).collect();
+                Ok((resolved.room_id, servers))
             }
             _ => self.resolve_alias_here(alias).await,
         }

@@ -1,6 +1,6 @@
 //! Guests in rooms: <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-18>.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use parley_protocol::content;
 use parley_storage::accounts;
@@ -10,12 +10,15 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::{Rooms, edit::Edit, state::RoomState};
+use super::{Rooms, edit::Edit, room::Room, state::RoomState};
 use crate::{
     EngineError, Result,
     accounts::is_guest_name,
     sessions::{AccountKind, Session},
 };
+
+/// The event that says whether guests may join.
+pub(super) const GUEST_ACCESS: &str = "m.room.guest_access";
 
 /// What `guest_access` has to be for guests to join.
 const CAN_JOIN: &str = "can_join";
@@ -25,14 +28,27 @@ const CAN_JOIN: &str = "can_join";
 /// # Errors
 /// `M_GUEST_ACCESS_FORBIDDEN`.
 pub(super) fn check_may_join(session: &Session, state: &RoomState) -> Result<()> {
-    let open = state.text("m.room.guest_access", "guest_access");
-    if session.kind != AccountKind::Guest || open.as_deref() == Some(CAN_JOIN) {
+    if session.kind != AccountKind::Guest || takes_guests(state) {
         return Ok(());
     }
     Err(EngineError::guest_forbidden("this room takes no guests"))
 }
 
-/// The guests that a room shuts out by a state event.
+fn takes_guests(state: &RoomState) -> bool {
+    let access = state.text(GUEST_ACCESS, "guest_access");
+    access.as_deref() == Some(CAN_JOIN)
+}
+
+/// Whether another event than before, or what is left of it, says whether a room takes guests, and that it doesn't.
+pub(super) fn shuts_out(before: Option<&RoomState>, after: Option<&RoomState>) -> bool {
+    let access = |state: Option<&RoomState>| {
+        let entry = state?.get(GUEST_ACCESS, "")?;
+        Some(Arc::as_ptr(&entry.event))
+    };
+    access(before) != access(after) && after.is_some_and(|state| !takes_guests(state))
+}
+
+/// The guests that a room shuts out.
 pub(super) struct ShutOut {
     /// Users with a name like a guest's who are none.
     persons: HashSet<OwnedUserId>,
@@ -54,6 +70,11 @@ impl Rooms {
         {
             return Ok(None);
         }
+        Ok(Some(self.guests_in(state).await?))
+    }
+
+    /// The members with a guest's name, and which of them are none.
+    async fn guests_in(&self, state: &RoomState) -> Result<ShutOut> {
         let mut persons = HashSet::new();
         for user_id in named_like_guests(state, self.key.server_name()) {
             let account = accounts::find(&self.database, user_id.as_str()).await?;
@@ -61,7 +82,26 @@ impl Rooms {
                 persons.insert(user_id.clone());
             }
         }
-        Ok(Some(ShutOut { persons }))
+        Ok(ShutOut { persons })
+    }
+
+    /// Has the guests of this server leave a room that was told from outside, or by a redaction, to take none any more. What
+    /// fails here is no reason against what the room says.
+    pub(super) async fn follow_guest_access(&self, room: &Arc<Room>) {
+        if let Err(error) = self.put_guests_out(room).await {
+            tracing::warn!(%error, room = %room.id(), "guests stay in a room that takes none any more");
+        }
+    }
+
+    async fn put_guests_out(&self, room: &Arc<Room>) -> Result<()> {
+        let state = self.registry.load(room).await?;
+        let shut_out = self.guests_in(&state).await?;
+        self.edit(room, |edit| match takes_guests(edit.state()?) {
+            // It may take them again by now, or still, if an older event was redacted.
+            true => Ok(()),
+            false => self.remove_guests(edit, &shut_out),
+        })
+        .await
     }
 
     /// Has the guests leave who are in the room then, also those who came in a moment ago.

@@ -23,7 +23,7 @@ use super::{
     partial::Members,
     room::{Head, Room, View},
     state::{RoomState, StateEntry, visibility_of},
-    timeline::Events,
+    timeline::{Events, redacts_in_content},
 };
 use crate::{EngineError, Result};
 
@@ -483,7 +483,7 @@ pub(crate) fn redacted_event(row: &EventRow) -> Option<ruma::OwnedEventId> {
         return None;
     }
     let pdu = Pdu::parse(row.event_id.clone(), &row.json).ok()?;
-    pdu.redacts(true).or_else(|| pdu.redacts(false))
+    pdu.redacts(redacts_in_content(row.room_version.as_deref()))
 }
 
 fn depth_of(row: &EventRow) -> u64 {

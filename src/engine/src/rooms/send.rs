@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::{
     Rooms,
     edit::Edit,
+    guests::GUEST_ACCESS,
     membership::check_not_there,
     room::Room,
     state::RoomState,
@@ -94,6 +95,8 @@ impl<'a> StateSetting<'a> {
 struct Redacted {
     /// Whether who redacts it has sent it.
     is_own: bool,
+    /// Whether it says that guests may join, or may not.
+    is_on_guests: bool,
     /// What is left of it, unless it is redacted already.
     redaction: Option<NewRedaction>,
 }
@@ -231,7 +234,11 @@ impl Rooms {
                 Ok(event_id)
             })
             .await;
-        self.sent(sent, key, making).await
+        let event_id = self.sent(sent, key, making).await?;
+        if target.is_some_and(|target| target.is_on_guests) {
+            Box::pin(self.follow_guest_access(room)).await;
+        }
+        Ok(event_id)
     }
 
     /// The event that is to be redacted; `None` if this server doesn't have it, but another in the room may.
@@ -280,6 +287,7 @@ impl Rooms {
         };
         Ok(Some(Redacted {
             is_own,
+            is_on_guests: fields.event_type == GUEST_ACCESS,
             // An event stays redacted by the first redaction.
             redaction: row.redacted_by.is_none().then_some(redaction),
         }))

@@ -21,6 +21,7 @@ use ruma::{
     EventEncryptionAlgorithm, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UInt,
     events::room::{history_visibility::HistoryVisibility, join_rules::JoinRule},
     room::{JoinRuleSummary, RoomSummary, RoomType},
+    room_version_rules::AuthorizationRules,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -210,28 +211,35 @@ impl Viewer {
         {
             return true;
         }
+        if !knows_join_rule(summary) {
+            return false;
+        }
         match &summary.join_rule {
-            JoinRuleSummary::Public => true,
-            JoinRuleSummary::KnockRestricted(rule) => {
-                supports(summary, |rules| rules.knock_restricted_join_rule)
-                    || rule.allowed_room_ids.iter().any(is_joined)
-            }
-            JoinRuleSummary::Knock => supports(summary, |rules| rules.knocking),
+            // Who may knock, that is anyone, sees it.
+            JoinRuleSummary::Public
+            | JoinRuleSummary::Knock
+            | JoinRuleSummary::KnockRestricted(_) => true,
             JoinRuleSummary::Restricted(rule) => rule.allowed_room_ids.iter().any(is_joined),
             _ => false,
         }
     }
 }
 
-/// Whether the version of a room knows a rule; what isn't said of a room of another server is believed to be so.
-fn supports(
-    summary: &RoomSummary,
-    rule: impl FnOnce(&ruma::room_version_rules::AuthorizationRules) -> bool,
-) -> bool {
-    let Some(version) = &summary.room_version else {
-        return true;
+/// Whether the version of a room knows its join rule: one that it doesn't know lets nobody in. What isn't said of a room of
+/// another server is believed to be so.
+pub(super) fn knows_join_rule(summary: &RoomSummary) -> bool {
+    let known = |knows: fn(&AuthorizationRules) -> bool| match &summary.room_version {
+        Some(version) => {
+            RoomVersion::new(version).is_some_and(|version| knows(&version.rules().authorization))
+        }
+        None => true,
     };
-    RoomVersion::new(version).is_some_and(|version| rule(&version.rules().authorization))
+    match &summary.join_rule {
+        JoinRuleSummary::Knock => known(|rules| rules.knocking),
+        JoinRuleSummary::Restricted(_) => known(|rules| rules.restricted_join_rule),
+        JoinRuleSummary::KnockRestricted(_) => known(|rules| rules.knock_restricted_join_rule),
+        _ => true,
+    }
 }
 
 /// A rule as it may be told. One that nobody knows lets nobody in; ruma doesn't write it.

@@ -11,10 +11,10 @@ use parley_storage::{
     events::EventRow,
 };
 use quick_cache::{Weighter, sync::Cache};
-use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
+use ruma::{OwnedEventId, OwnedUserId, RoomVersionId, events::room::member::MembershipState};
 use serde::Deserialize;
 
-use super::transactions::as_given;
+use super::{room::Room, transactions::as_given};
 use crate::{EngineError, Result};
 
 /// Bytes of events that are kept in memory after they were read.
@@ -71,6 +71,14 @@ pub struct Replaced {
     pub sender: OwnedUserId,
 }
 
+/// Whether redactions name their target in their content in rooms of a version; in those of none that is known, as in the
+/// newest.
+pub(super) fn redacts_in_content(room_version: Option<&str>) -> bool {
+    let id = room_version.and_then(|id| RoomVersionId::try_from(id).ok());
+    id.and_then(|id| RoomVersion::new(&id))
+        .is_none_or(|version| version.redacts_in_content())
+}
+
 /// What stands before the content in a body.
 const CONTENT_START: usize = "\"content\":".len();
 
@@ -99,14 +107,16 @@ impl TimelineEvent {
         Ok(Self {
             position: row.position,
             room_nid: row.room_nid,
-            body: fields.body(&row.event_id),
+            body: fields.body(&row.event_id, || {
+                redacts_in_content(row.room_version.as_deref())
+            }),
             content_bytes: fields.content.get().len(),
             sender,
             event_type: event_type.into(),
             state_key: fields
                 .state_key
                 .map(|key| key.into_owned().into_boxed_str()),
-            origin_server_ts: i64::try_from(fields.origin_server_ts).unwrap_or(i64::MAX),
+            origin_server_ts: fields.origin_server_ts.get().into(),
             origin: row
                 .device_nid
                 .zip(row.transaction_id.as_deref())
@@ -127,11 +137,7 @@ impl TimelineEvent {
     ///
     /// # Errors
     /// If its JSON is no event, which a built event's always is.
-    pub fn from_new(
-        room_nid: i64,
-        event: &NewEvent,
-        replaced: Option<&StateEvent>,
-    ) -> Result<Self> {
+    pub fn from_new(room: &Room, event: &NewEvent, replaced: Option<&StateEvent>) -> Result<Self> {
         let fields = ClientFields::parse(&event.json)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let position = event.position.get();
@@ -142,13 +148,13 @@ impl TimelineEvent {
         });
         Ok(Self {
             position,
-            room_nid,
+            room_nid: room.nid(),
             event_id: event.event_id.clone(),
             sender: event.sender.clone(),
             event_type: event.event_type.clone().into_boxed_str(),
             state_key: event.state_key.clone().map(String::into_boxed_str),
             origin_server_ts: event.origin_server_ts,
-            body: fields.body(&event.event_id),
+            body: fields.body(&event.event_id, || room.version().redacts_in_content()),
             content_bytes: fields.content.get().len(),
             origin,
             snapshot: event.snapshot.id(position),

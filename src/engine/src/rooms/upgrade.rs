@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use parley_protocol::RoomVersion;
 use parley_storage::commit::{RoomEffect, Write};
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde_json::json;
@@ -39,6 +39,8 @@ struct Plan<'a> {
     session: &'a Session,
     version: RoomVersion,
     additional_creators: &'a [OwnedUserId],
+    /// The tombstone that the old room has already.
+    tombstone: Option<OwnedEventId>,
     /// The aliases that go over.
     aliases: Vec<String>,
     /// What the user's member event says of them.
@@ -53,16 +55,29 @@ impl Plan<'_> {
     }
 }
 
+/// How an attempt to replace a room ended.
+enum Attempt {
+    /// The new room is there.
+    Made(Arc<Room>),
+    /// The room got another tombstone since the plan was made.
+    Forestalled,
+    /// Another node moved the old room on.
+    Outdated,
+}
+
 impl Rooms {
     /// Replaces a room by a new one of another version: makes the new room with what can be carried over, moves the
     /// aliases and the place in the directory, and closes the old room. Either all of it happens or nothing.
     ///
     /// Carried over are the settings of the room, its bans, and the children of a space; the members have to join anew.
     ///
+    /// Who asks again for what they have, as after a lost answer, gets the room that is there.
+    ///
     /// `POST /rooms/{roomId}/upgrade`
     ///
     /// # Errors
-    /// `M_UNSUPPORTED_ROOM_VERSION`; `M_FORBIDDEN` if the user isn't in the room or may not close it.
+    /// `M_UNSUPPORTED_ROOM_VERSION`; `M_FORBIDDEN` if the user isn't in the room, may not close it, or somebody else replaces
+    /// it at the same time.
     pub async fn upgrade(
         &self,
         session: &Session,
@@ -77,36 +92,95 @@ impl Rooms {
         if !levels.user_can_send_state(&session.user_id, StateEventType::RoomTombstone) {
             return Err(EngineError::forbidden("you may not upgrade this room"));
         }
+        if let Some(new_id) = self.own_successor(session, &old, &state, &version).await? {
+            return Ok(new_id);
+        }
         let _place = self.place_for_room(session).await?;
         let plan = Plan {
             session,
             version,
             additional_creators: &upgrade.additional_creators,
+            tombstone: tombstone_of(&state),
             aliases: self.database.aliases_of(old.nid()).await?,
             profile: self.profile_of(&session.user_id).await?,
             is_direct_chat: self.direct_chat_of(&old).await?.is_some(),
         };
         for _ in 0..ATTEMPTS {
             match self.replace(&old, &plan).await? {
-                Some(new) => {
+                Attempt::Made(new) => {
                     if let Err(error) = self.hand_over(session, &old, &state, &new).await {
                         tracing::warn!(%error, room = %new.id(), "settings weren't taken over");
                     }
                     return Ok(new.id().to_owned());
                 }
-                // Another node moved the old room on.
-                None => continue,
+                Attempt::Forestalled => {
+                    if let Some(new_id) = self.successor_meanwhile(&old, &plan).await? {
+                        return Ok(new_id);
+                    }
+                }
+                Attempt::Outdated => {}
             }
         }
         Err(NotCommitted::Rebuild.into())
     }
 
-    /// Replaces the room as it is now; `None` if it was moved on meanwhile.
-    async fn replace(&self, old: &Arc<Room>, plan: &Plan<'_>) -> Result<Option<Arc<Room>>> {
+    /// The room of that version by which the user has replaced the old one, if they are in it still.
+    async fn own_successor(
+        &self,
+        session: &Session,
+        old: &Room,
+        state: &RoomState,
+        version: &RoomVersion,
+    ) -> Result<Option<OwnedRoomId>> {
+        let tombstone = state.get("m.room.tombstone", "");
+        let is_own = tombstone.is_some_and(|entry| entry.event.sender == session.user_id);
+        let Some(new_id) = state.successor().filter(|_| is_own) else {
+            return Ok(None);
+        };
+        let (new, new_state) = match self.joined_room(session, &new_id).await {
+            Ok(joined) => joined,
+            Err(EngineError::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_wanted = new.version().id() == version.id()
+            && new_state.predecessor().as_deref() == Some(old.id());
+        Ok(is_wanted.then_some(new_id))
+    }
+
+    /// The room that has come to replace the old one since the plan was made, if it is what the user wants; `None` if
+    /// none has, as it wasn't committed.
+    async fn successor_meanwhile(
+        &self,
+        old: &Room,
+        plan: &Plan<'_>,
+    ) -> Result<Option<OwnedRoomId>> {
+        let state = self.registry.load(old).await?;
+        if tombstone_of(&state) == plan.tombstone {
+            return Ok(None);
+        }
+        let own = self.own_successor(plan.session, old, &state, &plan.version);
+        match own.await? {
+            Some(new_id) => Ok(Some(new_id)),
+            None => Err(EngineError::forbidden(
+                "the room has just been replaced by another one",
+            )),
+        }
+    }
+
+    /// Replaces the room as it is now, unless it has been replaced since the plan was made: else what it was known by
+    /// would go to one new room, and its tombstone would name the other.
+    async fn replace(&self, old: &Arc<Room>, plan: &Plan<'_>) -> Result<Attempt> {
         let permit = self.committer.reserve().await?;
         let mut old_head = old.head.lock().await;
         let head = self.current_head(old, &mut old_head).await?;
         let mut before = Edit::new(old, &self.key, head);
+        if tombstone_of(before.state()?) != plan.tombstone {
+            drop((before, old_head));
+            // The other tombstone was queued before this: it is for all to see then, or has failed.
+            let pending = permit.queue(Write::default(), Vec::new());
+            pending.committed().await?;
+            return Ok(Attempt::Forestalled);
+        }
         let (new, create) = self.bury(&mut before, plan)?;
         // Nobody else knows the new room yet.
         let mut new_head = new.head.lock().await;
@@ -130,9 +204,9 @@ impl Rooms {
             Ok(()) => {
                 *new_head = Some(head_after);
                 drop(new_head);
-                Ok(Some(new))
+                Ok(Attempt::Made(new))
             }
-            Err(NotCommitted::Rebuild) => Ok(None),
+            Err(NotCommitted::Rebuild) => Ok(Attempt::Outdated),
             Err(failed) => Err(failed.into()),
         }
     }
@@ -184,7 +258,7 @@ impl Rooms {
         before: &mut Edit<'_>,
         new_id: &RoomId,
         plan: &Plan<'_>,
-    ) -> Result<ruma::OwnedEventId> {
+    ) -> Result<OwnedEventId> {
         let content = super::create::to_content(&json!({
             "body": "This room has been replaced",
             "replacement_room": new_id,
@@ -275,7 +349,7 @@ impl Rooms {
         event_type: &str,
         content: CanonicalJsonObject,
         plan: &Plan<'_>,
-    ) -> Result<ruma::OwnedEventId> {
+    ) -> Result<OwnedEventId> {
         let key = Some(String::new());
         let draft = self.draft(plan.session, event_type.into(), key, content);
         edit.append(draft, plan.origin())
@@ -290,6 +364,12 @@ fn predecessor(old_id: &RoomId, tombstone: Option<&EventId>) -> Result<Canonical
         predecessor.insert("event_id".to_owned(), event_id.to_string().into());
     }
     Ok(predecessor)
+}
+
+/// The event that says that a room was replaced.
+fn tombstone_of(state: &RoomState) -> Option<OwnedEventId> {
+    let tombstone = state.get("m.room.tombstone", "")?;
+    Some(tombstone.event.event_id.clone())
 }
 
 /// Takes it that the rules may forbid something that isn't needed.

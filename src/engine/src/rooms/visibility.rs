@@ -422,6 +422,7 @@ mod tests {
             replaced_json: None,
             replaced_id: None,
             after_gap: false,
+            room_version: None,
         };
         access.sees(&TimelineEvent::from_row(row).unwrap(), user)
     }

@@ -291,7 +291,7 @@ impl Worker {
         }
         let mut events = Vec::with_capacity(publication.events.len());
         for entry in &publication.events {
-            match TimelineEvent::from_new(room.nid(), &entry.event, entry.replaced.as_deref()) {
+            match TimelineEvent::from_new(room, &entry.event, entry.replaced.as_deref()) {
                 Ok(event) => events.push(Arc::new(event)),
                 Err(error) => tracing::error!(%error, "a committed event can't be shown"),
             }

@@ -116,15 +116,22 @@ impl Telling<'_> {
     }
 
     fn summary_if_changed(&self, timeline: &Timeline) -> Option<Summary> {
-        let members_changed = timeline
-            .events
-            .iter()
-            .any(|event| event.event_type.as_ref() == "m.room.member");
+        let mut events = timeline.events.iter();
+        let concerned = events.any(|event| concerns_summary(event));
         let settled = timeline.settled != Some(false);
-        let changed = members_changed || settled || self.members_come();
+        let changed = concerned || settled || self.members_come();
         (self.whole() || timeline.limited || !timeline.is_whole || changed)
             .then(|| Summary::new(&self.state, self.stretch.user_id()))
     }
+}
+
+/// Whether an event may change the summary of its room. What a redaction takes away, be it the room's name, it doesn't
+/// say itself.
+fn concerns_summary(event: &TimelineEvent) -> bool {
+    matches!(
+        event.event_type.as_ref(),
+        "m.room.member" | "m.room.name" | "m.room.canonical_alias" | "m.room.redaction"
+    )
 }
 
 impl Sync {

@@ -504,6 +504,9 @@ fn stripped(room_state: &[RawPdu]) -> Vec<Box<RawValue>> {
                 origin_server_ts: Option<ruma::MilliSecondsSinceUnixEpoch>,
             }
             let fields: Fields = serde_json::from_str(event.get()).ok()?;
+            if !fields.content.get().starts_with('{') {
+                return None;
+            }
             let show = match fields.origin_server_ts {
                 Some(_) => shown_event,
                 None => stripped_event,

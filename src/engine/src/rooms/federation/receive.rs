@@ -32,6 +32,7 @@ use crate::{
             Edit,
             received::{Beside, ReceivedEvent, Redactions},
         },
+        guests,
         room::{Head, Room},
         room_write,
     },
@@ -353,13 +354,19 @@ impl Rooms {
                 tokio::time::sleep(UNTIL_STORED).await;
                 continue;
             }
+            let before = head.state.clone();
             let (verdict, pending) = self.write(room, head, &mut guard, &allowed, plan, permit)?;
-            drop(guard);
+            let after = guard.as_ref().and_then(|head| head.state.as_deref());
+            let shuts_out = guests::shuts_out(before.as_deref(), after);
+            drop((before, guard));
             match pending.committed().await {
                 Ok(()) => {
                     let event_type = &allowed.incoming.pdu.fields.event_type;
                     if *event_type == TimelineEventType::RoomTombstone {
                         self.follow_tombstone(room).await;
+                    }
+                    if shuts_out {
+                        Box::pin(self.follow_guest_access(room)).await;
                     }
                     return Ok(verdict);
                 }

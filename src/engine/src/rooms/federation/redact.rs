@@ -104,7 +104,7 @@ impl Rooms {
             return Ok(Redactions::default());
         };
         let known = self.database.known_events([&target]).await?.remove(&target);
-        let Some(of) = known.as_ref().and_then(sender_of) else {
+        let Some(of) = known.as_ref().and_then(redactable_known) else {
             return self.redacts_what_is_known(room, target, known, false).await;
         };
         let may = self
@@ -168,8 +168,8 @@ impl Rooms {
             let beside = places.get(&target).copied();
             let known = known.get(&target).cloned();
             let of = match beside {
-                Some(place) => Some(past[place].incoming.pdu.fields.sender.clone()),
-                None => known.as_ref().and_then(sender_of),
+                Some(place) => redactable_of(&past[place].incoming.pdu).cloned(),
+                None => known.as_ref().and_then(redactable_known),
             };
             let sender = &pdu.fields.sender;
             let may = match (of, states.get(&pdu.event_id)) {
@@ -275,9 +275,10 @@ impl Rooms {
             base: redaction.snapshot,
             resolved: None,
         };
-        let target = &incoming.pdu.fields.sender;
-        self.may_redact(room, &pdu.fields.sender, target, &before)
-            .await
+        match redactable_of(&incoming.pdu) {
+            Some(of) => self.may_redact(room, &pdu.fields.sender, of, &before).await,
+            None => Ok(false),
+        }
     }
 
     /// Whether a user may redact what another has sent: their own server's, or by their power. In versions 1 and 2 the
@@ -314,9 +315,17 @@ fn needs_no_power(version: &RoomVersion, sender: &UserId, of: &UserId) -> bool {
     rules.special_case_room_redaction || sender.server_name() == of.server_name()
 }
 
-fn sender_of(known: &KnownEvent) -> Option<OwnedUserId> {
-    let pdu = Pdu::parse(known.event_id.clone(), &known.json);
-    pdu.ok().map(|pdu| pdu.fields.sender)
+/// Whose event it is that may be redacted; `None` for what no redaction has an effect on: without the content of its create
+/// event a room of a version up to 10 would forget which version it is, and what it replaces.
+fn redactable_of(target: &Pdu) -> Option<&OwnedUserId> {
+    let fields = &target.fields;
+    (fields.event_type != TimelineEventType::RoomCreate).then_some(&fields.sender)
+}
+
+/// The same for an event that is stored.
+fn redactable_known(known: &KnownEvent) -> Option<OwnedUserId> {
+    let pdu = Pdu::parse(known.event_id.clone(), &known.json).ok()?;
+    redactable_of(&pdu).cloned()
 }
 
 impl PastEvent {

@@ -11,7 +11,7 @@ use crate::{
     rooms::{
         Rooms,
         restricted::allowed_rooms,
-        summaries::{Here, Viewer},
+        summaries::{Here, Viewer, knows_join_rule},
     },
 };
 
@@ -76,9 +76,13 @@ impl Rooms {
         room_id: &RoomId,
         here: &Here,
     ) -> Result<bool> {
-        let is_open = Viewer::default().may_see(here.shown.summary());
+        let summary = here.shown.summary();
+        let is_open = Viewer::default().may_see(summary);
         if is_open || self.has_or_invites(server, room_id).await? {
             return Ok(true);
+        }
+        if !knows_join_rule(summary) {
+            return Ok(false);
         }
         for allowed in allowed_rooms(&here.shown.join_rule) {
             if self.is_in_room(server, &allowed).await? {

@@ -59,8 +59,8 @@ impl Told {
     fn read(room_id: &RoomId, answer: &SpaceRooms) -> Result<Self, serde_json::Error> {
         #[derive(serde::Deserialize)]
         struct Room<'a> {
-            #[serde(default, borrow)]
-            children_state: Vec<&'a RawValue>,
+            #[serde(borrow)]
+            children_state: Option<Vec<&'a RawValue>>,
         }
         let room: Room<'_> = serde_json::from_str(answer.room.get())?;
         let summary = read_summary(&answer.room)?;
@@ -68,8 +68,10 @@ impl Told {
             return Err(serde::de::Error::custom("the answer is of another room"));
         }
         let is_space = summary.room_type == Some(RoomType::Space);
-        let events = room.children_state.iter().take(MAX_CHILDREN);
+        let events = room.children_state.unwrap_or_default();
         let events: Vec<Arc<StateEvent>> = events
+            .iter()
+            .take(MAX_CHILDREN)
             .filter(|_| is_space)
             .filter_map(|event| StateEvent::parse(event_id!("$told").to_owned(), event.get()))
             .filter(|event| event.event_type.to_string() == "m.space.child")
@@ -285,6 +287,23 @@ mod tests {
         assert_eq!(children, ["!a:b", "!z:b"]);
         assert_eq!(told.summaries.len(), 1);
         assert!(told.inaccessible.contains(room_id!("!q:b")));
+    }
+
+    #[test]
+    fn a_space_whose_list_of_children_is_null_or_left_out_has_none() {
+        let left_out = summary("!s:b", Some("m.space"));
+        let mut null = left_out.clone();
+        null["children_state"] = serde_json::Value::Null;
+        for room in [left_out, null] {
+            let answer = SpaceRooms {
+                room: to_raw_value(&room).unwrap(),
+                children: Vec::new(),
+                inaccessible: Vec::new(),
+            };
+            let told = Told::read(room_id!("!s:b"), &answer).unwrap();
+            assert_eq!(told.summary.room_type, Some(RoomType::Space));
+            assert!(told.children.is_empty());
+        }
     }
 
     #[test]

@@ -176,3 +176,32 @@ async fn in_a_stretch_of_the_past_who_has_the_power_then_redacts() {
     assert!(past[0].redactions.redacted_by.is_some());
     assert!(past[1].redactions.redacted_by.is_none());
 }
+
+#[tokio::test]
+async fn a_redaction_of_its_create_event_leaves_a_room_what_it_is() {
+    let (net, one, two, room_id) = two(RoomVersionId::V10).await;
+    let third = net.server("three.test").await;
+    let state = one.state(&room_id).await;
+    let is_create =
+        |(event_type, ..): &(String, String, OwnedEventId)| event_type == "m.room.create";
+    let (_, _, create) = state.into_iter().find(is_create).unwrap();
+    let before = content(&one, &create).await;
+    assert_eq!(before["room_version"], "10");
+    let redaction = redaction_by_hand(&one, &room_id, &create).await;
+    let verdict = one.give(&two, &room_id, &redaction).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted);
+    let room = two.rooms().room(&room_id).await.unwrap();
+    let state = two.rooms().registry.load(&room).await.unwrap();
+    let version = state.text("m.room.create", "room_version");
+    assert_eq!(version.as_deref(), Some("10"));
+    let known = two.rooms().database.known_events([&create]).await.unwrap();
+    assert!(known[&create].json.contains("room_version"));
+
+    third.join(&room_id, &two).await.unwrap();
+    // There the redaction comes before what it redacts, here together with it.
+    for server in [&two, &third] {
+        server.read_back(&room_id, 50).await;
+        let (content, redacted_by, _) = of(server, &create).await;
+        assert_eq!((content, redacted_by), (before.clone(), None));
+    }
+}
