@@ -53,6 +53,8 @@ const MAX_TOLD: usize = 10_000;
 
 /// How long what is sent of a room waits while this server is still coming into it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How many wait for one room, those who join it included. Each may hold a whole transaction in memory.
+const MAX_WAITING: usize = 16;
 
 /// The rooms of which other servers are being asked for something: once at a time, as after the first the others needn't
 /// ask anybody.
@@ -74,7 +76,7 @@ impl Joining {
     /// Waits until nobody is being asked for a room, if somebody is. Whether that was so.
     ///
     /// # Errors
-    /// `M_LIMIT_EXCEEDED` if it takes longer than [`PATIENCE`].
+    /// `M_LIMIT_EXCEEDED` if it takes longer than [`PATIENCE`], or more than [`MAX_WAITING`] wait.
     pub(super) async fn over(&self, room_id: &RoomId) -> Result<bool> {
         let lock = {
             let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +85,9 @@ impl Joining {
         let Some(lock) = lock else {
             return Ok(false);
         };
+        if Arc::strong_count(&lock) > MAX_WAITING {
+            return Err(EngineError::limit_exceeded(PATIENCE));
+        }
         match tokio::time::timeout(PATIENCE, lock.lock()).await {
             Ok(_) => Ok(true),
             Err(_) => Err(EngineError::limit_exceeded(PATIENCE)),
@@ -631,4 +636,31 @@ fn nonsense(message: impl Into<std::borrow::Cow<'static, str>>) -> EngineError {
 /// An event in the form in which it is sent.
 pub(in crate::rooms) fn raw(json: &str) -> Result<RawPdu> {
     RawValue::from_string(json.to_owned()).map_err(|error| EngineError::Internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use ruma::room_id;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_wait_for_a_room_that_is_being_joined_and_others_are_refused() {
+        let (joining, room_id) = (Joining::default(), room_id!("!a:a.test"));
+        assert!(!joining.over(room_id).await.unwrap());
+        let lock = joining.lock_of(room_id);
+        let joins = lock.lock().await;
+        let mut waiting: Vec<_> = (1..MAX_WAITING)
+            .map(|_| Box::pin(joining.over(room_id)))
+            .collect();
+        for waits in &mut waiting {
+            assert!(waits.now_or_never().is_none());
+        }
+        assert!(joining.over(room_id).await.is_err());
+        drop(joins);
+        for waits in waiting {
+            assert!(waits.await.unwrap());
+        }
+    }
 }
